@@ -1,0 +1,79 @@
+"""What stages say about a frame: typed, versioned records. One file, so the vocabulary is one list.
+
+A record's ``tag`` carries its version (``route/1``); a reader that does not know a tag refuses the
+message. Arrays travel inside the record (see ``wire.py``), so they must stay small; pixels never
+travel this way.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+import numpy as np
+
+Tier = Literal["clear", "blurred"]
+State = Literal["clear", "blurred", "discard"]
+Reason = Literal["score", "query", "warm-up", "hard-trigger", "max-gap", "duplicate", "quiet"]
+"""Why the router decided as it did. ``quiet``: the score stayed under the lower threshold."""
+
+
+class Embedding(msgspec.Struct, frozen=True, tag="embedding/1"):
+    """A frame's global feature."""
+
+    vector: np.ndarray
+    """float32 [D], unit length, or all zero for a picture the encoder cannot describe."""
+    encoder: str
+
+
+class Route(msgspec.Struct, frozen=True, tag="route/1"):
+    """The router's decision for a frame (CurveStream, arXiv 2603.19571; see memory/router.py)."""
+
+    state: State
+    reason: Reason
+    motion: float
+    """M, first-order change, in [0, 2]."""
+    curvature: float
+    """C, turning of the feature trajectory, in [0, 2]; NaN while undefined."""
+    score: float
+    """CS = M + lambda * (gated) C."""
+    mean: float
+    sigma: float
+    z: float
+    low: float
+    """g1 = mean + k1 * sigma: below it a frame is discarded."""
+    high: float
+    """g2 = mean + k2 * sigma: from it on a frame is Clear."""
+    flash: bool = False
+    cut: bool = False
+
+
+class HeldFrame(msgspec.Struct, frozen=True):
+    """One entry of a frame memory, without its pixels."""
+
+    seq: int
+    seconds: float
+    tier: Tier
+    reason: Reason
+    score: float
+    tokens: int
+    nbytes: int
+    width: int
+    height: int
+
+
+class Held(msgspec.Struct, frozen=True, tag="held/1"):
+    """What a frame memory holds after this frame, oldest first."""
+
+    entries: tuple[HeldFrame, ...]
+    tokens: int
+    token_budget: int
+    nbytes: int
+    byte_budget: int
+    seen: int
+    """Frames offered to the memory so far."""
+
+
+Result = Embedding | Route | Held
+
+R = TypeVar("R", Embedding, Route, Held)
