@@ -1,0 +1,68 @@
+"""What every memory promises, whatever it remembers.
+
+Laws, tested for each entry of ``memory/catalog.py``: bytes never exceed the budget; reading does
+not change the state; streams do not mix; a snapshot restores bit for bit; the same seed and input
+give the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+Write = TypeVar("Write", contravariant=True)
+Query = TypeVar("Query", contravariant=True)
+Readout = TypeVar("Readout", covariant=True)
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One stream's memory, ready for disk: arrays plus what JSON can say."""
+
+    tensors: Mapping[str, np.ndarray]
+    header: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Memory(Protocol[Write, Query, Readout]):
+    """Bounded state per stream.
+
+    ``config`` is what a snapshot must agree with to be restored. ``min_bytes`` is the least
+    the memory can work with for one stream.
+    """
+
+    @property
+    def config(self) -> Mapping[str, Json]: ...
+
+    @property
+    def min_bytes(self) -> int: ...
+
+    def write(self, stream: str, item: Write, gate: float = 1.0) -> object:
+        """Take ``item`` in; ``gate`` in [0, 1] scales or drops the write."""
+        ...
+
+    def read(self, stream: str, query: Query) -> Readout:
+        """Answer from the state, without changing it."""
+        ...
+
+    def reset(self, stream: str) -> None:
+        """Forget this stream, and only this one."""
+        ...
+
+    def nbytes(self, stream: str) -> int: ...
+
+    def snapshot(self, stream: str) -> State: ...
+
+    def restore(self, stream: str, state: State) -> None:
+        """Take ``state`` in place of what is there. Raises StateError when it does not fit."""
+        ...
+
+    def shrink_to(self, stream: str, nbytes: int) -> None:
+        """Live within ``nbytes`` from now on, keeping what is newest."""
+        ...
+
+    def stats(self, stream: str) -> Mapping[str, int | float | str]: ...
