@@ -39,7 +39,7 @@ class Frame:
     wall_ns: int = field(default_factory=time.time_ns)
     """UTC nanoseconds since the epoch when the frame reached this host."""
     discontinuity: bool = False
-    """True on the first frame after a gap (reconnect, restart, seek): memories must not bridge it."""
+    """True on the first frame after a gap (reconnect, restart, seek); memories do not bridge it."""
     meta: Mapping[str, MetaValue] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A graph is a description: nodes named by import path with plain options, edges with a policy each.
+"""A graph is a description: nodes named by import path with plain options, edges with a policy.
 
 It holds no live objects, so the same graph runs inline, as processes, or elsewhere.
 """
@@ -6,6 +6,7 @@ It holds no live objects, so the same graph runs inline, as processes, or elsewh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -40,7 +41,7 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct):
-    """Nodes and edges. Build with ``source``/``stage``/``sink`` and ``connect``; then ``validate``."""
+    """Nodes and edges: add them with ``source``, ``stage``, ``sink``, ``connect``."""
 
     name: str = "graph"
     nodes: dict[str, Node] = {}
@@ -58,7 +59,7 @@ class Graph(msgspec.Struct):
     def connect(self, *names: str, policy: Policy | str = BLOCK) -> None:
         """Chain nodes: ``connect("a", "b", "c")`` makes a→b and b→c."""
         chosen = Policy.parse(policy) if isinstance(policy, str) else policy
-        self.edges.extend(Edge(a, b, chosen) for a, b in zip(names, names[1:], strict=False))
+        self.edges.extend(Edge(a, b, chosen) for a, b in pairwise(names))
 
     def _add(self, node: Node) -> str:
         if node.name in self.nodes:
@@ -88,7 +89,7 @@ class Graph(msgspec.Struct):
         return done
 
     def validate(self) -> None:
-        """Raise GraphError unless every node is connected as its role allows and there is no cycle."""
+        """Raise GraphError unless every node is connected as its role allows, without a cycle."""
         if not any(node.role == "source" for node in self.nodes.values()):
             raise GraphError("The graph has no source, so nothing would happen.")
         seen: set[tuple[str, str]] = set()

@@ -13,7 +13,7 @@ Kind = Literal["block", "latest", "drop_oldest", "drop_newest", "rate"]
 _KINDS = ("block", "latest", "drop_oldest", "drop_newest", "rate")
 _PATTERN = re.compile(r"(?P<kind>[a-z_]+)(?:\((?P<arg>[0-9.]+)\))?")
 BLOCK_DEPTH = 4
-"""Packets a ``block`` edge may hold: enough to hide a hand-over, few enough to keep frames young."""
+"""Packets a ``block`` edge may hold: enough to hide a hand-over, few enough to stay young."""
 
 
 @dataclass(frozen=True, slots=True)

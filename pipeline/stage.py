@@ -1,4 +1,4 @@
-"""The three roles in a graph. They are Protocols: a class that fits is one; nothing is inherited."""
+"""The three roles in a graph. They are Protocols: a class that fits is one, without inheriting."""
 
 from __future__ import annotations
 

@@ -1,0 +1,214 @@
+"""Graphs written in YAML. A mistake is named with line, column and the nearest valid key.
+
+graph: watch                      # a name, optional
+nodes:
+  video:
+    source: any                   # role: catalogue name, or "package.module:Class"
+    with: {source: clip.mp4, fps: 2}
+  encode: {stage: encode}
+  remember: {stage: remember, with: {mode: robust}}
+  log: {sink: jsonl, with: {path: out.jsonl}}
+edges:
+  - video -> encode -> remember   # block, unless a policy is given:
+  - remember -> log: drop_oldest(8)
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from retain.pipeline.catalog import Catalog, load_class
+from retain.pipeline.errors import GraphError, UsageError, nearest
+from retain.pipeline.graph import Graph, Role
+
+MAX_BYTES = 1_000_000
+_ROLES: tuple[Role, ...] = ("source", "stage", "sink")
+_TOP = ("graph", "nodes", "edges")
+
+
+def load_graph(
+    path: str | Path, catalogs: Mapping[Role, Catalog], overrides: Mapping[str, str] | None = None
+) -> Graph:
+    """Read, check and build the graph in ``path``.
+
+    ``catalogs`` gives the names each role may use. ``overrides`` maps ``"node.option"`` to a
+    value in YAML notation and wins over the file. Raises GraphError (with ``line`` and
+    ``column``) for anything that would stop the graph from starting.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The graph {str(file)!r} cannot be read: {error.strerror}.") from None
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"The graph {str(file)!r} is larger than {MAX_BYTES:,} bytes.")
+    return _Reader(file.name, catalogs).read(text, overrides or {})
+
+
+class _Reader:
+    """Walks the composed YAML nodes, which (unlike loaded values) know where they stand."""
+
+    def __init__(self, name: str, catalogs: Mapping[Role, Catalog]) -> None:
+        self.name = name
+        self.catalogs = catalogs
+
+    def read(self, text: bytes, overrides: Mapping[str, str]) -> Graph:
+        root = self._compose(text)
+        top = self._mapping(root, "the file", _TOP)
+        if "nodes" not in top:
+            self._fail(root, "The graph has no 'nodes'.")
+        name = self._value(top["graph"]) if "graph" in top else Path(self.name).stem
+        graph = Graph(name=str(name), nodes={}, edges=[])
+        nodes = self._mapping(top["nodes"], "nodes")
+        for key, override in overrides.items():
+            self._override(nodes, key, override)
+        for node_name, node in nodes.items():
+            self._node(graph, node_name, node)
+        if "edges" in top:
+            self._edges(graph, top["edges"])
+        try:
+            graph.validate()
+        except GraphError as error:
+            self._fail(root, error.what, error.hint)
+        return graph
+
+    def _compose(self, text: bytes) -> yaml.Node:
+        try:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+            raise self._error(f"Not valid YAML: {error.problem}.", "", line, column) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.name}: not valid YAML: {error}.") from None
+        if root is None:
+            raise self._error("The file is empty.", "Describe nodes and edges.", 1, 1)
+        return root
+
+    def _node(self, graph: Graph, name: str, node: yaml.Node) -> None:
+        parts = self._mapping(node, f"node {name!r}", (*_ROLES, "with"))
+        roles = [role for role in _ROLES if role in parts]
+        if len(roles) != 1:
+            self._fail(node, f"Node {name!r} must be exactly one of: {', '.join(_ROLES)}.")
+        role = roles[0]
+        target = self._target(role, parts[role])
+        given = self._mapping(parts["with"], "with") if "with" in parts else {}
+        options = self._options(target, name, given, parts.get("with", node))
+        getattr(graph, role)(name, target, **options)
+
+    def _target(self, role: Role, node: yaml.Node) -> str:
+        name = str(self._value(node))
+        if ":" in name:
+            try:
+                load_class(name)
+            except (ImportError, AttributeError) as error:
+                self._fail(node, f"{name!r} cannot be imported: {error}.")
+            return name
+        try:
+            return self.catalogs[role][name]
+        except UsageError as error:
+            self._fail(node, error.what, error.hint)
+
+    def _options(
+        self, target: str, name: str, given: Mapping[str, yaml.Node], where: yaml.Node
+    ) -> dict[str, Any]:
+        cls = load_class(target)
+        parameters = inspect.signature(cls).parameters
+        hints = typing.get_type_hints(cls.__init__)
+        accepted = {}
+        for key, node in given.items():
+            if key not in parameters:
+                self._fail(node, f"Node {name!r} has no option {key!r}.", nearest(key, parameters))
+            value = self._value(node)
+            try:
+                # A file's "2" for a number is a mistake worth naming, so strict; 2 for 2.0 is not.
+                adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(strict=True))
+                adapter.validate_python(value)
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]["msg"]
+                self._fail(node, f"Node {name!r}, option {key!r}: {problem}, got {value!r}.")
+            accepted[key] = value
+        for key, parameter in parameters.items():
+            if parameter.default is inspect.Parameter.empty and key not in accepted:
+                self._fail(where, f"Node {name!r} needs the option {key!r}.")
+        return accepted
+
+    def _edges(self, graph: Graph, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.SequenceNode):
+            self._fail(node, "'edges' must be a list of 'a -> b'.")
+        for item in node.value:
+            if isinstance(item, yaml.MappingNode) and len(item.value) == 1:
+                chain, policy = item.value[0]
+                self._edge(graph, chain, str(self._value(policy)), policy)
+            elif isinstance(item, yaml.ScalarNode):
+                self._edge(graph, item, "block", item)
+            else:
+                self._fail(item, "An edge reads 'a -> b' or 'a -> b: policy'.")
+
+    def _edge(self, graph: Graph, chain: yaml.Node, policy: str, where: yaml.Node) -> None:
+        names = [part.strip() for part in str(self._value(chain)).split("->")]
+        if len(names) < 2 or not all(names):
+            self._fail(chain, "An edge reads 'a -> b' or 'a -> b: policy'.")
+        for name in names:
+            if name not in graph.nodes:
+                self._fail(chain, f"There is no node {name!r}.", nearest(name, graph.nodes))
+        try:
+            graph.connect(*names, policy=policy)
+        except UsageError as error:
+            self._fail(where, error.what, error.hint)
+
+    def _override(self, nodes: dict[str, yaml.Node], key: str, text: str) -> None:
+        """Replace one option's YAML node, so that the override is checked like the file."""
+        name, _, option = key.partition(".")
+        if name not in nodes:
+            raise UsageError(f"--set {key}: there is no node {name!r}.", hint=nearest(name, nodes))
+        node = nodes[name]
+        value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode(
+            "tag:yaml.org,2002:null", ""
+        )
+        value.start_mark = node.start_mark
+        if not isinstance(node, yaml.MappingNode):
+            return
+        holder = next((v for k, v in node.value if k.value == "with"), None)
+        if holder is None:
+            holder = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark)
+            node.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", "with"), holder))
+        kept = [(k, v) for k, v in holder.value if k.value != option]
+        word = yaml.ScalarNode("tag:yaml.org,2002:str", option, node.start_mark)
+        holder.value = [*kept, (word, value)]
+
+    def _mapping(
+        self, node: yaml.Node, what: str, allowed: tuple[str, ...] | None = None
+    ) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            self._fail(node, f"Expected a mapping for {what}, as in 'key: value'.")
+        found: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            word = str(self._value(key))
+            if word in found:
+                self._fail(key, f"{word!r} is given twice in {what}.")
+            if allowed is not None and word not in allowed:
+                self._fail(key, f"{word!r} is not a key of {what}.", nearest(word, allowed))
+            found[word] = value
+        return found
+
+    def _value(self, node: yaml.Node) -> Any:
+        try:
+            return yaml.constructor.SafeConstructor().construct_document(node)
+        except yaml.constructor.ConstructorError as error:
+            self._fail(node, f"Not a plain value: {error.problem}.")
+
+    def _fail(self, node: yaml.Node, what: str, hint: str = "") -> NoReturn:
+        mark = node.start_mark
+        raise self._error(what, hint, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
+
+    def _error(self, what: str, hint: str, line: int, column: int) -> GraphError:
+        place = f"{self.name}, line {line}, column {column}: "
+        return GraphError(place + what, hint=hint, line=line, column=column)
