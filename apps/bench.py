@@ -66,6 +66,8 @@ def run(chosen: Iterable[str] = (), *, quick: bool = False) -> list[Row]:
 
 
 def _load(name: str) -> ModuleType:
+    if str(folder()) not in sys.path:
+        sys.path.append(str(folder()))  # benchmarks share _clips.py and the like
     spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", folder() / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
