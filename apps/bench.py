@@ -1,7 +1,7 @@
 """`retain bench`: every published number, measured beside its peer in one run.
 
-A benchmark is a file in ``benchmarks/`` with ``measure(quick: bool) -> list[Row]``. Times on a shared
-machine mean little alone, so each row carries a peer measured in the same run and their ratio.
+A benchmark is a file in ``benchmarks/`` with ``measure(quick: bool) -> list[Row]``. Times on a
+shared machine mean little alone, so each row carries a peer of the same run and their ratio.
 """
 
 from __future__ import annotations
