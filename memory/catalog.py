@@ -1,0 +1,7 @@
+"""Memories by name. Being listed here puts a memory under the laws of tests/memory/test_laws.py."""
+
+from __future__ import annotations
+
+from retain.pipeline.catalog import Catalog
+
+MEMORIES = Catalog("memory", {"frames": "retain.memory.curvestream:FrameMemory"})

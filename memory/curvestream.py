@@ -1,0 +1,453 @@
+"""CurveStream's frame memory (arXiv 2603.19571): the moments of a stream, within a budget.
+
+A frame the router keeps is stored as a JPEG, Clear at its own size or Blurred (about 64 tokens),
+with its embedding, its times and the reason it was kept. Three budgets hold after every write:
+entries, vision tokens and bytes. ``FrameMemoryConfig.paper`` gives the published queue: 20 entries
+first in first out, Blurred at exactly 224x224. The default keeps what mattered instead of what is
+newest (``eviction.Robust``) and demotes Clear pictures before it drops any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.memory import pictures
+from retain.memory.background import Background
+from retain.memory.base import Json, State
+from retain.memory.eviction import COLUMNS, Arrival, policy
+from retain.memory.router import REASONS, STATES, Router, RouterConfig
+from retain.memory.store import RowStore
+from retain.memory.tokens import Family, fit, tokens
+from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.frame import Frame, Image
+from retain.pipeline.results import Held, HeldFrame, Reason, Route, Tier
+
+log = logging.getLogger(__name__)
+
+CLEAR, BLURRED = STATES.index("clear"), STATES.index("blurred")
+BLURRED_SIDE = 224
+_PICTURE_ROOM = 65_536
+_ROW = {
+    **COLUMNS,
+    "seq": np.int64,
+    "pts": np.int64,
+    "base_num": np.int64,
+    "base_den": np.int64,
+    "tokens": np.int64,
+    "width": np.int32,
+    "height": np.int32,
+    "tier": np.int8,
+    "reason": np.int8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMemoryConfig:
+    """What a frame memory may hold, per stream. Raises UsageError when a value cannot work."""
+
+    dim: int = 1280
+    """Length of the embeddings."""
+    router: RouterConfig = field(default_factory=RouterConfig)
+    policy: str = "robust"
+    max_entries: int = 64
+    token_budget: int = 12_800
+    byte_budget: int = 16 << 20
+    """All bytes of one stream: pictures, rows, router state."""
+    family: Family = "qwen2.5-vl"
+    max_clear_tokens: int = 1280
+    """A Clear picture that would cost more is scaled down to this."""
+    square: bool = False
+    """Blurred pictures are exactly 224x224, as published, instead of keeping their shape."""
+    payload: Literal["jpeg", "none"] = "jpeg"
+    """none: only embeddings and times are kept; pictures count as 1280x720 for their tokens."""
+    background_s: float = 10.0
+    """Half-life of the slow background that novelty is measured against."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "max_entries", "token_budget", "byte_budget", "max_clear_tokens"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Frame memory option {name} must be at least 1.")
+        if self.payload not in ("jpeg", "none"):
+            raise UsageError(f"Frame memory payload is 'jpeg' or 'none', not {self.payload!r}.")
+        if not self.background_s > 0:
+            raise UsageError(f"Frame memory option background_s must be > 0: {self.background_s}.")
+        policy(self.policy)
+        tokens(1, 1, self.family)
+
+    @staticmethod
+    def paper(dim: int = 1280, **changes: object) -> FrameMemoryConfig:
+        """The published queue: 20 entries first in first out, no token limit but theirs."""
+        values: dict[str, object] = {
+            "dim": dim,
+            "router": RouterConfig(mode="paper"),
+            "policy": "fifo",
+            "max_entries": 20,
+            "token_budget": 1_000_000,
+            "byte_budget": 256 << 20,
+            "max_clear_tokens": 1_000_000,
+            "square": True,
+        }
+        return FrameMemoryConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A frame offered to the memory, with its embedding (float32 [D]) and its route."""
+
+    image: Image | None
+    seq: int
+    pts: int
+    time_base: Fraction
+    seconds: float
+    embedding: NDArray[np.floating]
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class FrameQuery:
+    """Which entries to read: those in [start_s, end_s], and of these, with ``embedding``, the
+    ``k`` nearest to it by cosine. The empty query reads everything."""
+
+    start_s: float = -np.inf
+    end_s: float = np.inf
+    embedding: NDArray[np.floating] | None = None
+    k: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kept frame."""
+
+    seq: int
+    pts: int
+    time_base: Fraction
+    seconds: float
+    tier: Tier
+    reason: Reason
+    score: float
+    tokens: int
+    width: int
+    height: int
+    embedding: NDArray[np.float32] = field(repr=False)
+    jpeg: bytes = field(repr=False)
+
+    def image(self) -> Image:
+        """The kept picture, uint8 [H, W, 3] RGB."""
+        return pictures.decode(self.jpeg)
+
+
+class _Stream:
+    """One stream's state."""
+
+    def __init__(self, config: FrameMemoryConfig) -> None:
+        similarity = policy(config.policy).similarity
+        self.router = Router(config.router, config.dim)
+        self.background = Background(config.dim, config.background_s)
+        # One row of room above the cap: a new frame competes with those held.
+        self.rows = RowStore(config.max_entries + 1, config.dim, _ROW, similarity=similarity)
+        self.seen = 0
+        self.limit = config.byte_budget
+        self.entries: tuple[HeldFrame, ...] | None = ()
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.router.state.nbytes + self.background.nbytes
+
+
+class FrameMemory:
+    """A bounded memory of frames for any number of streams; see the module's text.
+
+    ``observe`` does everything for a frame: route it, keep it or not, evict. ``write`` is the part
+    after routing, for a graph that routes elsewhere.
+    """
+
+    def __init__(self, config: FrameMemoryConfig) -> None:
+        self._config = config
+        self._policy = policy(config.policy, config.seed)
+        self._streams: dict[str, _Stream] = {}
+        self._warned = False
+        if config.byte_budget < self.min_bytes:
+            raise UsageError(
+                f"A frame memory of {config.max_entries} entries needs at least "
+                f"{self.min_bytes} bytes per stream, but byte_budget is {config.byte_budget}.",
+                hint="Raise byte_budget or lower max_entries.",
+            )
+
+    @property
+    def config(self) -> Mapping[str, Json]:
+        values = asdict(self._config)
+        return {"kind": "frames", **values, "router": self._config.router.as_json()}
+
+    @property
+    def min_bytes(self) -> int:
+        c = self._config
+        rows = RowStore.fixed_bytes(
+            c.max_entries + 1, c.dim, _ROW, similarity=policy(c.policy).similarity
+        )
+        return rows + Background.BYTES_PER_DIM * c.dim + 8 * c.dim + 256 + _PICTURE_ROOM
+
+    def _stream(self, stream: str) -> _Stream:
+        if stream not in self._streams:
+            self._streams[stream] = _Stream(self._config)
+        return self._streams[stream]
+
+    def observe(
+        self, stream: str, frame: Frame, embedding: NDArray[np.floating], query: bool = False
+    ) -> tuple[Route, Held]:
+        """Route ``frame`` by its ``embedding`` (any float [D]) and keep it if it is worth it.
+
+        ``query``: a question comes with this frame, which is therefore kept Clear.
+        """
+        s = self._stream(stream)
+        seconds = frame.seconds
+        (route,) = s.router.step(
+            np.asarray(embedding)[None], (seconds,), (frame.discontinuity,), (query,)
+        )
+        item = Item(frame.image, frame.seq, frame.pts, frame.time_base, seconds, embedding, route)
+        return route, self.write(stream, item)
+
+    def route(
+        self,
+        stream: str,
+        embedding: NDArray[np.floating],
+        seconds: float,
+        discontinuity: bool = False,
+        query: bool = False,
+    ) -> Route:
+        """Only the decision for this stream's next frame; ``write`` it afterwards."""
+        router = self._stream(stream).router
+        return router.step(np.asarray(embedding)[None], (seconds,), (discontinuity,), (query,))[0]
+
+    def write(self, stream: str, item: Item, gate: float = 1.0) -> Held:
+        """Take a routed frame in. ``gate`` in [0, 1] scales its worth; 0 keeps it out."""
+        s = self._stream(stream)
+        unit = _unit(item.embedding, self._config.dim)
+        novelty = s.background.novelty(unit, item.seconds)
+        arrival = Arrival(s.seen, item.route.score, novelty, gate)
+        s.seen += 1
+        if gate > 0 and (item.route.state != "discard" or not self._policy.routed):
+            self._insert(s, item, unit, arrival)
+            self._settle(s)
+            s.entries = None
+        return self._held(s)
+
+    def _insert(self, s: _Stream, item: Item, unit: NDArray[np.float32], arrival: Arrival) -> None:
+        clear = item.route.state == "clear" or not self._policy.routed
+        image = item.image if self._config.payload == "jpeg" else None
+        shape = (1280, 720) if item.image is None else item.image.shape[1::-1]
+        width, height = self._size(shape[0], shape[1], CLEAR if clear else BLURRED)
+        s.rows.append(
+            unit,
+            b"" if image is None else pictures.encode(image, (width, height)),
+            seconds=item.seconds,
+            score=item.route.score,
+            key=self._policy.key(arrival),
+            novelty=arrival.novelty,
+            seq=item.seq,
+            pts=item.pts,
+            base_num=item.time_base.numerator,
+            base_den=item.time_base.denominator,
+            tokens=tokens(width, height, self._config.family),
+            width=width,
+            height=height,
+            tier=CLEAR if clear else BLURRED,
+            reason=REASONS.index(item.route.reason),
+        )
+
+    def _size(self, width: int, height: int, tier: int) -> tuple[int, int]:
+        c = self._config
+        if tier == CLEAR:
+            return fit(width, height, c.max_clear_tokens, c.family)
+        if c.square:
+            return BLURRED_SIDE, BLURRED_SIDE
+        return fit(width, height, tokens(BLURRED_SIDE, BLURRED_SIDE, c.family), c.family)
+
+    def _settle(self, s: _Stream) -> None:
+        """Demote and drop until every budget holds."""
+        rows, c = s.rows, self._config
+        while len(rows):
+            crowded = len(rows) > c.max_entries
+            heavy = int(rows["tokens"].sum()) > c.token_budget or s.nbytes > s.limit
+            if not crowded and not heavy:
+                return
+            rank = self._policy.rank(rows)
+            if not crowded and self._policy.demotes and self._demote(rows, rank):
+                continue
+            victim = int(np.argmin(rank))
+            self._policy.leaving(rows, victim)
+            rows.remove(victim)
+            if not len(rows) and not self._warned:
+                self._warned = True
+                log.warning("a single frame exceeds the budget of the frame memory; it was dropped")
+
+    def _demote(self, rows: RowStore, rank: NDArray[np.float64]) -> bool:
+        """Make the Clear row of lowest rank Blurred; the newest only when it is alone."""
+        others = len(rows) - 1 if len(rows) > 1 else 1
+        for row in np.argsort(rank[:others], kind="stable").tolist():
+            if rows["tier"][row] != CLEAR:
+                continue
+            size = int(rows["width"][row]), int(rows["height"][row])
+            smaller = self._size(*size, BLURRED)
+            if smaller == size:
+                continue
+            if rows.payload(row):
+                picture = pictures.decode(rows.payload(row))
+                rows.replace_payload(row, pictures.encode(picture, smaller))
+            rows["width"][row], rows["height"][row] = smaller
+            rows["tokens"][row] = tokens(*smaller, self._config.family)
+            rows["tier"][row] = BLURRED
+            return True
+        return False
+
+    def held(self, stream: str) -> Held:
+        """What is held now, without pixels, oldest first."""
+        return self._held(self._stream(stream))
+
+    def _held(self, s: _Stream) -> Held:
+        rows = s.rows
+        if s.entries is None:
+            s.entries = tuple(
+                HeldFrame(
+                    int(rows["seq"][i]),
+                    float(rows["seconds"][i]),
+                    _tier(rows["tier"][i]),
+                    REASONS[int(rows["reason"][i])],
+                    float(rows["score"][i]),
+                    int(rows["tokens"][i]),
+                    len(rows.payload(i)),
+                    int(rows["width"][i]),
+                    int(rows["height"][i]),
+                )
+                for i in range(len(rows))
+            )
+        used = sum(entry.tokens for entry in s.entries)
+        return Held(s.entries, used, self._config.token_budget, s.nbytes, s.limit, s.seen)
+
+    def read(self, stream: str, query: FrameQuery | None = None) -> list[Entry]:
+        """The entries ``query`` asks for, in order of time."""
+        rows = self._stream(stream).rows
+        query = query or FrameQuery()
+        seconds = rows["seconds"]
+        chosen = np.flatnonzero((seconds >= query.start_s) & (seconds <= query.end_s))
+        if query.embedding is not None:
+            cosine = rows.embedding[chosen] @ _unit(query.embedding, self._config.dim)
+            chosen = np.sort(chosen[np.argsort(-cosine, kind="stable")[: query.k]])
+        return _entries(rows, chosen.tolist())
+
+    def reset(self, stream: str) -> None:
+        self._streams.pop(stream, None)
+
+    def nbytes(self, stream: str) -> int:
+        return self._stream(stream).nbytes
+
+    def shrink_to(self, stream: str, nbytes: int) -> None:
+        """Live within ``nbytes``. Raises UsageError when that is under ``min_bytes``."""
+        if nbytes < self.min_bytes:
+            raise UsageError(
+                f"The frame memory cannot live in {nbytes} bytes; it needs {self.min_bytes}.",
+                hint="Give it more, or configure fewer entries.",
+            )
+        s = self._stream(stream)
+        s.limit = min(nbytes, self._config.byte_budget)
+        self._settle(s)
+        s.entries = None
+
+    def stats(self, stream: str) -> Mapping[str, int | float | str]:
+        s = self._stream(stream)
+        tiers = s.rows["tier"]
+        return {
+            "seen": s.seen,
+            "entries": len(s.rows),
+            "clear": int((tiers == CLEAR).sum()),
+            "blurred": int((tiers == BLURRED).sum()),
+            "tokens": int(s.rows["tokens"].sum()),
+            "bytes": s.nbytes,
+        }
+
+    def snapshot(self, stream: str) -> State:
+        s = self._stream(stream)
+        tensors = s.rows.tensors() | s.router.state.tensors() | s.background.tensors()
+        return State(tensors, {"seen": s.seen, "limit": s.limit})
+
+    def restore(self, stream: str, state: State) -> None:
+        s = _Stream(self._config)
+        seen, limit = state.header.get("seen"), state.header.get("limit")
+        if not isinstance(seen, int) or not isinstance(limit, int) or seen < 0:
+            raise StateError("The snapshot's header does not belong to a frame memory.")
+        s.seen, s.limit = seen, min(limit, self._config.byte_budget)
+        t = state.tensors
+        try:
+            s.router.state.load(t["router.history"], t["router.numbers"])
+            s.background.load(t["background"])
+        except KeyError as missing:
+            raise StateError(f"The snapshot has no array {missing}.") from None
+        s.rows.load(t)
+        codes = (s.rows["tier"] >= BLURRED) & (s.rows["tier"] <= CLEAR) & (s.rows["base_den"] > 0)
+        codes &= (s.rows["reason"] >= 0) & (s.rows["reason"] < len(REASONS))
+        crowded = len(s.rows) > self._config.max_entries or s.nbytes > s.limit
+        if not codes.all() or crowded or s.rows["tokens"].sum() > self._config.token_budget:
+            raise StateError("The snapshot holds rows this frame memory could not have written.")
+        s.entries = None
+        self._streams[stream] = s
+
+
+def load_entries(path: str) -> list[Entry]:
+    """The kept frames in a memory file, in order of time, whatever its configuration.
+
+    Raises StateError when the file is damaged or holds no frame memory.
+    """
+    from retain.memory.snapshot import load
+
+    file = load(path)
+    for config, state in file.memories.values():
+        if config.get("kind") == "frames":
+            embedding = state.tensors.get("rows.embedding", np.zeros((0, 1), np.float32))
+            if embedding.ndim != 2:
+                raise StateError("'rows.embedding' must have two dimensions.")
+            rows = RowStore(embedding.shape[0], embedding.shape[1], _ROW)
+            rows.load(state.tensors)
+            return _entries(rows, range(len(rows)))
+    raise StateError(f"{path} holds no frame memory.")
+
+
+def _entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:
+    return [
+        Entry(
+            seq=int(rows["seq"][i]),
+            pts=int(rows["pts"][i]),
+            time_base=Fraction(int(rows["base_num"][i]), int(rows["base_den"][i])),
+            seconds=float(rows["seconds"][i]),
+            tier=_tier(rows["tier"][i]),
+            reason=REASONS[int(rows["reason"][i])],
+            score=float(rows["score"][i]),
+            tokens=int(rows["tokens"][i]),
+            width=int(rows["width"][i]),
+            height=int(rows["height"][i]),
+            embedding=rows.embedding[i].copy(),
+            jpeg=rows.payload(i),
+        )
+        for i in chosen
+    ]
+
+
+def _tier(code: np.int8) -> Tier:
+    return "clear" if code == CLEAR else "blurred"
+
+
+def _unit(embedding: NDArray[np.floating], dim: int) -> NDArray[np.float32]:
+    """Unit length in float32; all zero when the embedding describes nothing."""
+    vector = np.asarray(embedding, np.float32)
+    if vector.shape != (dim,):
+        raise UsageError(f"An embedding must be [{dim}], got {list(vector.shape)}.")
+    length = float(np.sqrt(np.dot(vector, vector)))
+    if not 1e-12 < length < np.inf:
+        return np.zeros(dim, np.float32)
+    return vector / np.float32(length)

@@ -1,0 +1,208 @@
+"""Which row leaves a full memory. A policy ranks the rows held; the lowest leaves first.
+
+All but ``Robust`` are published methods or baselines, kept to be compared with at equal budgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.memory.store import RowStore
+from retain.pipeline.errors import UsageError, nearest
+
+COLUMNS = {"seconds": np.float64, "score": np.float64, "key": np.float64, "novelty": np.float64}
+"""What every policy may read of a row; ``key`` is its own, given once on arrival."""
+
+Ranks = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of a frame when it is offered."""
+
+    number: int
+    """How many frames of the stream were offered before it."""
+    score: float
+    novelty: float
+    """1 - cosine to the slow background of the stream; see memory/curvestream.py."""
+    gate: float = 1.0
+
+
+class Policy:
+    """First in, first out; and the defaults of the others."""
+
+    routed = True
+    """False: takes every frame, whatever the router says (content-blind baselines)."""
+    demotes = False
+    """True: a Clear picture becomes Blurred before anything is dropped for space."""
+    similarity = False
+    """True: needs the cosines between rows."""
+
+    def key(self, arrival: Arrival) -> float:
+        """A number to keep with the row."""
+        return arrival.gate
+
+    def rank(self, held: RowStore) -> Ranks:
+        """[rows]: lowest leaves first; of equals the oldest."""
+        return np.arange(len(held), dtype=np.float64)
+
+    def leaving(self, held: RowStore, row: int) -> None:
+        """Called before ``row`` is taken out."""
+
+
+class Fifo(Policy):
+    """The published CurveStream: the oldest leaves, whatever its score."""
+
+
+class RecentOnly(Policy):
+    """The last frames and nothing else (the SimpleStream baseline)."""
+
+    routed = False
+
+
+class ScoreHeap(Policy):
+    """The best scores stay."""
+
+    def key(self, arrival: Arrival) -> float:
+        return arrival.score * arrival.gate
+
+    def rank(self, held: RowStore) -> Ranks:
+        return held["key"].astype(np.float64)
+
+
+@dataclass
+class ScoreDecay(ScoreHeap):
+    """The best scores stay, each halved every ``half_life_s``."""
+
+    half_life_s: float = 300.0
+
+    def rank(self, held: RowStore) -> Ranks:
+        seconds = held["seconds"]
+        age = seconds.max(initial=0.0) - seconds
+        return np.asarray(held["key"] * 0.5 ** (age / self.half_life_s), np.float64)
+
+
+class AdjacentMerge(Policy):
+    """StreamForest's penalty (arXiv 2509.24871): of the two neighbours most worth merging, the
+    older leaves. ``0.4 (1 - cosine) + 0.2 time + 0.4 merges``, time and merges relative to their
+    largest; ``key`` counts merges. That time is the age rank of the pair is our reading.
+    """
+
+    similarity = True
+
+    def key(self, arrival: Arrival) -> float:
+        return 0.0
+
+    def rank(self, held: RowStore) -> Ranks:
+        n = len(held)
+        if n < 2:
+            return np.zeros(n)
+        seconds, merges = held["seconds"], held["key"]
+        cosine = np.diagonal(held.similarity, 1)
+        span = max(float(seconds[-1] - seconds[0]), 1e-9)
+        pair = merges[:-1] + merges[1:]
+        penalty = 0.4 * (1 - cosine) + 0.2 * (seconds[1:] - seconds[0]) / span
+        penalty = penalty + 0.4 * pair / max(float(pair.max()), 1.0)
+        return np.append(penalty, np.inf)
+
+    def leaving(self, held: RowStore, row: int) -> None:
+        if row + 1 < len(held):
+            held["key"][row + 1] += held["key"][row] + 1
+
+
+@dataclass
+class Reservoir(Policy):
+    """A uniform random sample of all frames: each draws a number, the highest stay. The draw is
+    a function of ``seed`` and the frame's number alone, so no generator has to be saved.
+    """
+
+    seed: int = 0
+    routed = False
+
+    def key(self, arrival: Arrival) -> float:
+        return _uniform(self.seed, arrival.number)
+
+    def rank(self, held: RowStore) -> Ranks:
+        return held["key"].astype(np.float64)
+
+
+class StrideDoubling(Policy):
+    """Every 2^k-th frame, k growing as the stream does: uniform without knowing the length."""
+
+    routed = False
+
+    def key(self, arrival: Arrival) -> float:
+        n = arrival.number
+        return 64.0 if n == 0 else float((n & -n).bit_length() - 1)
+
+    def rank(self, held: RowStore) -> Ranks:
+        # Of equal strides the newest leaves, so that the older grid stays whole.
+        return held["key"] - np.arange(len(held)) / (2.0 * held.capacity)
+
+
+@dataclass
+class Robust(Policy):
+    """The last ``recent`` rows always stay; of the others those that mattered and stand for
+    themselves.
+
+    What a frame is worth when it comes is ``sqrt(score * novelty)``: the score says that something
+    changed, the novelty that it changed *to* something unlike the background, which tells an event
+    from the return after it. A row is then discounted as far as one of higher worth resembles it,
+    relative to its own distance from the background; resemblance across time counts less.
+    """
+
+    recent: int = 4
+    far: float = 0.5
+    """How much a resembling row long ago discounts, against 1 for one at the same time."""
+    fade_s: float = 30.0
+    similarity = True
+    demotes = True
+
+    def key(self, arrival: Arrival) -> float:
+        return arrival.gate * float(np.sqrt(max(arrival.score * arrival.novelty, 0.0)))
+
+    def rank(self, held: RowStore) -> Ranks:
+        n = len(held)
+        worth, seconds = held["key"], held["seconds"]
+        apart = np.exp(-np.abs(seconds[:, None] - seconds[None, :]) / self.fade_s)
+        novelty = np.maximum(held["novelty"], 1e-9)[:, None]
+        alike = np.clip(1.0 - (1.0 - held.similarity) / novelty, 0.0, 1.0)
+        alike = alike * (self.far + (1.0 - self.far) * apart)
+        order = np.arange(n)
+        better = (worth[None, :] > worth[:, None]) | (
+            (worth[None, :] == worth[:, None]) & (order[None, :] < order[:, None])
+        )
+        rank = worth * (1.0 - np.where(better, alike, 0.0).max(axis=1, initial=0.0))
+        newest = order >= n - self.recent
+        return np.where(newest, 1e6 + order, rank)
+
+
+def _uniform(seed: int, number: int) -> float:
+    """SplitMix64 of (seed, number), in [0, 1)."""
+    mask = (1 << 64) - 1
+    z = (seed * 0xD1342543DE82EF95 + (number + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return ((z ^ (z >> 31)) >> 11) / float(1 << 53)
+
+
+POLICIES: dict[str, type[Policy]] = {
+    "robust": Robust,
+    "fifo": Fifo,
+    "recent": RecentOnly,
+    "score": ScoreHeap,
+    "score-decay": ScoreDecay,
+    "adjacent-merge": AdjacentMerge,
+    "reservoir": Reservoir,
+    "stride": StrideDoubling,
+}
+
+
+def policy(name: str, seed: int = 0) -> Policy:
+    """The policy called ``name``. Raises UsageError for an unknown one."""
+    if name not in POLICIES:
+        raise UsageError(f"Unknown eviction policy {name!r}.", hint=nearest(name, POLICIES))
+    return Reservoir(seed) if name == "reservoir" else POLICIES[name]()

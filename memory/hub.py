@@ -1,0 +1,103 @@
+"""The memories of one stream: one byte budget, one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from retain.memory import snapshot
+from retain.memory.base import Json, Memory
+from retain.pipeline.errors import StateError, UsageError, nearest
+
+AnyMemory = Memory[Any, Any, Any]
+
+
+class Hub:
+    """Named memories of ``stream`` that together stay within ``budget_bytes``.
+
+    Each gets its ``min_bytes`` and a share of the rest by weight; whenever one is added, all are
+    told their new limit.
+    """
+
+    def __init__(self, budget_bytes: int, stream: str) -> None:
+        self.budget_bytes, self.stream = budget_bytes, stream
+        self._memories: dict[str, tuple[AnyMemory, float]] = {}
+
+    def add(self, name: str, memory: AnyMemory, weight: float = 1.0) -> None:
+        """Take ``memory`` in. Raises UsageError when the budget cannot hold its minimum."""
+        if name in self._memories or not name or "/" in name:
+            raise UsageError(f"A memory called {name!r} cannot be added: taken, empty or with '/'.")
+        if weight < 0:
+            raise UsageError(f"The weight of memory {name!r} must be >= 0, got {weight}.")
+        least = memory.min_bytes + sum(m.min_bytes for m, _ in self._memories.values())
+        if least > self.budget_bytes:
+            raise UsageError(
+                f"The memories of stream {self.stream!r} need at least {least} bytes with "
+                f"{name!r}, but the budget is {self.budget_bytes}.",
+                hint="Raise the budget or configure smaller memories.",
+            )
+        self._memories[name] = memory, weight
+        for key, limit in self.shares().items():
+            self._memories[key][0].shrink_to(self.stream, limit)
+
+    def shares(self) -> dict[str, int]:
+        """Bytes each memory may use; they add up to at most the budget."""
+        minimum = {name: memory.min_bytes for name, (memory, _) in self._memories.items()}
+        spare = self.budget_bytes - sum(minimum.values())
+        total = sum(weight for _, weight in self._memories.values())
+        return {
+            name: minimum[name] + (int(spare * weight / total) if total else 0)
+            for name, (_, weight) in self._memories.items()
+        }
+
+    def __getitem__(self, name: str) -> AnyMemory:
+        if name not in self._memories:
+            raise UsageError(f"No memory is called {name!r}.", hint=nearest(name, self._memories))
+        return self._memories[name][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._memories)
+
+    def __len__(self) -> int:
+        return len(self._memories)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(memory.nbytes(self.stream) for memory, _ in self._memories.values())
+
+    def stats(self) -> dict[str, Mapping[str, int | float | str]]:
+        return {name: m.stats(self.stream) for name, (m, _) in self._memories.items()}
+
+    def snapshot(self, path: str | Path, seq: int = -1) -> None:
+        """Write all memories to one file, atomically. ``seq``: the last frame they have seen."""
+        memories: dict[str, tuple[Mapping[str, Json], Any]] = {
+            name: (m.config, m.snapshot(self.stream)) for name, (m, _) in self._memories.items()
+        }
+        snapshot.save(path, snapshot.MemoryFile(self.stream, seq, memories))
+
+    def restore(self, path: str | Path) -> int:
+        """Take all memories from ``path`` and return its ``seq``.
+
+        Raises StateError, with every memory as it was before, when the file is damaged or was
+        made with other memories or other configurations. The stream's name may differ.
+        """
+        file = snapshot.load(path)
+        if set(file.memories) != set(self._memories):
+            raise StateError(
+                f"{path} holds the memories {sorted(file.memories)}, "
+                f"this hub has {sorted(self._memories)}."
+            )
+        for name, (config, _) in file.memories.items():
+            snapshot.check_config(name, self[name].config, config)
+        before = {name: self[name].snapshot(self.stream) for name in self}
+        limits = self.shares()
+        try:
+            for name, (_, state) in file.memories.items():
+                self[name].restore(self.stream, state)
+                self[name].shrink_to(self.stream, limits[name])
+        except BaseException:
+            for name, state in before.items():
+                self[name].restore(self.stream, state)
+            raise
+        return file.seq

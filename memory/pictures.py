@@ -1,0 +1,33 @@
+"""Pictures as a memory keeps them: JPEG bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retain.pipeline.errors import StateError
+from retain.pipeline.frame import Image
+
+QUALITY = 92
+
+
+def encode(image: Image, size: tuple[int, int] | None = None) -> bytes:
+    """``image`` (uint8 [H, W, 3] RGB), resized to ``size`` (width, height) if given, as JPEG."""
+    import cv2
+
+    if size is not None and size != (image.shape[1], image.shape[0]):
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise StateError(f"A picture of {list(image.shape)} could not be written as JPEG.")
+    return bytes(data.tobytes())
+
+
+def decode(jpeg: bytes) -> Image:
+    """JPEG bytes as uint8 [H, W, 3] RGB. Raises StateError when they are damaged."""
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if bgr is None:
+        raise StateError("A kept picture cannot be decoded: its bytes are damaged or missing.")
+    return np.ascontiguousarray(bgr[:, :, ::-1], dtype=np.uint8)

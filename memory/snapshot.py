@@ -1,0 +1,216 @@
+"""Memories in one file: safetensors, with a JSON header and a checksum over every byte.
+
+A file that is truncated, altered, of another schema or of other configurations is refused with a
+sentence; sizes are compared with the file before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retain.memory.base import Json, State
+from retain.pipeline.errors import StateError
+
+SCHEMA = "retain-memory/1"
+MAX_HEADER = 16 << 20
+MAX_FILE = 8 << 30
+_NO_SUM = "0" * 64
+_DTYPES = {
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+Config = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFile:
+    """What a file holds: per memory its configuration and its state."""
+
+    stream: str
+    seq: int
+    """Last frame the state has taken in."""
+    memories: Mapping[str, tuple[Config, State]]
+
+
+def config_hash(config: Config) -> str:
+    """SHA-256 of the configuration as canonical JSON."""
+    return hashlib.sha256(_canonical(config)).hexdigest()
+
+
+def save(path: str | Path, file: MemoryFile) -> None:
+    """Write atomically: whoever reads ``path`` sees the old file or the whole new one."""
+    from safetensors.numpy import save as serialise
+
+    tensors: dict[str, np.ndarray] = {}
+    described: dict[str, Json] = {}
+    for name, (config, state) in file.memories.items():
+        for key, array in state.tensors.items():
+            if array.dtype not in _NAMES:
+                raise StateError(f"Array {key!r} of {name!r} has unsupported type {array.dtype}.")
+            tensors[f"{name}/{key}"] = np.ascontiguousarray(array)
+        described[name] = {
+            "config": dict(config),
+            "config_sha256": config_hash(config),
+            "header": dict(state.header),
+        }
+    header = {
+        "schema": SCHEMA,
+        "sha256": _NO_SUM,
+        "stream": file.stream,
+        "seq": file.seq,
+        "memories": described,
+    }
+    data = bytearray(serialise(tensors, {"retain": _canonical(header).decode()}))
+    place = _sum_place(data)
+    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    _write(Path(path), bytes(data))
+
+
+def load(path: str | Path) -> MemoryFile:
+    """Read and check a memory file. Raises StateError for anything that is not one, whole."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if not 0 < length <= min(MAX_HEADER, size - 8) or size > MAX_FILE:
+                raise StateError(f"{path} is not a memory file, or only the start of one.")
+            raw = stream.read(length)
+            layout, header = _parse(path, raw, size - 8 - length)
+            data = head + raw + stream.read(size - 8 - length)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StateError(f"The memory file {path} cannot be read: {reason}.") from error
+    if len(data) != size or _checksum(data) != header["sha256"]:
+        raise StateError(
+            f"{path} was altered or damaged after it was written: its checksum is wrong."
+        )
+    arrays = {
+        name: np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
+        for name, (dtype, shape, start, count) in layout.items()
+    }
+    return _assemble(path, header, arrays)
+
+
+def check_config(name: str, mine: Config, saved: Config) -> None:
+    """Raises StateError, naming what differs, unless both configurations are the same."""
+    if config_hash(mine) == config_hash(saved):
+        return
+    differ = sorted(
+        key for key in {*mine, *saved} if _canonical(mine.get(key)) != _canonical(saved.get(key))
+    )
+    raise StateError(
+        f"The snapshot of {name!r} was made under another configuration "
+        f"(different: {', '.join(differ)}).",
+        hint="Restore it with the configuration it was saved with.",
+    )
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sum_place(data: bytes | bytearray) -> int:
+    """Where the checksum's 64 digits stand in the file."""
+    end = 8 + struct.unpack_from("<Q", data)[0]
+    found = list(re.finditer(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"', data[:end]))
+    if len(found) != 1:
+        raise StateError("The memory file has no checksum, or more than one.")
+    return found[0].start(1)
+
+
+def _checksum(data: bytes) -> str:
+    place = _sum_place(data)
+    digest = hashlib.sha256(data[:place])
+    digest.update(_NO_SUM.encode())
+    digest.update(memoryview(data)[place + 64 :])
+    return digest.hexdigest()
+
+
+Layout = dict[str, tuple[Any, tuple[int, ...], int, int]]
+
+
+def _parse(path: Path, raw: bytes, room: int) -> tuple[Layout, dict[str, Any]]:
+    """Array places and our header. Nothing of the data has been read or allocated yet."""
+    try:
+        outer = json.loads(raw)
+        header = json.loads(outer.pop("__metadata__")["retain"])
+        schema = header["schema"]
+        if schema != SCHEMA:
+            raise StateError(
+                f"{path} has schema {schema!r}; this version reads {SCHEMA!r} only.",
+                hint="Read it with the version that wrote it.",
+            )
+        layout: Layout = {}
+        place = 0
+        for name, info in sorted(outer.items(), key=lambda item: item[1]["data_offsets"]):
+            dtype = np.dtype(_DTYPES[info["dtype"]])
+            shape = tuple(int(side) for side in info["shape"])
+            start, end = info["data_offsets"]
+            count = 1
+            for side in shape:
+                count *= side
+            if min(shape, default=0) < 0 or start != place or end - start != count * dtype.itemsize:
+                raise StateError(f"{path} is damaged: array {name!r} is not where it should be.")
+            layout[name] = dtype, shape, start, count
+            place = end
+        if place != room:
+            raise StateError(f"{path} is truncated or has bytes too many: {room} of {place}.")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StateError(f"{path} is not a memory file: its header cannot be read.") from error
+    return layout, header
+
+
+def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MemoryFile:
+    try:
+        memories: dict[str, tuple[Config, State]] = {}
+        for name, described in header["memories"].items():
+            own = {
+                key.removeprefix(f"{name}/"): array
+                for key, array in arrays.items()
+                if key.startswith(f"{name}/")
+            }
+            if config_hash(described["config"]) != described["config_sha256"]:
+                raise StateError(f"{path}: the configuration of {name!r} was altered.")
+            memories[name] = described["config"], State(own, described["header"])
+        return MemoryFile(str(header["stream"]), int(header["seq"]), memories)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StateError(f"{path} is not a memory file: its header is incomplete.") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

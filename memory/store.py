@@ -1,0 +1,158 @@
+"""Rows of a memory: an embedding, some numbers and some bytes each, in order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from retain.pipeline.errors import StateError
+
+Columns = Mapping[str, DTypeLike]
+
+
+class RowStore:
+    """At most ``capacity`` rows in arrays allocated once. Row 0 is the oldest.
+
+    ``columns`` names the numbers of a row and their types. With ``similarity`` the cosines between
+    all rows are kept too (float32 [capacity, capacity]), computed once per new row.
+    """
+
+    def __init__(
+        self, capacity: int, dim: int, columns: Columns, *, similarity: bool = False
+    ) -> None:
+        self.capacity, self.dim = capacity, dim
+        self._embedding = np.zeros((capacity, dim), np.float32)
+        self._columns = {name: np.zeros(capacity, dtype) for name, dtype in columns.items()}
+        self._similarity = np.zeros((capacity, capacity), np.float32) if similarity else None
+        self._payloads: list[bytes] = []
+        self._payload_bytes = 0
+
+    @staticmethod
+    def fixed_bytes(capacity: int, dim: int, columns: Columns, *, similarity: bool = False) -> int:
+        """Bytes of the arrays such a store allocates, before any payload."""
+        row = 4 * dim + sum(np.dtype(dtype).itemsize for dtype in columns.values())
+        return capacity * row + (4 * capacity * capacity if similarity else 0)
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        """A column of the rows held, a writable view."""
+        return self._columns[column][: len(self)]
+
+    @property
+    def embedding(self) -> NDArray[np.float32]:
+        """[rows, D], a view."""
+        return self._embedding[: len(self)]
+
+    @property
+    def similarity(self) -> NDArray[np.float32]:
+        """[rows, rows] cosines (of unit embeddings), a view."""
+        assert self._similarity is not None, "this store keeps no similarities"
+        return self._similarity[: len(self), : len(self)]
+
+    @property
+    def nbytes(self) -> int:
+        arrays = [self._embedding, *self._columns.values()]
+        if self._similarity is not None:
+            arrays.append(self._similarity)
+        return sum(array.nbytes for array in arrays) + self._payload_bytes
+
+    @property
+    def payload_bytes(self) -> int:
+        return self._payload_bytes
+
+    def payload(self, row: int) -> bytes:
+        return self._payloads[row]
+
+    def replace_payload(self, row: int, payload: bytes) -> None:
+        self._payload_bytes += len(payload) - len(self._payloads[row])
+        self._payloads[row] = payload
+
+    def append(self, embedding: NDArray[np.float32], payload: bytes = b"", **values: float) -> int:
+        """Add a row and return its number. A full store is a bug of its caller."""
+        row = len(self)
+        assert row < self.capacity, "append to a full store"
+        self._embedding[row] = embedding
+        for name, column in self._columns.items():
+            column[row] = values[name]
+        self._payloads.append(payload)
+        self._payload_bytes += len(payload)
+        if self._similarity is not None:
+            cosines = self.embedding @ self._embedding[row]
+            self._similarity[row, : row + 1] = cosines
+            self._similarity[: row + 1, row] = cosines
+        return row
+
+    def remove(self, row: int) -> None:
+        """Take a row out; later rows move up."""
+        n = len(self)
+        for array in (self._embedding, *self._columns.values()):
+            array[row : n - 1] = array[row + 1 : n]
+        if self._similarity is not None:
+            s = self._similarity
+            s[row : n - 1, :n] = s[row + 1 : n, :n]
+            s[: n - 1, row : n - 1] = s[: n - 1, row + 1 : n]
+        self._payload_bytes -= len(self._payloads.pop(row))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The rows held, as arrays for a snapshot."""
+        n = len(self)
+        lengths = np.array([len(payload) for payload in self._payloads], np.int64)
+        saved: dict[str, np.ndarray] = {
+            "rows.embedding": self.embedding.copy(),
+            "rows.payload": np.frombuffer(b"".join(self._payloads), np.uint8),
+            "rows.payload_length": lengths,
+        }
+        saved |= {f"rows.{name}": column[:n].copy() for name, column in self._columns.items()}
+        if self._similarity is not None:
+            saved["rows.similarity"] = self.similarity.copy()
+        return saved
+
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take saved rows in place of those held. Raises StateError, changing nothing."""
+        lengths = _taken(tensors, "payload_length", np.dtype(np.int64), None)
+        n = len(lengths)
+        if n > self.capacity:
+            raise StateError(f"The snapshot holds {n} rows, but this memory only {self.capacity}.")
+        embedding = _taken(tensors, "embedding", np.dtype(np.float32), (n, self.dim))
+        columns = {
+            name: _taken(tensors, name, column.dtype, (n,))
+            for name, column in self._columns.items()
+        }
+        similarity = None
+        if self._similarity is not None:
+            similarity = _taken(tensors, "similarity", np.dtype(np.float32), (n, n))
+        data = _taken(tensors, "payload", np.dtype(np.uint8), None)
+        if (lengths < 0).any() or int(lengths.sum()) != data.size:
+            raise StateError("The payload lengths of the snapshot do not add up to its payload.")
+        ends = np.cumsum(lengths)
+        self._embedding[:n] = embedding
+        for name, values in columns.items():
+            self._columns[name][:n] = values
+        if self._similarity is not None and similarity is not None:
+            self._similarity[:n, :n] = similarity
+        self._payloads = [
+            data[end - length : end].tobytes() for end, length in zip(ends, lengths, strict=True)
+        ]
+        self._payload_bytes = int(data.size)
+
+
+def _taken(
+    tensors: Mapping[str, np.ndarray],
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...] | None,
+) -> np.ndarray:
+    array = tensors.get(f"rows.{name}")
+    if array is None:
+        raise StateError(f"The snapshot has no array 'rows.{name}'.")
+    if array.dtype != dtype or (array.ndim != 1 if shape is None else array.shape != shape):
+        wanted = "one dimension" if shape is None else list(shape)
+        raise StateError(
+            f"'rows.{name}' is {array.dtype} {list(array.shape)}, expected {dtype} {wanted}."
+        )
+    return array
