@@ -1,0 +1,116 @@
+"""What waits on an edge, and who loses when it is full. Pure: no thread, no socket, no clock."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from fractions import Fraction
+from typing import Literal
+
+from retain.pipeline.packet import Packet
+from retain.pipeline.policy import Policy
+
+Cause = Literal["stale", "full", "rate", "bytes", "stopped", "failed"]
+"""Why a packet was lost.
+
+stale    a newer one took its place (``latest``, ``drop_oldest``, ``rate``)
+full     no room for it (``drop_newest``)
+rate     the edge's rate does not let it pass
+bytes    the edge's byte limit was met before its depth
+stopped  the run was cut short while it waited
+failed   the node that should have had it had failed
+"""
+MAX_BYTES = 512 << 20
+"""Pixel bytes that may wait on one edge. One packet always fits, however large."""
+
+Lost = list[tuple[Packet, Cause]]
+
+
+class RateGate:
+    """Lets at most ``fps`` packets per second of presentation time pass, for each stream.
+
+    Works on a grid, so that the mean rate is exact: a packet passes when the next grid point has
+    come. Presentation time that runs backwards (a reconnect) starts a new grid.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._interval = 1 / Fraction(fps)
+        self._due: dict[str, Fraction] = {}
+
+    def passes(self, packet: Packet) -> bool:
+        frame = packet.frame
+        now = frame.pts * frame.time_base
+        due = self._due.get(frame.stream, now)
+        if now < due - self._interval:
+            due = now
+        if now < due:
+            return False
+        late = now - due
+        self._due[frame.stream] = (due if late < self._interval else now) + self._interval
+        return True
+
+
+class Mailbox:
+    """Packets waiting on one edge under its policy.
+
+    Always: ``captured == delivered + sum(dropped.values()) + len(mailbox)``.
+    """
+
+    def __init__(self, policy: Policy, max_bytes: int = MAX_BYTES) -> None:
+        self.policy = policy
+        self.max_bytes = max_bytes
+        self.captured = 0
+        self.delivered = 0
+        self.dropped: Counter[Cause] = Counter()
+        self.nbytes = 0
+        self._waiting: deque[Packet] = deque()
+        self._gate = RateGate(policy.fps) if policy.kind == "rate" else None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def room(self, packet: Packet) -> bool:
+        """Whether ``put(packet)`` may be called. Only ``block`` makes the producer wait."""
+        fits = not self._waiting or not self._over(packet.frame.nbytes)
+        return self.policy.kind != "block" or fits
+
+    def put(self, packet: Packet) -> Lost:
+        """Take a packet in; returns those that were lost for it (perhaps itself), with causes."""
+        assert self.room(packet), "a full block edge takes nothing; wait for room()"
+        self.captured += 1
+        if self._gate and not self._gate.passes(packet):
+            return self._lose([(packet, "rate")])
+        size = packet.frame.nbytes
+        if self.policy.kind == "drop_newest" and self._waiting and self._over(size):
+            cause: Cause = "full" if len(self) >= self.policy.depth else "bytes"
+            return self._lose([(packet, cause)])
+        lost: Lost = []
+        if self.policy.kind != "block":
+            while self._waiting and self._over(size):
+                cause = "stale" if len(self) >= self.policy.depth else "bytes"
+                lost.append((self._pop(), cause))
+        self._waiting.append(packet)
+        self.nbytes += size
+        return self._lose(lost)
+
+    def get(self) -> Packet | None:
+        """The packet that waits longest, or None."""
+        if not self._waiting:
+            return None
+        self.delivered += 1
+        return self._pop()
+
+    def clear(self, cause: Cause) -> Lost:
+        """Give up everything that waits."""
+        return self._lose([(self._pop(), cause) for _ in range(len(self))])
+
+    def _over(self, size: int) -> bool:
+        return len(self) >= self.policy.depth or self.nbytes + size > self.max_bytes
+
+    def _pop(self) -> Packet:
+        packet = self._waiting.popleft()
+        self.nbytes -= packet.frame.nbytes
+        return packet
+
+    def _lose(self, lost: Lost) -> Lost:
+        self.dropped.update(cause for _, cause in lost)
+        return lost

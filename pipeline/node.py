@@ -1,0 +1,218 @@
+"""A node at work: its object, what is done with it over its life, and the loop that does it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic_ns
+from typing import Any, Protocol, runtime_checkable
+
+from retain.pipeline.catalog import load_class
+from retain.pipeline.errors import UsageError
+from retain.pipeline.graph import Node
+from retain.pipeline.metrics import Meter
+from retain.pipeline.packet import Packet
+from retain.pipeline.stage import Flushes, Remembers, Reports, Sink, Source, SourceInfo, Stage
+from retain.pipeline.transport.base import Receiver, Sender, Stopped
+from retain.pipeline.wire import End, Fault
+
+log = logging.getLogger(__name__)
+
+_ROLES: dict[str, Any] = {"source": Source, "stage": Stage, "sink": Sink}
+
+
+@runtime_checkable
+class Discards(Protocol):
+    """A sink that tells a finished run from one cut short: ``discard`` replaces ``close`` then."""
+
+    def discard(self) -> None: ...
+
+
+def create(node: Node) -> Any:
+    """The node's object. Raises UsageError when its class or options do not fit."""
+    try:
+        made = load_class(node.target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"Node {node.name!r}: {node.target!r} cannot be loaded ({error})."
+        ) from error
+    try:
+        inspect.signature(made).bind(**node.options)
+    except TypeError as error:
+        raise UsageError(f"Node {node.name!r}: {node.target} does not fit: {error}.") from error
+    return made(**node.options)
+
+
+class Work:
+    """One node's object with its counts. Runners drive it; it knows no transport."""
+
+    def __init__(
+        self,
+        node: Node,
+        meter: Meter,
+        made: Any = None,
+        save: str | None = None,
+        on_open: Callable[[str, SourceInfo], None] = lambda name, info: None,
+    ) -> None:
+        self.node = node
+        self.meter = meter
+        self._made = made
+        self._save = save
+        self._on_open = on_open
+        self._stopping = threading.Event()
+
+    def create(self) -> None:
+        """Make the object. Raises UsageError when it cannot play its role."""
+        if self._made is None:
+            self._made = create(self.node)
+        if not isinstance(self._made, _ROLES[self.node.role]):
+            raise UsageError(f"Node {self.node.name!r}: {self.node.target} is no {self.node.role}.")
+        if self._save is not None and not isinstance(self._made, Remembers):
+            raise UsageError(
+                f"The state of {self.node.name!r} was asked for, but it has none to save."
+            )
+        self.meter.state("running")
+
+    def frames(self) -> Iterator[Packet]:
+        """Packets of a source, until its end or ``stop``."""
+        source = self._made
+        try:
+            self._on_open(self.node.name, source.open())
+            frames = source.frames()
+            start = monotonic_ns()
+            while not self._stopping.is_set() and (frame := next(frames, None)) is not None:
+                now = monotonic_ns()
+                self.meter.served(now - start, now - frame.t_arrival_ns)
+                self.meter.count("sent")
+                yield Packet(frame)
+                self._sample()
+                start = monotonic_ns()
+        except Exception:
+            if not self._stopping.is_set():  # closing a source under its reader may well raise
+                raise
+
+    def process(self, packet: Packet) -> Iterator[Packet]:
+        """What a stage makes of a packet (nothing, for a sink)."""
+        self.meter.count("received")
+        start = monotonic_ns()
+        spent = left = 0
+        try:
+            for out in _packets(self._made.process(packet)):
+                left = monotonic_ns()
+                spent += left - start
+                self.meter.count("sent")
+                yield out
+                start = monotonic_ns()
+        except Exception:
+            self.meter.count("failed")
+            raise
+        now = monotonic_ns()
+        spent += now - start
+        self.meter.served(spent, (left or now) - packet.frame.t_arrival_ns)
+        self._sample()
+
+    def finish(self) -> Iterator[Packet]:
+        """The end of the stream: flush, then save the state where that was asked for."""
+        if isinstance(self._made, Flushes):
+            for out in self._made.flush() or ():
+                self.meter.count("sent")
+                yield out
+        if self._save is not None:
+            self._made.save(self._save)
+
+    def stop(self) -> None:
+        """Ask a source to end; from any thread."""
+        self._stopping.set()
+        if self.node.role == "source" and self._made is not None:
+            try:
+                self._made.close()
+            except Exception:
+                log.exception("closing %s failed", self.node.name)
+
+    def close(self, aborted: bool = False) -> None:
+        """Free the object; a sink of a run cut short leaves nothing under its final name."""
+        if self._made is None:
+            return
+        self._sample(last=True)
+        if aborted and isinstance(self._made, Discards):
+            self._made.discard()
+        else:
+            self._made.close()
+
+    def _sample(self, last: bool = False) -> None:
+        made = self._made
+        self.meter.sample(made.stats if isinstance(made, Reports) else None, last)
+
+
+class NodeLoop:
+    """Runs one node in this thread, from its first packet to its last."""
+
+    def __init__(
+        self,
+        work: Work,
+        inbox: Receiver | None,
+        outputs: Sequence[Sender],
+        place: Callable[[Packet], Packet] = lambda packet: packet,
+        on_fault: Callable[[Fault], None] = lambda fault: None,
+    ) -> None:
+        self.work = work
+        self._inbox = inbox
+        self._outputs = outputs
+        self._place = place
+        """Puts a packet's pixels where all outputs can refer to them."""
+        self._on_fault = on_fault
+        self._fault: Fault | None = None
+
+    def run(self) -> Fault | None:
+        """Work until the inputs end. A failed node takes and discards the rest of its input, so
+        that nobody upstream waits for it; its fault has been told to ``on_fault`` by then."""
+        aborted = self._guarded(self._work)
+        self._guarded(lambda: self.work.close(aborted))
+        self.work.meter.state("failed" if self._fault else "done")
+        for output in self._outputs:
+            output.end(self._fault)
+        if self._fault and not aborted:
+            self._guarded(self._discard_inputs)
+        return self._fault
+
+    def _work(self) -> None:
+        self.work.create()
+        if self._inbox is None:
+            self._send(self.work.frames())
+            return
+        while not isinstance(item := self._inbox.recv(), End):
+            if item is not None:
+                self._send(self.work.process(item))
+        self._send(self.work.finish())
+
+    def _send(self, packets: Iterable[Packet]) -> None:
+        for packet in packets:
+            placed = self._place(packet) if self._outputs else packet
+            for output in self._outputs:
+                output.send(placed)
+
+    def _discard_inputs(self) -> None:
+        while self._inbox and not isinstance(item := self._inbox.recv(), End):
+            self.work.meter.count("failed", 0 if item is None else 1)
+
+    def _guarded(self, step: Callable[[], None]) -> bool:
+        """Do one step; True when it was cut short. The first fault is the node's."""
+        try:
+            step()
+        except Stopped:
+            return True
+        except (Exception, SystemExit) as error:
+            if self._fault is None:
+                log.debug("node %s failed", self.work.node.name, exc_info=True)
+                self._fault = Fault.of(self.work.node.name, error)
+                self.work.meter.state("failed")
+                self._on_fault(self._fault)
+        return False
+
+
+def _packets(result: Packet | Iterable[Packet] | None) -> Iterable[Packet]:
+    if result is None:
+        return ()
+    return (result,) if isinstance(result, Packet) else result

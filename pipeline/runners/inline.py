@@ -1,0 +1,161 @@
+"""One thread does everything in a fixed order: the runner for tests, scripts and debuggers.
+
+Each packet goes all the way down before the next one enters, so a consumer is never slower than
+its producer and edge policies have nothing to drop, except ``rate``, which goes by presentation
+time. Several sources take turns, a frame each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from retain.pipeline.graph import Edge, Graph
+from retain.pipeline.mailbox import RateGate
+from retain.pipeline.metrics import EdgeStats, GraphStats, Meter, join
+from retain.pipeline.node import Work
+from retain.pipeline.packet import Packet
+from retain.pipeline.runners.base import Run, RunEvent
+from retain.pipeline.stage import Sink
+from retain.pipeline.transport.base import Stopped
+from retain.pipeline.wire import Fault
+
+
+class _Route:
+    """One edge: counts, and the rate gate where it has one."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.captured = 0
+        self.dropped: Counter[str] = Counter()
+        self._gate = RateGate(edge.policy.fps) if edge.policy.kind == "rate" else None
+
+    def passes(self, packet: Packet) -> bool:
+        self.captured += 1
+        if self._gate and not self._gate.passes(packet):
+            self.dropped["rate"] += 1
+            return False
+        return True
+
+    def stats(self) -> EdgeStats:
+        dropped = dict(self.dropped)
+        delivered = self.captured - sum(dropped.values())
+        edge = self.edge
+        return EdgeStats(edge.src, edge.dst, str(edge.policy), self.captured, delivered, dropped)
+
+
+class InlineRun(Run):
+    def __init__(
+        self,
+        graph: Graph,
+        sinks: Mapping[str, Sink],
+        save: Mapping[str, str],
+        on_event: Callable[[RunEvent], None] | None,
+    ) -> None:
+        super().__init__(graph, on_event)
+        self._works = {
+            node.name: Work(
+                node,
+                Meter(node.name, node.role),
+                sinks.get(node.name),
+                save.get(node.name),
+                self._opened,
+            )
+            for node in graph.order()
+        }
+        self._routes = {
+            name: [_Route(edge) for edge in graph.outputs(name)] for name in self._works
+        }
+        self._broken: set[str] = set()
+        threading.Thread(target=self._main, name=f"retain-{graph.name}", daemon=True).start()
+
+    def stats(self) -> GraphStats:
+        nodes = [work.meter.stats() for work in self._works.values()]
+        edges = [route.stats() for routes in self._routes.values() for route in routes]
+        return join(self.graph.name, self._state(), self._uptime(), nodes, edges)
+
+    def stop(self, drain: bool = True) -> None:
+        if self.running and self._stopped != "aborted":
+            self._stopped = "drained" if drain else "aborted"
+            self._event("stopping", "", self._stopped)
+        self._stop_sources()
+
+    def _main(self) -> None:
+        try:
+            self._create()
+            self._run_sources()
+            for name in self._works:
+                self._send(name, self._works[name].finish())
+        except Stopped:
+            pass
+        for name, work in self._works.items():
+            try:
+                work.close(aborted=self._stopped == "aborted")
+            except Exception as error:
+                self._break(name, error)
+            work.meter.state("failed" if name in self._broken else "done")
+        self._finish()
+
+    def _create(self) -> None:
+        for name, work in self._works.items():
+            try:
+                work.create()
+            except Exception as error:
+                self._break(name, error)
+
+    def _run_sources(self) -> None:
+        """A frame of each source in turn, until all have ended."""
+        if self._broken:
+            return
+        running = {
+            name: work.frames() for name, work in self._works.items() if work.node.role == "source"
+        }
+        while running:
+            for name, frames in list(running.items()):
+                if not self._send_one(name, frames):
+                    del running[name]
+
+    def _send_one(self, name: str, packets: Iterator[Packet]) -> bool:
+        """Take one packet from a node and see it all the way down; False at the node's end."""
+        if self._stopped == "aborted":
+            raise Stopped
+        try:
+            packet = next(packets, None)
+        except (Exception, SystemExit) as error:
+            self._break(name, error)
+            return False
+        if packet is None:
+            return False
+        for route in self._routes[name]:
+            if route.passes(packet):
+                self._deliver(route.edge.dst, packet)
+        return True
+
+    def _send(self, name: str, packets: Iterator[Packet]) -> None:
+        if name in self._broken:
+            return
+        while self._send_one(name, packets):
+            pass
+
+    def _deliver(self, name: str, packet: Packet) -> None:
+        work = self._works[name]
+        if name in self._broken:
+            work.meter.count("failed")
+            return
+        self._send(name, work.process(packet))
+
+    def _break(self, name: str, error: BaseException) -> None:
+        """A broken source ends alone; a broken stage or sink ends the run, sources first."""
+        if name in self._broken:
+            return
+        self._broken.add(name)
+        self._works[name].meter.state("failed")
+        self._failed(Fault.of(name, error))
+        if self._works[name].node.role != "source":
+            self._stop_sources()
+
+    def _stop_sources(self) -> None:
+        for work in self._works.values():
+            if work.node.role == "source":
+                work.stop()

@@ -1,0 +1,204 @@
+"""Small sources, stages and sinks that tests of the runtime name by import path."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from retain.pipeline.errors import SourceError, SourceFault
+from retain.pipeline.frame import Frame
+from retain.pipeline.packet import Packet
+from retain.pipeline.results import Embedding
+from retain.pipeline.stage import SourceInfo, StatValue
+
+
+def frame(seq: int, width: int = 16, height: int = 8, stream: str = "s", fps: int = 30) -> Frame:
+    """A picture whose every byte says its number."""
+    image = np.full((height, width, 3), seq % 251, np.uint8)
+    return Frame(stream, seq, seq, Fraction(1, fps), image)
+
+
+class Clip:
+    """``frames`` numbered pictures, then the end or (``fault``) a SourceError."""
+
+    def __init__(
+        self,
+        frames: int = 10,
+        width: int = 16,
+        height: int = 8,
+        stream: str = "s",
+        fault: str = "",
+        pause_s: float = 0.0,
+        grow_at: int = -1,
+    ) -> None:
+        self.count, self.width, self.height = frames, width, height
+        self.stream, self.fault, self.pause_s, self.grow_at = stream, fault, pause_s, grow_at
+        self._closed = threading.Event()
+
+    def open(self) -> SourceInfo:
+        if self.fault and not self.count:
+            raise SourceError(SourceFault(self.fault), "The clip never opened.")
+        kind = "live" if self.pause_s else "finite"
+        return SourceInfo(kind, "clip", self.width, self.height, 30.0)
+
+    def frames(self) -> Iterator[Frame]:
+        for seq in range(self.count):
+            if self._closed.wait(self.pause_s) if self.pause_s else self._closed.is_set():
+                return
+            large = 0 <= self.grow_at <= seq
+            yield frame(seq, self.width * (2 if large else 1), self.height, self.stream)
+        if self.fault:
+            raise SourceError(SourceFault(self.fault), "The clip broke.", decoded=self.count)
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class Video:
+    """A file through PyAV."""
+
+    def __init__(self, path: str, frames: int = 60) -> None:
+        self.path, self.limit = path, frames
+
+    def open(self) -> SourceInfo:
+        return SourceInfo("finite", Path(self.path).name)
+
+    def frames(self) -> Iterator[Frame]:
+        import av
+
+        with av.open(self.path) as container:
+            video = container.streams.video[0]
+            for seq, picture in enumerate(container.decode(video)):
+                if seq == self.limit:
+                    return
+                image = np.ascontiguousarray(picture.to_ndarray(format="rgb24"))
+                pts = seq if picture.pts is None else picture.pts
+                yield Frame("video", seq, pts, video.time_base, image)
+
+    def close(self) -> None: ...
+
+
+class Mean:
+    """Says the mean colour of each picture."""
+
+    def __init__(self, name: str = "mean", delay_s: float = 0.0) -> None:
+        self.name, self.delay_s, self.seen = name, delay_s, 0
+
+    def process(self, packet: Packet) -> Packet:
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        self.seen += 1
+        mean = packet.frame.image.reshape(-1, 3).mean(axis=0, dtype=np.float64)
+        return packet.plus(**{self.name: Embedding(mean.astype(np.float32), "mean")})
+
+    def close(self) -> None: ...
+
+    def stats(self) -> Mapping[str, StatValue]:
+        return {"memory_bytes": 24, "seen": self.seen}
+
+    def save(self, path: str) -> None:
+        Path(path).write_text(str(self.seen))
+
+    def load(self, path: str) -> None:
+        self.seen = int(Path(path).read_text())
+
+
+class Invert:
+    """A new picture for each packet."""
+
+    def process(self, packet: Packet) -> Packet:
+        old = packet.frame
+        new = Frame(
+            old.stream,
+            old.seq,
+            old.pts,
+            old.time_base,
+            255 - old.image,
+            old.t_arrival_ns,
+            old.wall_ns,
+        )
+        return Packet(new, packet.results)
+
+    def close(self) -> None: ...
+
+
+class Halves:
+    """Keeps every other packet back until the end: none, one or several come out."""
+
+    def __init__(self) -> None:
+        self.kept: list[Packet] = []
+
+    def process(self, packet: Packet) -> Packet | None:
+        if packet.frame.seq % 2:
+            self.kept = [*self.kept, packet][-2:]
+            return None
+        return packet
+
+    def flush(self) -> Iterable[Packet]:
+        yield from self.kept
+
+    def close(self) -> None: ...
+
+
+class Trouble:
+    """At packet ``at``: raises, hangs, dies by a signal, or calls ``sys.exit``."""
+
+    def __init__(self, how: str, at: int = 3, delay_s: float = 0.0) -> None:
+        self.how, self.at, self.delay_s, self.seen = how, at, delay_s, 0
+
+    def process(self, packet: Packet) -> Packet:
+        self.seen += 1
+        time.sleep(self.delay_s)
+        if self.seen > self.at:
+            if self.how == "raise":
+                raise ValueError("seven is not a colour")
+            if self.how == "exit":
+                raise SystemExit(3)
+            if self.how == "hang":
+                time.sleep(600)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+        return packet
+
+    def close(self) -> None: ...
+
+
+class Hoard:
+    """Never lets go of a picture."""
+
+    def __init__(self) -> None:
+        self.kept: list[Packet] = []
+
+    def process(self, packet: Packet) -> Packet:
+        self.kept.append(packet)
+        return packet
+
+    def close(self) -> None: ...
+
+
+class Recorder:
+    """A sink in the caller's process that remembers what came, pixels summed."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+        self.packets: list[tuple[int, int, dict[str, object]]] = []
+        self.closed = 0
+
+    def process(self, packet: Packet) -> None:
+        time.sleep(self.delay_s)
+        image = packet.frame.image
+        self.packets.append((packet.frame.seq, int(image.sum()), dict(packet.results)))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def seqs(self) -> list[int]:
+        return [seq for seq, _, _ in self.packets]
