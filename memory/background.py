@@ -44,6 +44,11 @@ class Background:
         self._clock[:] = count + 1.0, seconds
         return max(novelty, 0.0)
 
+    def unlike(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
+        """1 - cosine of each of ``units`` [N, D] to the background as it is now."""
+        length = max(float(np.sqrt(np.dot(self._mean, self._mean))), 1e-12)
+        return np.asarray(1.0 - units @ self._mean / np.float32(length), np.float32)
+
     def tensors(self) -> dict[str, np.ndarray]:
         return {"background": np.concatenate([self._mean.astype(np.float64), self._clock])}
 

@@ -233,8 +233,11 @@ class FrameMemory:
         novelty = s.background.novelty(unit, item.seconds)
         arrival = Arrival(s.seen, item.route.score, novelty, gate)
         s.seen += 1
+        if item.route.flash:
+            self._policy.flashed(s.rows, item.seconds)
         if gate > 0 and (item.route.state != "discard" or not self._policy.routed):
             self._insert(s, item, unit, arrival)
+            self._policy.settled(s.rows, s.background.unlike(s.rows.embedding))
             self._settle(s)
             s.entries = None
         return self._held(s)
@@ -251,6 +254,7 @@ class FrameMemory:
             score=item.route.score,
             key=self._policy.key(arrival),
             novelty=arrival.novelty,
+            least=arrival.novelty,
             seq=item.seq,
             pts=item.pts,
             base_num=item.time_base.numerator,

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from retain.memory.store import RowStore
 from retain.pipeline.errors import UsageError, nearest
 
-COLUMNS = {"seconds": np.float64, "score": np.float64, "key": np.float64, "novelty": np.float64}
+COLUMNS = {
+    "seconds": np.float64,
+    "score": np.float64,
+    "key": np.float64,
+    "novelty": np.float64,
+    "least": np.float64,
+}
 """What every policy may read of a row; ``key`` is its own, given once on arrival."""
 
 Ranks = NDArray[np.float64]
@@ -51,6 +57,12 @@ class Policy:
 
     def leaving(self, held: RowStore, row: int) -> None:
         """Called before ``row`` is taken out."""
+
+    def flashed(self, held: RowStore, seconds: float) -> None:
+        """Called when the frame at ``seconds`` shows that the one before it was a flash."""
+
+    def settled(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+        """Called with each row's novelty against the background as it is now, [rows]."""
 
 
 class Fifo(Policy):
@@ -158,8 +170,19 @@ class Robust(Policy):
     far: float = 0.5
     """How much a resembling row long ago discounts, against 1 for one at the same time."""
     fade_s: float = 30.0
+    flash_s: float = 0.35
+    """A change that is undone within this time was a flash, worth a tenth of what it seemed."""
     similarity = True
     demotes = True
+
+    def flashed(self, held: RowStore, seconds: float) -> None:
+        if len(held) and 0 <= seconds - held["seconds"][-1] <= self.flash_s:
+            held["key"][-1] *= 0.1
+
+    def settled(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+        least = np.minimum(held["least"], np.maximum(novelty, 1e-9))
+        held["key"][:] *= np.sqrt(least / np.maximum(held["least"], 1e-9))
+        held["least"][:] = least
 
     def key(self, arrival: Arrival) -> float:
         return arrival.gate * float(np.sqrt(max(arrival.score * arrival.novelty, 0.0)))

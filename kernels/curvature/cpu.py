@@ -142,10 +142,12 @@ def _follow(
     head = int(state[at.HEAD])
     squared, product = _displacements(feature, inverse, history[head], history[1 - head])
     length = math.sqrt(squared)
+    if length < at.NO_STEP:
+        length = 0.0
     if robust and length < p[at.FLOOR]:
         out[at.REASON] = at.BY_DUPLICATE
         return False
-    out[at.MOTION] = 0.5 * squared
+    out[at.MOTION] = 0.5 * length * length
     if not robust and depth < 2:
         out[at.REASON] = at.BY_WARM_UP
         state[at.LENGTH] = length

@@ -76,5 +76,8 @@ BY_MAX_GAP = 4
 BY_DUPLICATE = 5
 BY_QUIET = 6
 
+NO_STEP = 1e-6
+"""A displacement shorter than this is float32 rounding, and counts as none."""
+
 TINY = 1e-24
 """A feature of smaller squared length has no direction: it describes nothing."""
