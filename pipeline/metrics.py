@@ -49,6 +49,7 @@ class NodeStats(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     """What the node's own ``stats()`` calls ``memory_bytes``."""
     cpu_s: float = 0.0
+    """CPU time of the node's process or thread; 0 when it shares one with other nodes."""
     rss_bytes: int = 0
     """Resident memory of the node's process; 0 when it shares the caller's."""
     held_slots: int = 0

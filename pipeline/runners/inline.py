@@ -57,7 +57,7 @@ class InlineRun(Run):
         self._works = {
             node.name: Work(
                 node,
-                Meter(node.name, node.role),
+                Meter(node.name, node.role, cpu_s=lambda: 0.0),
                 sinks.get(node.name),
                 save.get(node.name),
                 self._opened,

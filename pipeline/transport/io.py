@@ -1,0 +1,152 @@
+"""The one thread of a process that touches sockets, and the one place that makes them."""
+
+from __future__ import annotations
+
+import logging
+import socket as sockets
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import zmq
+
+from retain.pipeline.wire import MAX_MESSAGE
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER = 1024
+"""Messages a socket may queue. Credit keeps edges far below; meeting it is an error."""
+LINGER_MS = 200
+_BURST = 64
+"""Messages taken from one socket before the others get a turn."""
+
+OnMessage = Callable[[list[bytes]], None]
+
+
+class IoThread:
+    """Runs handlers of sockets, calls from other threads and timers, one at a time.
+
+    No heartbeats: these sockets live in a private directory between processes of one parent, who
+    sees a death at once; a heartbeat would only cut the line of a process that was suspended.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
+        self._on_error = on_error
+        self._context = zmq.Context(io_threads=1)
+        self._poller = zmq.Poller()
+        self._handlers: dict[Any, OnMessage] = {}
+        self._calls: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._due: list[float] = []
+        self._bell, self._button = sockets.socketpair()
+        for end in (self._bell, self._button):
+            end.setblocking(False)
+        self._poller.register(self._bell.fileno(), zmq.POLLIN)
+        self._awake = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run ``function`` in the thread, soon; from any thread."""
+        self._calls.append(function)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look around. Safe inside ``__del__`` and under any lock."""
+        if not self._awake:
+            self._awake = True
+            with suppress(OSError):  # full: it will wake anyway; closed: nobody to wake
+                self._button.send(b"\0")
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run ``function`` in the thread about every ``seconds``; 0: on each round. Before
+        ``start`` only."""
+        self._timers.append((seconds, function))
+        self._due.append(0.0)
+
+    def socket(
+        self,
+        kind: int,
+        *,
+        bind: str = "",
+        connect: str = "",
+        identity: str = "",
+        on_message: OnMessage | None = None,
+    ) -> zmq.Socket[bytes]:
+        """A socket with every limit set. In the thread, or before ``start``."""
+        socket = self._context.socket(kind)
+        socket.set(zmq.LINGER, LINGER_MS)
+        socket.set(zmq.SNDHWM, HIGH_WATER)
+        socket.set(zmq.RCVHWM, HIGH_WATER)
+        socket.set(zmq.SNDTIMEO, 0)
+        socket.set(zmq.RCVTIMEO, 0)
+        socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        socket.set(zmq.RECONNECT_IVL, 10)
+        socket.set(zmq.RECONNECT_IVL_MAX, 500)
+        if identity:
+            socket.set(zmq.IDENTITY, identity.encode())
+        if bind:
+            socket.bind(bind)
+        if connect:
+            socket.connect(connect)
+        if on_message:
+            self._handlers[socket] = on_message
+            self._poller.register(socket, zmq.POLLIN)
+        return socket
+
+    def close(self) -> None:
+        """Finish what was called, then close all sockets. Not from the thread itself."""
+
+        def end() -> None:
+            self._closing = True
+
+        self.call(end)
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            while not self._closing:
+                self._round()
+        finally:
+            self._context.destroy(LINGER_MS)
+            self._bell.close()
+            self._button.close()
+
+    def _round(self) -> None:
+        due = [due for due, (every, _) in zip(self._due, self._timers, strict=True) if every]
+        wait = max(0, round(1e3 * (min(due) - monotonic()))) if due else None
+        for ready, _ in self._poller.poll(wait):
+            if isinstance(ready, zmq.Socket):
+                self._guarded(partial(self._read, ready))
+            else:
+                self._bell.recv(64)
+        self._awake = False
+        for _ in range(len(self._calls)):
+            self._guarded(self._calls.popleft())
+        now = monotonic()
+        for index, (every, function) in enumerate(self._timers):
+            if now >= self._due[index]:
+                self._due[index] = now + every
+                self._guarded(function)
+
+    def _read(self, socket: zmq.Socket[bytes]) -> None:
+        for _ in range(_BURST):
+            try:
+                parts = socket.recv_multipart()
+            except zmq.Again:
+                return
+            self._handlers[socket](parts)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            log.debug("in the thread of sockets", exc_info=True)
+            self._on_error(error)

@@ -1,0 +1,208 @@
+"""Edges between processes: small tickets over ZeroMQ, pixels in shared memory.
+
+Per edge one DEALER binds a socket file in the run's private directory and its peer connects;
+tickets go one way, credit the other. Shares of slots go back to the ring's owner over PUSH/PULL.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from retain.pipeline import wire
+from retain.pipeline.errors import WireError
+from retain.pipeline.mailbox import Mailbox
+from retain.pipeline.metrics import EdgeStats
+from retain.pipeline.packet import Packet
+from retain.pipeline.policy import Policy
+from retain.pipeline.transport.base import Stopped
+from retain.pipeline.transport.credit import Outlet, Window
+from retain.pipeline.transport.inproc import Inbox
+from retain.pipeline.transport.io import IoThread
+from retain.pipeline.transport.ring import Share
+from retain.pipeline.transport.store import Store
+from retain.pipeline.wire import Credit, End, Fault, Released, Ticket
+
+
+def edge_address(directory: str, src: int, dst: int) -> str:
+    return f"ipc://{directory}/{src}-{dst}"
+
+
+def release_address(directory: str, owner: int) -> str:
+    return f"ipc://{directory}/{owner}"
+
+
+class IpcSender:
+    """The producer's end of an edge."""
+
+    def __init__(
+        self, src: str, dst: str, policy: Policy, address: str, io: IoThread, store: Store
+    ) -> None:
+        self.src, self.dst = src, dst
+        self._io, self._store = io, store
+        self._outlet = Outlet(policy)
+        self._changed = threading.Condition()
+        self._end: End | None = None
+        self._ended = self._aborted = False
+        self._socket: zmq.Socket[bytes] = io.socket(
+            zmq.DEALER, bind=address, on_message=self._on_message
+        )
+        self.sent_bytes = 0
+
+    def send(self, packet: Packet) -> None:
+        with self._changed:
+            while not self._aborted and not self._outlet.box.room(packet):
+                self._changed.wait()
+            if self._aborted:
+                raise Stopped
+            self._outlet.put(packet)
+        self._io.call(self._pump)
+
+    def end(self, fault: Fault | None = None) -> None:
+        with self._changed:
+            self._end = End(fault)
+        self._io.call(self._pump)
+
+    def wait_ended(self) -> None:
+        """Return when everything, the end included, has been sent; or the run was cut short."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._aborted)
+
+    def abort(self) -> None:
+        with self._changed:
+            self._aborted = True
+            self._outlet.box.clear("stopped")
+            self._changed.notify_all()
+
+    def waiting(self) -> int:
+        return len(self._outlet.box)
+
+    def stats(self) -> EdgeStats:
+        with self._changed:
+            return EdgeStats.of(self.src, self.dst, self._outlet.box)
+
+    def _on_message(self, parts: list[bytes]) -> None:
+        message = _only(parts)
+        if not isinstance(message, Credit):
+            raise WireError(f"The consumer of {self.src} -> {self.dst} sent no credit.")
+        with self._changed:
+            self._outlet.grant(message.packets)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what there is credit for; the end needs none."""
+        while True:
+            with self._changed:
+                packet = self._outlet.take()
+                self._changed.notify_all()
+                end = self._end if packet is None and not len(self._outlet.box) else None
+                if end:
+                    self._end = None
+            if packet is not None:
+                self._write(wire.encode(packet, self._store.ticket(packet)))
+            elif end is not None:
+                self._write(wire.pack(end))
+                with self._changed:
+                    self._ended = True
+                    self._changed.notify_all()
+            else:
+                return
+
+    def _write(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        self._socket.send(data)
+
+
+class IpcInbox(Inbox):
+    """The consumer's end of all edges that lead into a node."""
+
+    def __init__(
+        self,
+        name: str,
+        policies: Mapping[str, Policy],
+        addresses: Mapping[str, str],
+        io: IoThread,
+        store: Store,
+    ) -> None:
+        super().__init__(name, policies)
+        self._io, self._store = io, store
+        self._windows = {src: Window(policy) for src, policy in policies.items()}
+        self.boxes = {
+            src: Mailbox(Policy("block", window.size), max_bytes=2**63)
+            for src, window in self._windows.items()
+        }
+        self._sockets: dict[str, zmq.Socket[bytes]] = {
+            src: io.socket(zmq.DEALER, connect=addresses[src], on_message=self._handler(src))
+            for src in policies
+        }
+
+    def waiting(self) -> int:
+        return sum(len(box) for box in self.boxes.values())
+
+    def idle(self) -> None:
+        for src in self.boxes:
+            self._grant(src, idle=True)
+
+    def taken(self, src: str) -> None:
+        self._grant(src, idle=False)
+
+    def _grant(self, src: str, idle: bool) -> None:
+        if src in self._ended:
+            return
+        if packets := self._windows[src].ask(len(self.boxes[src]), idle):
+            data = wire.pack(Credit(packets))
+            self._io.call(lambda: self._sockets[src].send(data))
+
+    def _handler(self, src: str) -> Any:
+        def on_message(parts: list[bytes]) -> None:
+            message = _only(parts)
+            if isinstance(message, End):
+                self.end(src, message)
+            elif isinstance(message, Ticket):
+                self._arrived(src, message.packet(self._store.open(message.pixels)))
+            else:
+                raise WireError(f"The producer of {src} -> {self.name} sent no packet.")
+
+        return on_message
+
+    def _arrived(self, src: str, packet: Packet) -> None:
+        with self.changed:
+            self._windows[src].arrived()
+            if not self._aborted:
+                self.boxes[src].put(packet)
+                self.changed.notify_all()
+
+
+class Releases:
+    """Brings shares of slots home: takes those of the own ring in, sends the others out."""
+
+    def __init__(self, directory: str, io: IoThread, store: Store, owns: bool) -> None:
+        self._directory, self._io, self._store = directory, io, store
+        self._peers: dict[int, zmq.Socket[bytes]] = {}
+        if owns:
+            address = release_address(directory, store.owner)
+            io.socket(zmq.PULL, bind=address, on_message=self._on_message)
+        io.every(0, self._flush)
+
+    def _on_message(self, parts: list[bytes]) -> None:
+        message = _only(parts)
+        if not isinstance(message, Released):
+            raise WireError("Something other than shares of slots was given back.")
+        self._store.returned([Share(self._store.owner, *share) for share in message.shares])
+
+    def _flush(self) -> None:
+        for owner, shares in self._store.outgoing().items():
+            if owner not in self._peers:
+                address = release_address(self._directory, owner)
+                self._peers[owner] = self._io.socket(zmq.PUSH, connect=address)
+            rows = [tuple(share[1:]) for share in shares]
+            self._peers[owner].send(wire.pack(Released(rows)))  # type: ignore[arg-type]
+
+
+def _only(parts: list[bytes]) -> wire.Message:
+    if len(parts) != 1:
+        raise WireError(f"A message came in {len(parts)} parts; ours have one.")
+    return wire.decode(parts[0])

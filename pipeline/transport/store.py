@@ -1,0 +1,126 @@
+"""A node's side of shared memory: its own ring, the rings it reads, and the shares it holds."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from weakref import WeakValueDictionary
+
+from retain.pipeline.frame import Image
+from retain.pipeline.packet import Packet
+from retain.pipeline.transport.base import Stopped
+from retain.pipeline.transport.ring import Lease, Ring, Share, _Block, attach, lease_of
+from retain.pipeline.wire import PixelRef
+
+
+class Store:
+    """``place`` is for the node's thread; everything else for the thread that owns the sockets."""
+
+    def __init__(self, owner: int, slots: int, wake: Callable[[], None]) -> None:
+        self.owner = owner
+        self._slots = slots
+        self._wake = wake
+        self._ring: Ring | None = None
+        self._retired: dict[int, Ring] = {}
+        self._freed = threading.Condition()
+        self._stopped = False
+        self._waiting_since: float | None = None
+        self._current: dict[int, _Block] = {}
+        self._blocks: WeakValueDictionary[int, _Block] = WeakValueDictionary()
+        self._given: deque[Share] = deque()
+        self._taken = self._ended = 0
+
+    @property
+    def held(self) -> int:
+        """Leases that live in this process."""
+        return self._taken - self._ended - len(self._given)
+
+    @property
+    def starving_s(self) -> float:
+        """How long the node has been waiting for a free slot."""
+        since = self._waiting_since
+        return 0.0 if since is None else monotonic() - since
+
+    def place(self, packet: Packet, tickets: int) -> Packet:
+        """The packet with its pixels where ``tickets`` tickets can point at them.
+
+        Pixels that came through shared memory and were not changed stay where they are; others
+        are copied into this node's ring, waiting for a free slot. Raises Stopped.
+        """
+        lease = lease_of(packet.frame.image)
+        if lease and lease.promise(tickets):
+            return packet
+        image = self._copy(packet.frame.image, tickets)
+        return Packet(replace(packet.frame, image=image), packet.results)
+
+    def ticket(self, packet: Packet) -> PixelRef:
+        """A reference to a placed packet's pixels, with a share of its own."""
+        lease = lease_of(packet.frame.image)
+        assert lease, "place the packet first"
+        return lease.split()
+
+    def open(self, ref: PixelRef) -> Image:
+        """The pixels a ticket points at. Raises WireError when they are not there."""
+        block = self._blocks.get(ref.ring)
+        if block is None:
+            block = self._blocks[ref.ring] = self._current[ref.owner] = attach(ref)
+        block.check(ref)
+        return self._lease(ref, block).image()
+
+    def returned(self, shares: list[Share]) -> None:
+        """Shares of the own ring came back. Raises WireError when one was never given out."""
+        with self._freed:
+            for share in shares:
+                ring = self._ring if self._ring and share.ring == self._ring.id else None
+                ring = ring or self._retired.get(share.ring)
+                if ring is None:
+                    continue  # a ring this node has replaced and freed
+                ring.give_back(share)
+                if ring.idle:
+                    self._retired.pop(ring.id, None)
+            self._freed.notify_all()
+
+    def outgoing(self) -> dict[int, list[Share]]:
+        """Shares given up here since the last call, by owner; the own ones are settled at once."""
+        by_owner: dict[int, list[Share]] = {}
+        while self._given:
+            share = self._given.popleft()
+            self._ended += 1
+            by_owner.setdefault(share.owner, []).append(share)
+        if own := by_owner.pop(self.owner, None):
+            self.returned(own)
+        return by_owner
+
+    def abort(self) -> None:
+        with self._freed:
+            self._stopped = True
+            self._freed.notify_all()
+
+    def _copy(self, image: Image, tickets: int) -> Image:
+        with self._freed:
+            if self._ring is None or image.nbytes > self._ring.slot_bytes:
+                if self._ring is not None and not self._ring.idle:
+                    self._retired[self._ring.id] = self._ring
+                self._ring = Ring(self.owner, self._slots, image.nbytes)
+            ref = self._ring.write(image)
+            while ref is None and not self._stopped:
+                self._waiting_since = self._waiting_since or monotonic()
+                self._freed.wait()
+                ref = self._ring.write(image)
+            self._waiting_since = None
+            if ref is None or self._stopped:
+                raise Stopped
+            lease = self._lease(ref, self._ring.block)
+        lease.promise(tickets)
+        return lease.image()
+
+    def _lease(self, ref: PixelRef, block: _Block) -> Lease:
+        self._taken += 1
+        return Lease(ref, block, self._give)
+
+    def _give(self, share: Share) -> None:
+        self._given.append(share)
+        self._wake()
