@@ -52,6 +52,7 @@ SOURCES = Catalog(
         "camera": "retain.pipeline.sources.camera:CameraSource",
         "dicom": "retain.pipeline.sources.dicom:DicomSource",
         "synthetic": "retain.pipeline.sources.synthetic:SyntheticSource",
+        "stdin": "retain.pipeline.sources.stdin:StdinSource",
     },
 )
 

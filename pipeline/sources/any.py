@@ -1,0 +1,123 @@
+"""One source for whatever a person types: the address or the file's content decides."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from retain.pipeline.catalog import SOURCES
+from retain.pipeline.errors import UsageError
+from retain.pipeline.frame import Frame
+from retain.pipeline.redact import redact
+from retain.pipeline.sources.common import (
+    DICOM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    check_file,
+    denied,
+    is_url,
+    local_path,
+    number,
+    sniff,
+    text,
+)
+from retain.pipeline.stage import Source, SourceInfo, StatValue
+
+Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin"]
+SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+_TAKES_TIMEOUT = ("video", "camera", "stdin")
+_TAKES_RATE = ("images", "stdin")
+
+
+def describe(source: str) -> Kind:
+    """What kind of source SOURCE is; a name in the catalog of sources. Decodes nothing.
+
+    ``-`` lists paths on standard input; ``0`` or ``/dev/video0`` is a camera; an address goes by
+    its scheme; a folder or a pattern with ``*`` or ``?`` holds images; a file goes by its first
+    bytes, then by its ending. Raises SourceError when there is no such file, UsageError for a
+    scheme nobody knows.
+    """
+    source = text("source", source)
+    if source == "-":
+        return "stdin"
+    if re.fullmatch(r"\d{1,3}|/dev/video\d+", source):
+        return "camera"
+    if is_url(source):
+        scheme = source.partition("://")[0].lower()
+        if scheme == "synthetic":
+            return "synthetic"
+        if scheme not in SCHEMES:
+            raise UsageError(
+                f"No source reads {scheme!r} addresses ({redact(source)!r}).",
+                hint=f"Known: file, synthetic, {', '.join(SCHEMES)}.",
+            )
+        return "video"
+    path = local_path(source)
+    if path.is_dir() or (not path.exists() and glob.has_magic(source)):
+        return "images"
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            found = sniff(file.read(192))
+    except PermissionError:
+        raise denied(path) from None
+    suffix = path.suffix.lower()
+    if found == "dicom" or (not found and suffix in DICOM_SUFFIXES):
+        return "dicom"
+    if found == "image" or (not found and suffix in IMAGE_SUFFIXES):
+        return "images"
+    return "video"
+
+
+class AnySource:
+    """Any SOURCE, by ``describe``. Options as in the source it turns out to be.
+
+    timeout  seconds, for addresses and cameras
+    rate     images per second of presentation time, for folders, patterns and lists
+    """
+
+    def __init__(
+        self,
+        source: str,
+        stream: str = "main",
+        fps: float = 0.0,
+        limit: int = 0,
+        timeout: float = 10.0,
+        rate: float = 25.0,
+    ) -> None:
+        self.source = text("source", source)
+        number("timeout", timeout, 0.1, 3600)
+        number("rate", rate, 0.001, 100_000)
+        self._options: dict[str, Any] = {"stream": stream, "fps": fps, "limit": limit}
+        self._timeout, self._rate = timeout, rate
+        self._closed = False
+        self._inner: Source | None = None
+
+    def open(self) -> SourceInfo:
+        kind = describe(self.source)
+        options = dict(self._options)
+        if kind in _TAKES_TIMEOUT:
+            options["timeout"] = self._timeout
+        if kind in _TAKES_RATE:
+            options["rate"] = self._rate
+        inner: Source = SOURCES.load(kind)(self.source, **options)
+        self._inner = inner
+        if self._closed:
+            inner.close()
+        return inner.open()
+
+    def frames(self) -> Iterator[Frame]:
+        if self._inner is None:
+            self.open()
+        assert self._inner is not None
+        return self._inner.frames()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._inner is not None:
+            self._inner.close()
+
+    def stats(self) -> Mapping[str, StatValue]:
+        stats = getattr(self._inner, "stats", None)
+        return stats() if stats is not None else {}
