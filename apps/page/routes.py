@@ -1,0 +1,116 @@
+"""The page's addresses: static files, data as JSON, events and JPEG; and who may ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retain.apps.page.server import STATIC, is_loopback
+from retain.pipeline.metrics import prometheus_text
+
+if TYPE_CHECKING:
+    from retain.apps.page.server import Page
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def make_app(page: Page) -> FastAPI:
+    """The routes. Data as JSON, events and JPEG; the page itself is static files."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard)
+    state = page.state
+
+    def json(value: Any) -> Response:
+        return Response(msgspec.json.encode(value), media_type="application/json")
+
+    def jpeg(data: bytes | None, headers: dict[str, str]) -> Response:
+        if data is None:
+            return Response(status_code=404)
+        return Response(data, media_type="image/jpeg", headers=headers)
+
+    @app.get("/")
+    async def index() -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/api/state")
+    async def everything() -> Response:
+        return json(state.patch({}))
+
+    @app.get("/api/events")
+    async def events() -> Response:
+        return StreamingResponse(page.events(), media_type="text/event-stream")
+
+    @app.get("/api/held")
+    async def held() -> Response:
+        return json(state.patch({})["held"])
+
+    @app.get("/api/preview.jpg")
+    async def preview() -> Response:
+        data, view = state.preview() or (None, {})
+        return jpeg(data, {"X-Frame": msgspec.json.encode(view).decode()})
+
+    @app.get("/api/frame/{seq}.jpg")
+    async def frame(seq: int) -> Response:
+        return jpeg(state.picture(seq), {"Cache-Control": "private, max-age=3600"})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        state.progress.sample()
+        stats = state.progress.stats
+        text = prometheus_text(stats) if stats else ""
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/report.html")
+    async def report() -> Response:
+        if page.report is None or not page.report.is_file():
+            return Response("There is no report yet.", 404, media_type="text/plain")
+        return FileResponse(page.report, media_type="text/html")
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return app
+
+
+class Guard:
+    """Refuses requests for another host (DNS rebinding) and keeps other sites' hands off."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        host = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"host"), "")
+        if not is_loopback(_hostname(host)):
+            refusal = PlainTextResponse("This page answers to this machine only.", 421)
+            return await refusal(scope, receive, send)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"cross-origin-resource-policy", b"same-origin"),
+                ]
+                if not any(key == b"cache-control" for key, _ in message["headers"]):
+                    headers.append((b"cache-control", b"no-cache"))
+                if scope["path"] != "/report.html":  # it brings its own policy
+                    headers.append((b"content-security-policy", PAGE_POLICY.encode()))
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]

@@ -1,0 +1,148 @@
+"""The live page: a sink that shows, in a browser on this machine, what a run is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from retain.apps.page.state import WATCHED_S, PageState
+from retain.pipeline.errors import UsageError
+from retain.pipeline.metrics import GraphStats
+from retain.pipeline.packet import Packet
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+IDLE_S = 5.0
+"""A client that nothing is sent to for so long gets a sign of life."""
+
+
+class HasStats(Protocol):
+    """A run, as far as the page needs it."""
+
+    def stats(self) -> GraphStats: ...
+
+
+class Page:
+    """Shows one stream's run at ``url``. A sink of the caller's process; it never slows the run.
+
+    Only this machine can open it: it binds a loopback address and refuses requests that name
+    another host. Raises UsageError for another address or a port that is taken.
+    """
+
+    def __init__(self, title: str, source: str, port: int = 0, host: str = "127.0.0.1") -> None:
+        if not is_loopback(host):
+            raise UsageError(
+                f"The live page cannot listen on {host!r}: anyone in the network could watch.",
+                hint="Use 127.0.0.1 and, from elsewhere, an SSH tunnel.",
+            )
+        self.state = PageState(title, source)
+        self._report: Path | None = None
+        self._stopping = False
+        self._socket = _listen(host, port)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+
+    def start(self) -> None:
+        """Serve from a thread of its own; returns when the page can be opened."""
+        import uvicorn
+
+        from retain.apps.page.routes import make_app
+
+        config = uvicorn.Config(
+            make_app(self),
+            log_config=None,
+            access_log=False,
+            log_level="warning",
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="retain-page", daemon=True
+        )
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.005)
+
+    def attach(self, run: HasStats) -> None:
+        """Show the numbers of ``run`` from now on."""
+        self.state.progress.attach(run.stats)
+
+    def process(self, packet: Packet) -> None:
+        self.state.observe(packet)
+
+    def close(self) -> None:
+        """The stream has ended; the page stays up until ``stop``."""
+
+    def finish(self, report: Path | None, message: str, failed: bool = False) -> None:
+        """Say how the run ended, in a sentence, and offer ``report`` where there is one."""
+        self._report = report
+        self.state.finish(message, report is not None, failed)
+
+    def stop(self) -> None:
+        """End the server; clients are told by the closed connection. Safe to call twice."""
+        self._stopping = True
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(5)
+        self._socket.close()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Server-sent events: what changed since the last one, as JSON."""
+        seen: dict[str, tuple[int, float]] = {}
+        self.state.watch(+1)
+        try:
+            yield b"retry: 1000\n\n"
+            quiet_since = time.monotonic()
+            while not self._stopping:
+                patch = self.state.patch(seen)
+                if patch:
+                    yield b"data: " + msgspec.json.encode(patch) + b"\n\n"
+                    quiet_since = time.monotonic()
+                elif time.monotonic() - quiet_since > IDLE_S:
+                    yield b": still here\n\n"
+                    quiet_since = time.monotonic()
+                await asyncio.sleep(WATCHED_S)
+        finally:
+            self.state.watch(-1)
+
+    @property
+    def report(self) -> Path | None:
+        return self._report
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` names this machine and nothing else."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(
+            f"The live page cannot use port {port} on {host}: {error.strerror}.",
+            hint="Choose another with --port, or 0 for any free one.",
+        ) from error

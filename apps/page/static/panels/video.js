@@ -1,0 +1,84 @@
+// The picture with its decision; a coloured frame whenever one is kept.
+import { TIERS, badge, clock, el, mark, number, setText } from "../dom.js";
+
+export const title = "Stream";
+export const classes = "video tall";
+
+const ui = {};
+let shown = 0;      // version of the picture on the canvas
+let loading = false;
+let known = null;   // frames the memory held last time
+let session = "";
+
+export function mount(root) {
+  ui.canvas = el("canvas", { role: "img", "aria-label": "The newest picture of the stream", width: 16, height: 9 });
+  ui.waiting = el("p", { class: "waiting" }, "Connecting…");
+  ui.frame = el("div", { class: "frame" });
+  ui.kept = el("div", { class: "kept", "aria-hidden": "true" });
+  ui.time = el("time", {}, "–");
+  ui.badge = el("span");
+  ui.score = el("span", { class: "score num" });
+  ui.reason = el("span", { class: "reason" });
+  ui.size = el("span", { class: "size num" });
+  root.append(
+    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept),
+    el("div", { class: "caption" }, ui.time, ui.badge, ui.score, ui.reason, ui.size),
+  );
+}
+
+export function update(patch, state) {
+  if (patch.about && patch.about.session !== session) {
+    session = patch.about.session;
+    shown = 0;
+    known = null;
+  }
+  if (patch.held) flashNew(patch.held.entries);
+  const version = state.latest?.version;
+  if (version && version !== shown && state.link === "open") load(state);
+  if (!version) setText(ui.waiting, state.link === "open" ? "Waiting for the first frame…" : "Connecting…");
+}
+
+async function load(state) {
+  if (loading) return;
+  loading = true;
+  try {
+    const answer = await fetch("/api/preview.jpg", { cache: "no-store" });
+    if (!answer.ok) return;
+    const view = JSON.parse(answer.headers.get("X-Frame"));
+    const picture = await createImageBitmap(await answer.blob());
+    draw(picture, view, state.about?.reasons ?? {});
+    shown = view.version;
+  } catch {
+    // The connection went away; main.js says so and comes back.
+  } finally {
+    loading = false;
+  }
+}
+
+function draw(picture, view, reasons) {
+  if (ui.canvas.width !== picture.width) ui.canvas.width = picture.width;
+  if (ui.canvas.height !== picture.height) ui.canvas.height = picture.height;
+  ui.canvas.getContext("2d").drawImage(picture, 0, 0);
+  picture.close();
+  ui.waiting.hidden = true;
+  setText(ui.time, clock(view.seconds));
+  setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
+  if (!view.state) return;
+  ui.badge.replaceChildren(badge(view.state));
+  setText(ui.score, `score ${number(view.score, 3)}`);
+  setText(ui.reason, reasons[view.reason] ?? view.reason);
+  ui.reason.title = ui.reason.textContent;
+}
+
+function flashNew(entries) {
+  const before = known;
+  known = new Set(entries.map((entry) => entry.seq));
+  const fresh = before && entries.findLast((entry) => !before.has(entry.seq));
+  if (!fresh) return;
+  ui.kept.replaceChildren(mark(fresh.tier), `Kept · ${TIERS[fresh.tier]}`);
+  for (const [node, base] of [[ui.frame, "frame"], [ui.kept, "kept"]]) {
+    node.className = `${base} ${fresh.tier}`;
+    void node.offsetWidth;  // restart the animation
+    node.classList.add("flash");
+  }
+}
