@@ -1,0 +1,25 @@
+"""Encoders and stages by name. Listing them imports nothing."""
+
+from __future__ import annotations
+
+from retain.pipeline.catalog import Catalog
+
+ENCODERS = Catalog(
+    "encoder",
+    {
+        "mobilenetv2": "retain.models.encoders.mobile:MobileNetV2",
+        "efficientnet-lite0": "retain.models.encoders.mobile:EfficientNetLite0",
+        "pixels": "retain.models.encoders.pixels:Pixels",
+        "dinov2-small": "retain.models.encoders.hub:DinoV2",
+        "openclip": "retain.models.encoders.hub:OpenClip",
+        "torchvision": "retain.models.encoders.hub:TorchVision",
+    },
+)
+
+STAGES = Catalog(
+    "stage",
+    {
+        "encode": "retain.models.curvestream:Encode",
+        "remember": "retain.models.curvestream:Remember",
+    },
+)

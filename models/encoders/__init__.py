@@ -1,0 +1,1 @@
+"""Frame encoders: a picture in, one unit vector out."""
