@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Image
 
+GAP_S = 3.0
+"""Least time between events, and before the first."""
+
 
 class Event(NamedTuple):
     """A transient, in seconds, end excluded."""
@@ -40,7 +43,7 @@ class PlantedConfig:
     """Radians per second a feature turns while panning (features only)."""
     noise: float = 0.05
     """Length of the noise added to a unit feature; of pictures, as a part of full scale."""
-    strength: tuple[float, float] = (1.0, 1.0)
+    strength: tuple[float, float] = (0.3, 0.7)
     """How much of an event's frame is the event: 1 replaces the scene."""
     ramp_s: float = 0.0
     """How long an event takes to come and go."""
@@ -60,7 +63,8 @@ class PlantedConfig:
     def __post_init__(self) -> None:
         if not (self.fps > 0 and self.duration_s > 0 and self.events >= 0 and self.dim > 1):
             raise UsageError("A planted stream needs fps, duration_s > 0, events >= 0, dim > 1.")
-        if self.events and self.duration_s / self.events < 3 * max(self.event_s) + 6:
+        room = self.events * (max(*self.event_s, 1 / self.fps) + GAP_S) + GAP_S
+        if room > self.duration_s:
             raise UsageError(f"{self.events} events do not fit into {self.duration_s} s.")
 
 
@@ -73,16 +77,14 @@ class PlantedStream(NamedTuple):
 
 
 def plan_events(config: PlantedConfig, rng: np.random.Generator) -> list[Event]:
-    """Events at random places, one per equal part of the stream, each with at least one frame."""
-    part = config.duration_s / max(config.events, 1)
-    events = []
-    for k in range(config.events):
-        length = max(float(rng.uniform(*config.event_s)), 1.0 / config.fps)
-        margin = min(3.0, part / 8)
-        start = k * part + float(rng.uniform(margin, part - length - margin))
-        # On the frame grid, so that no event falls between two frames.
-        start = np.ceil(start * config.fps) / config.fps
-        events.append(Event(float(start), float(start + length)))
+    """Events at random places, ``GAP_S`` apart or more, each with at least one frame."""
+    lengths = np.maximum(rng.uniform(*config.event_s, config.events), 1.0 / config.fps)
+    taken = np.cumsum(lengths + GAP_S)
+    free = config.duration_s - GAP_S - float(taken[-1] if config.events else 0.0)
+    starts = np.sort(rng.uniform(0.0, free, config.events)) + GAP_S + taken - lengths - GAP_S
+    # On the frame grid, so that no event falls between two frames.
+    starts = np.floor(starts * config.fps) / config.fps
+    events = [Event(float(s), float(s + n)) for s, n in zip(starts, lengths, strict=True)]
     return events
 
 

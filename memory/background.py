@@ -1,4 +1,4 @@
-"""The slow background of a stream: a running mean of its features."""
+"""What a stream has looked like lately: a slow mean of its features and a few past ones."""
 
 from __future__ import annotations
 
@@ -9,54 +9,80 @@ from numpy.typing import NDArray
 
 from retain.pipeline.errors import StateError
 
+PAST = 8
+"""Past features kept, one per second or slower."""
+AFTER_S = 1.0
+"""Age from which a past feature counts: what began a moment ago is still new."""
+
 
 class Background:
-    """Exponential mean of unit features with a half-life in seconds; a plain mean at the start.
+    """Exponential mean of unit features with a half-life in seconds (a plain mean at the start),
+    and the features of the last ``PAST`` seconds, one each.
 
-    A frame's novelty is 1 - cosine to it. An event is novel for as long as it lasts, the return
-    from it is not, though both change the picture equally.
+    A frame's novelty is its distance, 1 - cosine, to the nearest of them. An event is novel when it
+    comes; the return from it is not, though both change the picture equally.
     """
-
-    BYTES_PER_DIM = 4
 
     def __init__(self, dim: int, half_life_s: float) -> None:
         self._half_life = half_life_s
         self._mean = np.zeros(dim, np.float32)
-        self._clock = np.array([0.0, 0.0])  # frames taken in, seconds of the last
+        self._past = np.zeros((PAST, dim), np.float32)
+        self._past_s = np.full(PAST, math.inf)
+        self._clock = np.array([0.0, 0.0, 0.0])  # frames taken in, seconds of the last, past kept
+
+    @staticmethod
+    def fixed_bytes(dim: int) -> int:
+        return 4 * dim * (1 + PAST) + 8 * (PAST + 3)
 
     @property
     def nbytes(self) -> int:
-        return self._mean.nbytes + self._clock.nbytes
+        return sum(a.nbytes for a in (self._mean, self._past, self._past_s, self._clock))
 
     def novelty(self, unit: NDArray[np.float32], seconds: float) -> float:
-        """How unlike the background ``unit`` is, in [0, 2]; then take it in.
+        """How unlike the recent stream ``unit`` is, in [0, 2]; then take it in.
 
         0 for the first frame and for a frame without a feature, which is not taken in.
         """
         if not unit.any():
             return 0.0
-        mean, (count, last) = self._mean, self._clock.tolist()
+        mean, (count, last, kept) = self._mean, self._clock.tolist()
         length = math.sqrt(float(np.dot(mean, mean)))
-        novelty = 0.0 if length == 0 else 1.0 - float(np.dot(unit, mean)) / length
+        nearest = 1.0 if length == 0 else float(np.dot(unit, mean)) / length
+        ages = seconds - self._past_s
+        old = ages >= AFTER_S
+        if old.any():
+            nearest = max(nearest, float((self._past @ unit)[old].max()))
         dt = max(seconds - last, 0.0) if count else 0.0
         weight = max(1.0 - 0.5 ** (dt / self._half_life), 1.0 / (count + 1.0))
         mean += np.float32(weight) * (unit - mean)
-        self._clock[:] = count + 1.0, seconds
-        return max(novelty, 0.0)
+        if not kept or not 0 <= seconds - self._past_s[int(kept - 1) % PAST] < 1.0:
+            self._past[int(kept) % PAST], self._past_s[int(kept) % PAST] = unit, seconds
+            kept += 1.0
+        self._clock[:] = count + 1.0, seconds, kept
+        return max(1.0 - nearest, 0.0)
 
     def unlike(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
-        """1 - cosine of each of ``units`` [N, D] to the background as it is now."""
+        """1 - cosine of each of ``units`` [N, D] to the mean as it is now."""
         length = max(float(np.sqrt(np.dot(self._mean, self._mean))), 1e-12)
         return np.asarray(1.0 - units @ self._mean / np.float32(length), np.float32)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {"background": np.concatenate([self._mean.astype(np.float64), self._clock])}
+        return {
+            "background.mean": self._mean.copy(),
+            "background.past": self._past.copy(),
+            "background.clock": np.concatenate([self._clock, self._past_s]),
+        }
 
-    def load(self, saved: np.ndarray) -> None:
-        if saved.shape != (self._mean.size + 2,) or saved.dtype != np.float64:
-            raise StateError(
-                f"'background' is {saved.dtype} {list(saved.shape)}, "
-                f"expected float64 [{self._mean.size + 2}]."
-            )
-        self._mean[:] = saved[:-2]
-        self._clock[:] = saved[-2:]
+    def load(self, mean: np.ndarray, past: np.ndarray, clock: np.ndarray) -> None:
+        """Take saved arrays in. Raises StateError when they are not of this background."""
+        mine = self.tensors().values()
+        for own, given in zip(mine, (mean, past, clock), strict=True):
+            if own.shape != given.shape or own.dtype != given.dtype:
+                raise StateError(
+                    f"The saved background is {given.dtype} {list(given.shape)} where "
+                    f"{own.dtype} {list(own.shape)} is expected."
+                )
+        if not 0 <= clock[2] < 2**53:
+            raise StateError("The saved background has an impossible count.")
+        self._mean[:], self._past[:] = mean, past
+        self._clock[:], self._past_s[:] = clock[:3], clock[3:]

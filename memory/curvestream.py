@@ -192,7 +192,7 @@ class FrameMemory:
         rows = RowStore.fixed_bytes(
             c.max_entries + 1, c.dim, _ROW, similarity=policy(c.policy).similarity
         )
-        return rows + Background.BYTES_PER_DIM * c.dim + 8 * c.dim + 256 + _PICTURE_ROOM
+        return rows + Background.fixed_bytes(c.dim) + 8 * c.dim + 256 + _PICTURE_ROOM
 
     def _stream(self, stream: str) -> _Stream:
         if stream not in self._streams:
@@ -237,7 +237,7 @@ class FrameMemory:
             self._policy.flashed(s.rows, item.seconds)
         if gate > 0 and (item.route.state != "discard" or not self._policy.routed):
             self._insert(s, item, unit, arrival)
-            self._policy.settled(s.rows, s.background.unlike(s.rows.embedding))
+            self._policy.aged(s.rows, s.background.unlike(s.rows.embedding))
             self._settle(s)
             s.entries = None
         return self._held(s)
@@ -390,7 +390,7 @@ class FrameMemory:
         t = state.tensors
         try:
             s.router.state.load(t["router.history"], t["router.numbers"])
-            s.background.load(t["background"])
+            s.background.load(t["background.mean"], t["background.past"], t["background.clock"])
         except KeyError as missing:
             raise StateError(f"The snapshot has no array {missing}.") from None
         s.rows.load(t)

@@ -61,7 +61,7 @@ class Policy:
     def flashed(self, held: RowStore, seconds: float) -> None:
         """Called when the frame at ``seconds`` shows that the one before it was a flash."""
 
-    def settled(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+    def aged(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
         """Called with each row's novelty against the background as it is now, [rows]."""
 
 
@@ -171,15 +171,15 @@ class Robust(Policy):
     """How much a resembling row long ago discounts, against 1 for one at the same time."""
     fade_s: float = 30.0
     flash_s: float = 0.35
-    """A change that is undone within this time was a flash, worth a tenth of what it seemed."""
+    """A change that is undone within this time was a flash, worth a fiftieth of what it seemed."""
     similarity = True
     demotes = True
 
     def flashed(self, held: RowStore, seconds: float) -> None:
         if len(held) and 0 <= seconds - held["seconds"][-1] <= self.flash_s:
-            held["key"][-1] *= 0.1
+            held["key"][-1] *= 0.02
 
-    def settled(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+    def aged(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
         least = np.minimum(held["least"], np.maximum(novelty, 1e-9))
         held["key"][:] *= np.sqrt(least / np.maximum(held["least"], 1e-9))
         held["least"][:] = least

@@ -1,0 +1,163 @@
+"""The laws every memory of the catalogue obeys (retain/memory/base.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from memory_parts import features, frames
+
+from retain.memory.base import Memory, State
+from retain.memory.catalog import MEMORIES
+from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
+from retain.memory.router import Router, RouterConfig
+from retain.pipeline.errors import StateError, UsageError
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a memory of one kind, what to write into it and what to ask it."""
+
+    make: Callable[[], Memory[Any, Any, Any]]
+    budget: int
+    items: Callable[[int, int], Iterator[Any]]
+    """(count, seed) -> what is written."""
+    query: Any
+
+
+def routed_frames(count: int, seed: int) -> Iterator[Item]:
+    router, rows = Router(RouterConfig(), 16), features(count, 16, seed)
+    for frame, row in zip(frames(count, seed=seed), rows, strict=True):
+        (route,) = router.step(row[None], [frame.seconds])
+        yield Item(frame.image, frame.seq, frame.pts, frame.time_base, frame.seconds, row, route)
+
+
+CASES = {
+    "frames": Case(
+        lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
+        150_000,
+        routed_frames,
+        FrameQuery(),
+    )
+}
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def image(state: State) -> tuple[object, dict[str, bytes]]:
+    return state.header, {name: array.tobytes() for name, array in sorted(state.tensors.items())}
+
+
+def test_every_memory_of_the_catalogue_has_a_case() -> None:
+    assert set(CASES) == set(MEMORIES)
+    for name, case in CASES.items():
+        assert isinstance(case.make(), MEMORIES.load(name))
+
+
+def test_bounded(case: Case) -> None:
+    memory = case.make()
+    assert memory.min_bytes <= case.budget
+    for item in case.items(80, 0):
+        memory.write("s", item)
+        assert memory.nbytes("s") <= case.budget
+
+
+def test_reading_does_not_write(case: Case) -> None:
+    memory = case.make()
+    for item in case.items(30, 0):
+        memory.write("s", item)
+    before = image(memory.snapshot("s"))
+    memory.read("s", case.query)
+    memory.stats("s")
+    memory.nbytes("s")
+    assert image(memory.snapshot("s")) == before
+
+
+def test_streams_do_not_mix(case: Case) -> None:
+    both, alone = case.make(), case.make()
+    for a, b in zip(case.items(30, 0), case.items(30, 1), strict=True):
+        both.write("a", a)
+        both.write("b", b)
+        alone.write("a", a)
+    assert image(both.snapshot("a")) == image(alone.snapshot("a"))
+    both.reset("b")
+    assert image(both.snapshot("a")) == image(alone.snapshot("a"))
+
+
+def test_a_snapshot_restores(case: Case) -> None:
+    one, two = case.make(), case.make()
+    items = list(case.items(60, 0))
+    for item in items[:30]:
+        one.write("s", item)
+    saved = one.snapshot("s")
+    two.restore("other name", saved)
+    for item in items[30:]:
+        one.write("s", item)
+        two.write("other name", item)
+    assert image(one.snapshot("s")) == image(two.snapshot("other name"))
+
+
+def test_a_snapshot_does_not_change_when_the_memory_does(case: Case) -> None:
+    memory = case.make()
+    items = list(case.items(60, 0))
+    for item in items[:30]:
+        memory.write("s", item)
+    saved = memory.snapshot("s")
+    before = image(saved)
+    for item in items[30:]:
+        memory.write("s", item)
+    assert image(saved) == before
+
+
+def test_the_same_input_gives_the_same_state(case: Case) -> None:
+    states = []
+    for _ in range(2):
+        memory = case.make()
+        for item in case.items(40, 3):
+            memory.write("s", item)
+        states.append(image(memory.snapshot("s")))
+    assert states[0] == states[1]
+
+
+def test_reset_forgets(case: Case) -> None:
+    memory = case.make()
+    fresh = image(memory.snapshot("s"))
+    for item in case.items(20, 0):
+        memory.write("s", item)
+    memory.reset("s")
+    assert image(memory.snapshot("s")) == fresh
+
+
+def test_a_missing_array_is_refused(case: Case) -> None:
+    memory = case.make()
+    for item in case.items(20, 0):
+        memory.write("s", item)
+    saved = memory.snapshot("s")
+    before = image(saved)
+    for name in saved.tensors:
+        rest = {k: v for k, v in saved.tensors.items() if k != name}
+        with pytest.raises(StateError):
+            memory.restore("s", State(rest, saved.header))
+        wrong = saved.tensors | {name: np.zeros((2, 3, 5, 7), np.float16)}
+        with pytest.raises(StateError):
+            memory.restore("s", State(wrong, saved.header))
+    assert image(memory.snapshot("s")) == before
+
+
+def test_shrinking_holds_from_now_on(case: Case) -> None:
+    memory = case.make()
+    items = list(case.items(60, 0))
+    for item in items[:30]:
+        memory.write("s", item)
+    memory.shrink_to("s", memory.min_bytes)
+    for item in items[30:]:
+        assert memory.nbytes("s") <= memory.min_bytes
+        memory.write("s", item)
+    with pytest.raises(UsageError):
+        memory.shrink_to("s", 10)
