@@ -83,10 +83,20 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
 
 
-def number(value: float, digits: int = 1) -> str:
+def number(value: float, digits: int = 0) -> str:
     """A number for people, with thin thousands; a dash for none.
 
     >>> number(1234567, 0), number(0.1234, 3), number(float("nan"))
     ('1,234,567', '0.123', '–')
     """
     return f"{value:,.{digits}f}" if math.isfinite(value) else "–"
+
+
+def score(value: float) -> str:
+    """A score with about three digits that matter: scores span decades from stream to stream.
+
+    >>> score(1.234), score(0.1234), score(0.00312), score(float("nan"))
+    ('1.23', '0.123', '0.00312', '–')
+    """
+    large = abs(value)
+    return number(value, 2 if large >= 1 else 3 if large >= 0.1 else 4 if large >= 0.01 else 5)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-from retain.apps.drawing import clock, number
+from retain.apps.drawing import clock, score
 from retain.pipeline.frame import Frame
 from retain.pipeline.results import Route, State
 
@@ -157,7 +157,7 @@ def timeline_svg(points: Sequence[Point], marks: Iterable[Mark]) -> str:
 
 
 def _texts(p: Point) -> list[str]:
-    return [number(v, 3) for v in (p.score, p.low, p.high)]
+    return [score(v) for v in (p.score, p.low, p.high)]
 
 
 def _grid(axes: _Axes) -> Iterable[str]:

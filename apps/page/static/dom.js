@@ -44,6 +44,13 @@ export function number(value, digits = 0) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+// Scores span decades from stream to stream: about three digits that matter.
+export function score(value) {
+  if (value == null) return "–";
+  const size = Math.abs(value);
+  return number(value, size >= 1 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 5);
+}
+
 export function milliseconds(value) {
   if (value == null) return "–";
   if (value >= 10000) return `${number(value / 1000, 1)} s`;

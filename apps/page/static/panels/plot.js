@@ -1,5 +1,5 @@
 // Score and thresholds over time: what the router saw, and what it decided.
-import { badge, clock, el, mark, number } from "../dom.js";
+import { badge, clock, el, mark, number, score } from "../dom.js";
 
 export const title = "Score";
 export const classes = "plot";
@@ -159,9 +159,13 @@ function grid(context) {
   const every = TIME_STEPS.find((s) => (span / s) * 64 <= inner) ?? 86400 * Math.ceil(span / 86400 / (inner / 64));
   for (let t = Math.ceil(start / every) * every; t <= end; t += every) {
     const x = axes.x(t);
-    if (x < PAD.left + 6 || x > width - PAD.right - 6) continue;
+    if (x < PAD.left + 6 || x > width - PAD.right - 92) continue;
     context.fillText(clock(t, every < 1 ? 1 : 0), x, floor + 8);
   }
+  context.textAlign = "right";
+  context.fillText("stream time", width - PAD.right, floor + 8);
+  context.textAlign = "left";
+  context.fillText("score", PAD.left + 4, PAD.top + 4);
 }
 
 // Stretches of points where all of `columns` are known and time does not run backwards.
@@ -257,8 +261,8 @@ function readOut(context, points) {
   const lost = p[LOST] ? row("lost before", number(p[LOST])) : [];
   ui.tip.replaceChildren(
     el("div", { class: `badge ${p[STATE]}` }, badge(p[STATE]), clock(p[SECONDS])),
-    el("dl", {}, ...row("score", number(p[SCORE], 3)), ...row("Clear from", number(p[HIGH], 3)),
-      ...row("Blurred from", number(p[LOW], 3)), ...row("frame", `#${p[SEQ]}`), ...merged, ...lost));
+    el("dl", {}, ...row("score", score(p[SCORE])), ...row("Clear from", score(p[HIGH])),
+      ...row("Blurred from", score(p[LOW])), ...row("frame", `#${p[SEQ]}`), ...merged, ...lost));
   ui.tip.hidden = false;
   const left = x > axes.width / 2 ? x - ui.tip.offsetWidth - 12 : x + 12;
   ui.tip.style.left = `${Math.max(4, left)}px`;

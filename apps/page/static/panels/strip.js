@@ -1,5 +1,5 @@
 // The frames the memory holds, oldest to newest; those that leave fade out.
-import { badge, bytes, clock, el, number, setText } from "../dom.js";
+import { badge, bytes, clock, el, number, score, setText } from "../dom.js";
 
 export const title = "Kept moments";
 export const classes = "strip wide";
@@ -9,13 +9,18 @@ const cards = new Map();  // seq -> { node, entry, ... }
 let session = "";
 let reasons = {};
 let open = null;          // seq in the dialog
+let following = true;     // the newest stays in view until somebody scrolls away
+let touched = -Infinity;  // when somebody last scrolled, by whatever means
 
 export function mount(root) {
   ui.hint = el("span", { class: "hint num" });
-  ui.newest = el("button", { class: "newest push", type: "button", hidden: true, onclick: () => toEnd("smooth") }, "Newest →");
+  ui.newest = el("button", { class: "newest push", type: "button", hidden: true, onclick: () => { following = true; toEnd("smooth"); offerNewest(); } }, "Newest →");
   ui.list = el("ol");
   ui.none = el("p", { class: "none" }, "Nothing kept yet.");
-  ui.scroller = el("div", { class: "scroller", tabindex: 0, role: "group", "aria-label": "Kept moments, oldest first", onscroll: offerNewest }, ui.list, ui.none);
+  ui.scroller = el("div", { class: "scroller", tabindex: 0, role: "group", "aria-label": "Kept moments, oldest first", onscroll: scrolled }, ui.list, ui.none);
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+    ui.scroller.addEventListener(kind, () => { touched = performance.now(); }, { passive: true });
+  }
   mountDialog();
   root.append(el("header", {}, el("h2", {}, title), ui.hint, ui.newest), ui.scroller, ui.dialog);
 }
@@ -33,7 +38,6 @@ export function update(patch) {
 
 function show(entries) {
   const first = cards.size === 0;
-  const follow = first || atEnd();
   const held = new Set(entries.map((entry) => entry.seq));
   for (const seq of [...cards.keys()]) if (!held.has(seq)) drop(seq, false);
   entries.forEach((entry, i) => {
@@ -42,13 +46,13 @@ function show(entries) {
   });
   ui.none.hidden = entries.length > 0;
   setText(ui.hint, entries.length ? `${clock(entries[0].seconds, 0)} – ${clock(entries.at(-1).seconds, 0)}` : "");
-  if (follow) toEnd(first ? "instant" : "smooth");
+  if (following) toEnd(first ? "instant" : "smooth");
   if (open != null) turn(0);
   offerNewest();
 }
 
 function add(entry, before, animate) {
-  const card = { time: el("time"), badge: el("span"), score: el("span", { class: "num" }), why: el("span"), thumb: el("span", { class: "thumb" }) };
+  const card = { time: el("time"), badge: el("span"), score: el("span", { class: "num" }), why: el("span", { class: "tag" }), thumb: el("span", { class: "thumb" }) };
   card.button = el("button", { type: "button", onclick: () => openDialog(entry.seq) }, card.thumb,
     el("span", { class: "meta" }, card.time, card.badge), el("span", { class: "why" }, card.why, card.score));
   card.node = el("li", { class: animate ? "arriving" : "" }, card.button);
@@ -72,7 +76,7 @@ function refresh(card, entry) {
   setText(card.time, clock(entry.seconds));
   setText(card.why, entry.reason);
   card.why.title = reasons[entry.reason] ?? "";
-  setText(card.score, number(entry.score, 3));
+  setText(card.score, score(entry.score));
   card.button.setAttribute("aria-label", `${clock(entry.seconds)}, ${entry.tier}, ${reasons[entry.reason] ?? entry.reason}`);
 }
 
@@ -96,8 +100,13 @@ function toEnd(behavior) {
   ui.scroller.scrollTo({ left: ui.scroller.scrollWidth, behavior });
 }
 
+function scrolled() {
+  if (performance.now() - touched < 1000) following = atEnd();
+  offerNewest();
+}
+
 function offerNewest() {
-  ui.newest.hidden = atEnd();
+  ui.newest.hidden = following;
 }
 
 // The dialog: one moment, large. Arrow keys go to its neighbours.
@@ -127,9 +136,10 @@ function openDialog(seq) {
 }
 
 function turn(step) {
-  const order = [...cards.keys()].sort((a, b) => cards.get(a).entry.seconds - cards.get(b).entry.seconds);
-  const at = order.indexOf(open) + step;
-  if (at < 0 || at >= order.length || !order.includes(open)) return;
+  const order = [...cards.keys()].sort((a, b) => a - b);
+  const here = order.findIndex((seq) => seq >= open);
+  const at = (here < 0 ? order.length : here) + (step > 0 && order[here] !== open ? 0 : step);
+  if (at < 0 || at >= order.length || (step === 0 && order[at] !== open)) return;
   open = order[at];
   ui.previous.disabled = at === 0;
   ui.next.disabled = at === order.length - 1;
@@ -138,10 +148,11 @@ function turn(step) {
     ui.picture.dataset.seq = open;
     ui.picture.src = address(open);
   }
+  ui.picture.className = entry.tier;
   setText(ui.when, clock(entry.seconds));
   ui.tier.replaceChildren(badge(entry.tier));
   const facts = [
-    ["Kept because", reasons[entry.reason] ?? entry.reason], ["Score", number(entry.score, 3)], ["Frame", `#${entry.seq}`],
+    ["Kept because", reasons[entry.reason] ?? entry.reason], ["Score", score(entry.score)], ["Frame", `#${entry.seq}`],
     ["Tokens", number(entry.tokens)], ["Stored", `${entry.width}×${entry.height}, ${bytes(entry.nbytes)}`],
   ];
   ui.facts.replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", { class: "num" }, value))));

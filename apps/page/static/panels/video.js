@@ -1,5 +1,5 @@
 // The picture with its decision; a coloured frame whenever one is kept.
-import { TIERS, badge, clock, el, mark, number, setText } from "../dom.js";
+import { TIERS, badge, clock, el, mark, score, setText } from "../dom.js";
 
 export const title = "Stream";
 export const classes = "video tall";
@@ -65,7 +65,7 @@ function draw(picture, view, reasons) {
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
   if (!view.state) return;
   ui.badge.replaceChildren(badge(view.state));
-  setText(ui.score, `score ${number(view.score, 3)}`);
+  setText(ui.score, `score ${score(view.score)}`);
   setText(ui.reason, reasons[view.reason] ?? view.reason);
   ui.reason.title = ui.reason.textContent;
 }
