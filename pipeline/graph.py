@@ -47,13 +47,13 @@ class Graph(msgspec.Struct):
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
 
-    def source(self, name: str, target: str, **options: Option) -> str:
+    def source(self, name: str, target: str, /, **options: Option) -> str:
         return self._add(Node(name, "source", target, options))
 
-    def stage(self, name: str, target: str, **options: Option) -> str:
+    def stage(self, name: str, target: str, /, **options: Option) -> str:
         return self._add(Node(name, "stage", target, options))
 
-    def sink(self, name: str, target: str = CALLER, **options: Option) -> str:
+    def sink(self, name: str, target: str = CALLER, /, **options: Option) -> str:
         return self._add(Node(name, "sink", target, options))
 
     def connect(self, *names: str, policy: Policy | str = BLOCK) -> None:

@@ -105,7 +105,7 @@ class Work:
                 self.meter.count("sent")
                 yield out
                 start = monotonic_ns()
-        except Exception:
+        except (Exception, SystemExit):
             self.meter.count("failed")
             raise
         now = monotonic_ns()

@@ -75,7 +75,7 @@ class Worker:
 
     def _io_failed(self, error: Exception) -> None:
         """An edge of this node cannot be used any more; so neither can the node."""
-        self._tell(Failed(Fault.of(self._name, error)))
+        self._tell(Failed(Fault.of(self._name, error), fatal=True))
         self._station.stop(drain=False)
 
 

@@ -60,6 +60,8 @@ class Failed(_Control, frozen=True, tag="failed/1"):
     """Worker: the node has failed; it takes and discards the rest of its input."""
 
     fault: Fault
+    fatal: bool = False
+    """Its edges have failed: it can do nothing more, not even discard."""
 
 
 class Report(_Control, frozen=True, tag="report/1"):

@@ -82,7 +82,12 @@ class LocalRun(Run):
         }
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._reports: dict[str, Report] = {}
+        self._met: set[str] = set()
         self._done: set[str] = set()
+        self._suspected: list[tuple[float, Fault]] = []
+        """Broken edges, to be held against their node unless a death turns out to explain them."""
+        self._ending: bool | None = None
+        """How nodes were told to end: drain or not."""
         self._kill_at: float | None = None
         self._leaving = False
         self._io.every(POLL_S, self._look_after)
@@ -118,7 +123,8 @@ class LocalRun(Run):
 
     def _end(self, drain: bool) -> None:
         """Tell all nodes: sources to end, or everybody to stop where they are."""
-        for name in self._workers:
+        self._ending = drain
+        for name in self._met:
             self._send(name, Stop(drain))
         for station in self._stations.values():
             station.stop(drain)
@@ -147,9 +153,15 @@ class LocalRun(Run):
 
     def _on_worker(self, parts: list[bytes]) -> None:
         name = parts[0].decode()
+        if name not in self._met:
+            self._met.add(name)
+            if self._ending is not None:  # told before it could hear
+                self._send(name, Stop(self._ending))
         match read_from_worker(parts[-1]):
             case Opened(info):
                 self._opened(name, info)
+            case Failed(fault, fatal=True):
+                self._suspected.append((monotonic() + POLL_S, fault))
             case Failed(fault):
                 self._node_failed(fault)
             case Report() as report:
@@ -170,6 +182,9 @@ class LocalRun(Run):
                 self._gone(Fault(name, "crashed", _obituary(name, worker.returncode)))
             elif late and name not in self._done:
                 worker.kill()
+        for due, fault in self._suspected:
+            if monotonic() > due:
+                self._gone(fault)
         if late:  # a sink that hangs in the caller's process cannot be killed, only left behind
             self._done.update(self._stations)
         if len(self._done) == len(self._order):

@@ -21,12 +21,15 @@ class Outlet:
     def __init__(self, policy: Policy) -> None:
         self.box = Mailbox(policy)
         self._credit = 0
+        self.met = False
+        """Whether the consumer has ever shown itself."""
 
     def put(self, packet: Packet) -> Lost:
         return self.box.put(packet)
 
     def grant(self, packets: int) -> None:
         self._credit += packets
+        self.met = True
 
     def take(self) -> Packet | None:
         """The packet to send now, if there is one and credit for it."""

@@ -6,6 +6,7 @@ tickets go one way, credit the other. Shares of slots go back to the ring's owne
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,8 @@ from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ring import Share
 from retain.pipeline.transport.store import Store
 from retain.pipeline.wire import Credit, End, Fault, Released, Ticket
+
+log = logging.getLogger(__name__)
 
 
 def edge_address(directory: str, src: int, dst: int) -> str:
@@ -98,9 +101,9 @@ class IpcSender:
             with self._changed:
                 packet = self._outlet.take()
                 self._changed.notify_all()
-                end = self._end if packet is None and not len(self._outlet.box) else None
-                if end:
-                    self._end = None
+                end = None
+                if packet is None and self._outlet.met and not len(self._outlet.box):
+                    end, self._end = self._end, None
             if packet is not None:
                 self._write(wire.encode(packet, self._store.ticket(packet)))
             elif end is not None:
@@ -113,7 +116,7 @@ class IpcSender:
 
     def _write(self, data: bytes) -> None:
         self.sent_bytes += len(data)
-        self._socket.send(data)
+        _send(self._socket, data)
 
 
 class IpcInbox(Inbox):
@@ -154,7 +157,7 @@ class IpcInbox(Inbox):
             return
         if packets := self._windows[src].ask(len(self.boxes[src]), idle):
             data = wire.pack(Credit(packets))
-            self._io.call(lambda: self._sockets[src].send(data))
+            self._io.call(lambda: _send(self._sockets[src], data))
 
     def _handler(self, src: str) -> Any:
         def on_message(parts: list[bytes]) -> None:
@@ -199,7 +202,15 @@ class Releases:
                 address = release_address(self._directory, owner)
                 self._peers[owner] = self._io.socket(zmq.PUSH, connect=address)
             rows = [tuple(share[1:]) for share in shares]
-            self._peers[owner].send(wire.pack(Released(rows)))  # type: ignore[arg-type]
+            _send(self._peers[owner], wire.pack(Released(rows)))  # type: ignore[arg-type]
+
+
+def _send(socket: zmq.Socket[bytes], data: bytes) -> None:
+    """Credit keeps queues short: only a dead peer refuses, and the parent sees and names the dead."""
+    try:
+        socket.send(data)
+    except zmq.Again:
+        log.debug("a peer is gone; %d bytes were not sent", len(data))
 
 
 def _only(parts: list[bytes]) -> wire.Message:
