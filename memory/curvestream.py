@@ -68,7 +68,7 @@ class FrameMemoryConfig:
     payload: Literal["jpeg", "none"] = "jpeg"
     """none: only embeddings and times are kept; pictures count as 1280x720 for their tokens."""
     background_s: float = 10.0
-    """Half-life of the slow background that novelty is measured against."""
+    """Half-life of the background that novelty is measured against; see memory/background.py."""
     seed: int = 0
 
     def __post_init__(self) -> None:

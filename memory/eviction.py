@@ -33,7 +33,7 @@ class Arrival:
     """How many frames of the stream were offered before it."""
     score: float
     novelty: float
-    """1 - cosine to the slow background of the stream; see memory/curvestream.py."""
+    """1 - cosine to what the stream looked like lately; see memory/background.py."""
     gate: float = 1.0
 
 

@@ -276,6 +276,29 @@ def test_triton_decides_as_the_definition_in_its_interpreter() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("robust", [True, False])
+def test_triton_compiles_for_hopper_without_spills(robust: bool) -> None:
+    """Cross-compiled, so no GPU is needed; the bound leaves room for other compiler versions."""
+    triton = pytest.importorskip("triton")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("compiles nothing under TRITON_INTERPRET=1")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from retain.kernels.curvature.triton_kernel import curvature_step
+
+    doubles = ("state", "times", "params", "decision")
+    signature = {"features": "*fp32", "history": "*fp32", "flags": "*u8", "dim": "i32"}
+    signature |= dict.fromkeys(doubles, "*fp64") | dict.fromkeys(("ROBUST", "BLOCK"), "constexpr")
+    ordered = {name: signature[name] for name in curvature_step.arg_names}
+    source = ASTSource(curvature_step, ordered, {"ROBUST": robust, "BLOCK": 2048})
+    target = GPUTarget("cuda", 90, 32)
+    compiled = triton.compile(source, target=target, options={"num_warps": 4})
+    assert compiled.metadata.shared <= 1024
+    assert ".local" not in compiled.asm["ptx"]
+
+
 @pytest.mark.gpu
 def test_triton_decides_as_the_definition_on_cuda() -> None:
     if not torch.cuda.is_available():
