@@ -36,8 +36,8 @@ class DinoV2(TorchEncoder):
     Loaded through ``torch.hub`` from facebookresearch/dinov2 at a fixed commit.
     """
 
-    REPOSITORY = "facebookresearch/dinov2:7764ea0f912e53c92e82eb78a2a1631e92725fc8"
-    FOLDER = "facebookresearch_dinov2_7764ea0f912e53c92e82eb78a2a1631e92725fc8"
+    REPOSITORY = "facebookresearch/dinov2:12592a9bdfea0a6e4ee4767cd5a8d3195c0e3509"
+    FOLDER = "facebookresearch_dinov2_12592a9bdfea0a6e4ee4767cd5a8d3195c0e3509"
     FILE = "dinov2_vits14_pretrain.pth"
 
     def __init__(self, variant: str = "", device: str = "auto", download: bool = False) -> None:

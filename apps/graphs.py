@@ -1,0 +1,66 @@
+"""`retain run` and `retain graph`: graphs that people wrote themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from retain.apps import console
+from retain.apps.catalogs import CATALOGS
+from retain.pipeline.errors import RetainError
+from retain.pipeline.graph import Graph
+from retain.pipeline.graph_yaml import load_graph
+from retain.pipeline.redact import redact
+from retain.pipeline.run import Runner, run_until_done, start
+
+INTERRUPTED = 130
+
+
+def run(path: Path, changes: Mapping[str, str], runner: Runner) -> int:
+    """Run the graph in ``path`` to its end; the exit code."""
+    graph = load_graph(path, CATALOGS, changes)
+    with start(graph, runner=runner) as running:
+        report = run_until_done(running)
+    table = _table("node", "received", "sent", "dropped", "failed", "ms per packet")
+    for node in report.stats.nodes:
+        numbers = node.received, node.sent, sum(node.dropped.values()), node.failed
+        table.add_row(node.name, *map(str, numbers), f"{node.service_ms.mean:.2f}")
+    console.output().print(table)
+    for fault in report.errors:
+        console.say_error(RetainError(fault.message))
+    return 1 if report.errors else INTERRUPTED if report.stopped else 0
+
+
+def show(path: Path, changes: Mapping[str, str], only_check: bool) -> None:
+    """Print the nodes and edges of the graph in ``path``; raises GraphError when it is wrong."""
+    graph = load_graph(path, CATALOGS, changes)
+    out = console.output()
+    if only_check:
+        out.print(f"{path}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, valid")
+        return
+    out.print(_nodes(graph))
+    out.print(_edges(graph))
+
+
+def _nodes(graph: Graph) -> Table:
+    table = _table("node", "role", "class", "options")
+    for node in graph.order():
+        options = ", ".join(f"{key}={value}" for key, value in node.options.items())
+        table.add_row(node.name, node.role, node.target, redact(options))
+    return table
+
+
+def _edges(graph: Graph) -> Table:
+    table = _table("from", "to", "policy")
+    for edge in graph.edges:
+        table.add_row(edge.src, edge.dst, str(edge.policy))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,151 @@
+"""What `retain watch` writes down while it runs: results.jsonl, running counts, summary.json."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import retain
+from retain.apps.drawing import clock, size
+from retain.pipeline.metrics import GraphStats
+from retain.pipeline.packet import Packet
+from retain.pipeline.redact import redact
+from retain.pipeline.results import Held, Route
+from retain.pipeline.run import RunReport
+from retain.pipeline.stage import StatValue
+
+if TYPE_CHECKING:
+    from retain.apps.watch import WatchOptions
+
+
+class Journal:
+    """A sink: one line of JSON per frame, with every number behind the decision.
+
+    ``{"stream", "seq", "pts", "time_base", "seconds", "results": {"route": ..., "held": ...}}``.
+    ``held`` is there when the memory's entries changed, and names each by ``seq``, ``tier`` and
+    ``reason``; everything else about an entry stands on the line of its own frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.frames = 0
+        self.routed: Counter[str] = Counter()
+        """Frames by the state the router gave them."""
+        self.held: Held | None = None
+        self.footage_s = 0.0
+        self.reached = False
+        """Whether the time given to ``on_reached`` has come."""
+        self._file = path.open("wb")
+        self._encoder = msgspec.json.Encoder()
+        self._start_s = math.nan
+        self._end_s = math.inf
+        self._tell: Callable[[], None] | None = None
+
+    def on_reached(self, seconds: float, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when ``seconds`` of footage have gone by."""
+        self._end_s, self._tell = seconds, tell
+
+    def process(self, packet: Packet) -> None:
+        frame, route, held = packet.frame, packet.get("route", Route), packet.get("held", Held)
+        results: dict[str, Any] = {"route": route}
+        if self.held is None or held.entries != self.held.entries:
+            entries = [{"seq": e.seq, "tier": e.tier, "reason": e.reason} for e in held.entries]
+            results["held"] = msgspec.structs.asdict(held) | {"entries": entries}
+        record = {
+            "stream": frame.stream,
+            "seq": frame.seq,
+            "pts": frame.pts,
+            "time_base": str(frame.time_base),
+            "seconds": round(frame.seconds, 6),
+            "results": results,
+        }
+        self._file.write(self._encoder.encode(record) + b"\n")
+        self.held = held
+        self.frames += 1
+        self.routed[route.state] += 1
+        if math.isnan(self._start_s):
+            self._start_s = frame.seconds
+        self.footage_s = frame.seconds - self._start_s
+        if self._tell and not self.reached and self.footage_s >= self._end_s:
+            self.reached = True
+            self._tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def stats(self) -> Mapping[str, StatValue]:
+        return {"lines": self.frames}
+
+    def line(self, elapsed_s: float, stats: GraphStats) -> str:
+        """How far it is, for a person."""
+        if not self.held:
+            return f"starting … {elapsed_s:.0f} s"
+        tiers = Counter(entry.tier for entry in self.held.entries)
+        dropped = dropped_frames(stats)
+        return (
+            f"{clock(self.footage_s)} watched, {self.frames} frames, "
+            f"{self.footage_s / max(elapsed_s, 1e-9):.1f}x real time · "
+            f"holding {tiers['clear']} clear + {tiers['blurred']} blurred, "
+            f"{size(self.held.nbytes)} of {size(self.held.byte_budget)}"
+            + (f" · {dropped} dropped" if dropped else "")
+        )
+
+
+def dropped_frames(stats: GraphStats) -> int:
+    return sum(sum(edge.dropped.values()) for edge in stats.edges)
+
+
+def write_summary_json(
+    path: Path,
+    options: WatchOptions,
+    report: RunReport,
+    journal: Journal,
+    held: int,
+    took_s: float,
+) -> None:
+    """The run in one small file, for programs."""
+    document: dict[str, Any] = {
+        "source": redact(options.source),
+        "complete": report.ok and not report.stopped,
+        "stopped": report.stopped,
+        "errors": report.errors,
+        "frames": journal.frames,
+        "footage_s": round(journal.footage_s, 3),
+        "took_s": round(took_s, 3),
+        "times_real_time": round(journal.footage_s / took_s, 2),
+        "routed": {state: journal.routed[state] for state in ("clear", "blurred", "discard")},
+        "held": held,
+        "memory_bytes": journal.held.nbytes if journal.held else 0,
+        "dropped": {
+            f"{edge.src} -> {edge.dst}": edge.dropped for edge in report.stats.edges if edge.dropped
+        },
+        "mode": options.mode,
+        "fps": options.fps,
+        "encoder": options.encoder,
+        "runner": options.runner,
+        "command": redact(options.command),
+        "versions": {"retain": retain.__version__, "python": platform.python_version()},
+    }
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+
+
+def environment(options: WatchOptions) -> dict[str, Any]:
+    """What somebody needs to know to repeat the run."""
+    import importlib.metadata
+
+    packages = ("torch", "av", "numpy", "opencv-python-headless")
+    return {
+        "command": redact(options.command),
+        "source": redact(options.source),
+        "mode": options.mode,
+        "encoder": options.encoder,
+        "fps": options.fps,
+        "retain": retain.__version__,
+        "Python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    } | {name: importlib.metadata.version(name) for name in packages}
