@@ -21,31 +21,21 @@ from numpy.typing import NDArray
 from retain.memory import pictures
 from retain.memory.background import Background
 from retain.memory.base import Json, State
-from retain.memory.eviction import COLUMNS, Arrival, policy
-from retain.memory.router import REASONS, STATES, Router, RouterConfig
+from retain.memory.entries import BLURRED, CLEAR, ROW, entries, tier_of
+from retain.memory.entries import Entry as Entry
+from retain.memory.entries import load_entries as load_entries
+from retain.memory.eviction import Arrival, policy
+from retain.memory.router import REASONS, Router, RouterConfig
 from retain.memory.store import RowStore
 from retain.memory.tokens import Family, fit, tokens
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame, Image
-from retain.pipeline.results import Held, HeldFrame, Reason, Route, Tier
+from retain.pipeline.results import Held, HeldFrame, Route
 
 log = logging.getLogger(__name__)
 
-CLEAR, BLURRED = STATES.index("clear"), STATES.index("blurred")
 BLURRED_SIDE = 224
 _PICTURE_ROOM = 65_536
-_ROW = {
-    **COLUMNS,
-    "seq": np.int64,
-    "pts": np.int64,
-    "base_num": np.int64,
-    "base_den": np.int64,
-    "tokens": np.int64,
-    "width": np.int32,
-    "height": np.int32,
-    "tier": np.int8,
-    "reason": np.int8,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +112,6 @@ class FrameQuery:
     k: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One kept frame."""
-
-    seq: int
-    pts: int
-    time_base: Fraction
-    seconds: float
-    tier: Tier
-    reason: Reason
-    score: float
-    tokens: int
-    width: int
-    height: int
-    embedding: NDArray[np.float32] = field(repr=False)
-    jpeg: bytes = field(repr=False)
-
-    def image(self) -> Image:
-        """The kept picture, uint8 [H, W, 3] RGB."""
-        return pictures.decode(self.jpeg)
-
-
 class _Stream:
     """One stream's state."""
 
@@ -152,7 +120,7 @@ class _Stream:
         self.router = Router(config.router, config.dim)
         self.background = Background(config.dim, config.background_s)
         # One row of room above the cap: a new frame competes with those held.
-        self.rows = RowStore(config.max_entries + 1, config.dim, _ROW, similarity=similarity)
+        self.rows = RowStore(config.max_entries + 1, config.dim, ROW, similarity=similarity)
         self.seen = 0
         self.limit = config.byte_budget
         self.entries: tuple[HeldFrame, ...] | None = ()
@@ -190,7 +158,7 @@ class FrameMemory:
     def min_bytes(self) -> int:
         c = self._config
         rows = RowStore.fixed_bytes(
-            c.max_entries + 1, c.dim, _ROW, similarity=policy(c.policy).similarity
+            c.max_entries + 1, c.dim, ROW, similarity=policy(c.policy).similarity
         )
         return rows + Background.fixed_bytes(c.dim) + 8 * c.dim + 256 + _PICTURE_ROOM
 
@@ -322,7 +290,7 @@ class FrameMemory:
                 HeldFrame(
                     int(rows["seq"][i]),
                     float(rows["seconds"][i]),
-                    _tier(rows["tier"][i]),
+                    tier_of(rows["tier"][i]),
                     REASONS[int(rows["reason"][i])],
                     float(rows["score"][i]),
                     int(rows["tokens"][i]),
@@ -344,7 +312,7 @@ class FrameMemory:
         if query.embedding is not None:
             cosine = rows.embedding[chosen] @ _unit(query.embedding, self._config.dim)
             chosen = np.sort(chosen[np.argsort(-cosine, kind="stable")[: query.k]])
-        return _entries(rows, chosen.tolist())
+        return entries(rows, chosen.tolist())
 
     def reset(self, stream: str) -> None:
         self._streams.pop(stream, None)
@@ -401,49 +369,6 @@ class FrameMemory:
             raise StateError("The snapshot holds rows this frame memory could not have written.")
         s.entries = None
         self._streams[stream] = s
-
-
-def load_entries(path: str) -> list[Entry]:
-    """The kept frames in a memory file, in order of time, whatever its configuration.
-
-    Raises StateError when the file is damaged or holds no frame memory.
-    """
-    from retain.memory.snapshot import load
-
-    file = load(path)
-    for config, state in file.memories.values():
-        if config.get("kind") == "frames":
-            embedding = state.tensors.get("rows.embedding", np.zeros((0, 1), np.float32))
-            if embedding.ndim != 2:
-                raise StateError("'rows.embedding' must have two dimensions.")
-            rows = RowStore(embedding.shape[0], embedding.shape[1], _ROW)
-            rows.load(state.tensors)
-            return _entries(rows, range(len(rows)))
-    raise StateError(f"{path} holds no frame memory.")
-
-
-def _entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:
-    return [
-        Entry(
-            seq=int(rows["seq"][i]),
-            pts=int(rows["pts"][i]),
-            time_base=Fraction(int(rows["base_num"][i]), int(rows["base_den"][i])),
-            seconds=float(rows["seconds"][i]),
-            tier=_tier(rows["tier"][i]),
-            reason=REASONS[int(rows["reason"][i])],
-            score=float(rows["score"][i]),
-            tokens=int(rows["tokens"][i]),
-            width=int(rows["width"][i]),
-            height=int(rows["height"][i]),
-            embedding=rows.embedding[i].copy(),
-            jpeg=rows.payload(i),
-        )
-        for i in chosen
-    ]
-
-
-def _tier(code: np.int8) -> Tier:
-    return "clear" if code == CLEAR else "blurred"
 
 
 def _unit(embedding: NDArray[np.floating], dim: int) -> NDArray[np.float32]:

@@ -1,0 +1,96 @@
+"""What a frame memory keeps of a frame: its row, and the entry a reader gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.memory import pictures, snapshot
+from retain.memory.eviction import COLUMNS
+from retain.memory.router import REASONS, STATES
+from retain.memory.store import RowStore
+from retain.pipeline.errors import StateError
+from retain.pipeline.frame import Image
+from retain.pipeline.results import Reason, Tier
+
+CLEAR, BLURRED = STATES.index("clear"), STATES.index("blurred")
+ROW = {
+    **COLUMNS,
+    "seq": np.int64,
+    "pts": np.int64,
+    "base_num": np.int64,
+    "base_den": np.int64,
+    "tokens": np.int64,
+    "width": np.int32,
+    "height": np.int32,
+    "tier": np.int8,
+    "reason": np.int8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kept frame."""
+
+    seq: int
+    pts: int
+    time_base: Fraction
+    seconds: float
+    tier: Tier
+    reason: Reason
+    score: float
+    tokens: int
+    width: int
+    height: int
+    embedding: NDArray[np.float32] = field(repr=False)
+    jpeg: bytes = field(repr=False)
+
+    def image(self) -> Image:
+        """The kept picture, uint8 [H, W, 3] RGB."""
+        return pictures.decode(self.jpeg)
+
+
+def load_entries(path: str) -> list[Entry]:
+    """The kept frames in a memory file, in order of time, whatever its configuration.
+
+    Raises StateError when the file is damaged or holds no frame memory.
+    """
+    file = snapshot.load(path)
+    for config, state in file.memories.values():
+        if config.get("kind") == "frames":
+            embedding = state.tensors.get("rows.embedding", np.zeros((0, 1), np.float32))
+            if embedding.ndim != 2:
+                raise StateError("'rows.embedding' must have two dimensions.")
+            rows = RowStore(embedding.shape[0], embedding.shape[1], ROW)
+            rows.load(state.tensors)
+            return entries(rows, range(len(rows)))
+    raise StateError(f"{path} holds no frame memory.")
+
+
+def entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:
+    """The ``chosen`` rows."""
+    return [
+        Entry(
+            seq=int(rows["seq"][i]),
+            pts=int(rows["pts"][i]),
+            time_base=Fraction(int(rows["base_num"][i]), int(rows["base_den"][i])),
+            seconds=float(rows["seconds"][i]),
+            tier=tier_of(rows["tier"][i]),
+            reason=REASONS[int(rows["reason"][i])],
+            score=float(rows["score"][i]),
+            tokens=int(rows["tokens"][i]),
+            width=int(rows["width"][i]),
+            height=int(rows["height"][i]),
+            embedding=rows.embedding[i].copy(),
+            jpeg=rows.payload(i),
+        )
+        for i in chosen
+    ]
+
+
+def tier_of(code: np.int8) -> Tier:
+    """A row's tier by name."""
+    return "clear" if code == CLEAR else "blurred"
