@@ -73,14 +73,14 @@ def clock(seconds: float) -> str:
 def size(nbytes: float) -> str:
     """Bytes for people.
 
-    >>> size(900), size(1536), size(16 << 20)
-    ('900 B', '1.5 KiB', '16.0 MiB')
+    >>> size(900), size(1536), size(16 << 20), size(119_000)
+    ('900 B', '1.5 KiB', '16.0 MiB', '116 KiB')
     """
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(nbytes) < 1024 or unit == "GiB":
             break
         nbytes /= 1024
-    return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+    return f"{nbytes:.{1 if unit != 'B' and nbytes < 100 else 0}f} {unit}"
 
 
 def number(value: float, digits: int = 0) -> str:

@@ -87,14 +87,14 @@ class Mark(NamedTuple):
 
 
 W, H = 1120, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 14, 34
 
 
 class _Axes:
     """Where a time and a score lie in the drawing."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
-        times = [p.seconds for p in points]
+    def __init__(self, points: Sequence[Point], marks: Sequence[Mark]) -> None:
+        times = [p.seconds for p in points] + [m.seconds for m in marks]
         tops = [v for p in points for v in (p.score, p.high) if math.isfinite(v)]
         self.start = min(times, default=0.0)
         self.end = max(max(times, default=1.0), self.start + 1e-3)
@@ -120,9 +120,9 @@ def nice_step(span: float, ticks: int) -> float:
 _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
 
 
-def timeline_svg(points: Sequence[Point], marks: Iterable[Mark]) -> str:
+def timeline_svg(points: Sequence[Point], marks: Sequence[Mark]) -> str:
     """Score and both thresholds over time, the kept frames on it, losses along the bottom."""
-    axes = _Axes(points)
+    axes = _Axes(points, marks)
     floor = axes.y(0)
     parts = [*_grid(axes), _band(axes, points)]
     for kind in ("high", "low", "score"):
@@ -177,8 +177,8 @@ def _grid(axes: _Axes) -> Iterable[str]:
             f'text-anchor="middle">{label}</text>'
         )
         at += step
-    yield f'<text class="tick name" x="{W - RIGHT}" y="{H - 2}" text-anchor="end">stream time</text>'
-    yield f'<text class="tick name" transform="translate(11 {H // 2}) rotate(-90)">score</text>'
+    yield f'<text class="tick" x="{W - RIGHT}" y="{H - 2}" text-anchor="end">stream time</text>'
+    yield f'<text class="tick" transform="translate(12 {H // 2}) rotate(-90)">score</text>'
 
 
 def _runs(points: Sequence[Point], *names: str) -> Iterable[list[Point]]:
@@ -198,7 +198,9 @@ def _runs(points: Sequence[Point], *names: str) -> Iterable[list[Point]]:
 def _path(axes: _Axes, points: Sequence[Point], name: str) -> str:
     lines = []
     for run in _runs(points, name):
-        lines.append("M" + "L".join(f"{axes.x(p.seconds):g} {axes.y(getattr(p, name)):g}" for p in run))
+        lines.append(
+            "M" + "L".join(f"{axes.x(p.seconds):g} {axes.y(getattr(p, name)):g}" for p in run)
+        )
     return "".join(lines)
 
 

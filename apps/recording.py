@@ -91,8 +91,11 @@ class Recording:
         if route is not None:
             self.states[route.state] += 1
             self.reasons[route.reason] += 1
-            numbers = (math.nan if v is None else v for v in (route.score, route.low, route.high))
-            self.history.add(Point(line.seconds, line.seq, *numbers, route.state, lost))
+            score, low, high = (
+                math.nan if value is None else value
+                for value in (route.score, route.low, route.high)
+            )
+            self.history.add(Point(line.seconds, line.seq, score, low, high, route.state, lost))
         if held is not None:
             self._compare(held)
             self.held = held
@@ -115,22 +118,17 @@ def read(path: Path) -> Recording:
     if not path.is_file():
         return recording
     decoder = msgspec.json.Decoder(_Line)
-    bad = 0
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
-            if bad:
-                break
             try:
-                recording.add(decoder.decode(raw))
+                line = decoder.decode(raw)
             except msgspec.MsgspecError as error:
-                bad, why = number, error
-        else:
-            if not bad:
-                return recording
-            if not raw.endswith(b"\n"):
-                recording.torn = True
-                return recording
-    raise RetainError(
-        f"Line {bad} of {path.name} is not a result ({why}).",
-        hint="The file was altered or was not written by this version.",
-    )
+                if not raw.endswith(b"\n"):  # only the last line can lack its end
+                    recording.torn = True
+                    break
+                raise RetainError(
+                    f"Line {number} of {path.name} is not a result ({error}).",
+                    hint="The file was altered, or written by another version.",
+                ) from error
+            recording.add(line)
+    return recording

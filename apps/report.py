@@ -111,7 +111,7 @@ def _numbers(run: Recording, entries: int, graph: GraphStats | None) -> str:
     held = run.held
     kept = entries or (len(held.entries) if held else 0)
     share = f"{100 * kept / run.frames:.1f} % of all" if run.frames else ""
-    lost = f"{number(run.lost)} lost before" if run.lost else "none lost"
+    lost = f"{number(run.lost)} more were lost" if run.lost else "none lost"
     cells = [
         _cell("Stream", clock(run.duration_s), f"from {clock(run.first_s)}" if run.frames else ""),
         _cell("Frames seen", number(run.frames), lost if run.frames else ""),
@@ -170,7 +170,7 @@ def _pictures(entries: Sequence[Entry]) -> list[bytes]:
 def _card(entry: Entry, picture: bytes) -> str:
     when, tier = clock(entry.seconds), entry.tier
     image = (
-        f'<img src="{data_uri(picture)}" alt="The stream at {when}" loading="lazy">'
+        f'<img src="{data_uri(picture)}" alt="The stream at {when}" decoding="async">'
         if picture
         else "<p>Only the feature was kept.</p>"
     )
@@ -179,7 +179,7 @@ def _card(entry: Entry, picture: bytes) -> str:
         f'<div class="words"><div class="top"><span class="time">{when}</span>'
         f'<span class="badge {tier}"><i class="mark {tier}"></i>{tier.capitalize()}</span></div>'
         f"<div>{REASONS[entry.reason].capitalize()}</div>"
-        f'<div class="more">{entry.reason} · score {score(entry.score)} · frame {entry.seq}</div>'
+        f'<div class="more">score {score(entry.score)} · frame {entry.seq}</div>'
         f'<div class="more">{entry.width}×{entry.height} · {entry.tokens} tokens · '
         f"{size(len(entry.jpeg))}</div></div></article>"
     )
@@ -240,7 +240,7 @@ def _stages(graph: GraphStats | None) -> str:
             + "".join(f"<td class=n>{cell}</td>" for cell in cells)
             + f'<td class="{"n bad" if dropped else "n"}">{escape(dropped) or "0"}</td></tr>'
         )
-    names = "frames,rate,service p50 / p95,age p95,CPU,held,process,dropped".split(",")
+    names = ("frames", "rate", "service p50 / p95", "age p95", "CPU", "held", "process", "dropped")
     head = "<th>stage</th>" + "".join(f"<th class=n>{name}</th>" for name in names)
     return (
         f'<div class="sheet"><table><thead><tr>{head}</tr></thead>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -99,12 +100,18 @@ class FakeRun:
             )
             for i, (name, role) in enumerate(names)
         ]
-        pairs = zip(names[:-1], names[1:], strict=True)
+        pairs = pairwise(names)
         edges = [
             EdgeStats(a, b, "block", self.frames + 2, self.frames, {}, 2, 2 * 1_327_104)
             for (a, _), (b, _) in pairs
         ]
         if self.lost:
-            edges[0] = EdgeStats("source", "encode", "latest", self.frames + self.lost, self.frames,
-                                 {"stale": self.lost})
+            edges[0] = EdgeStats(
+                "source",
+                "encode",
+                "latest",
+                self.frames + self.lost,
+                self.frames,
+                {"stale": self.lost},
+            )
         return join("watch", self.state, self.uptime_s, nodes, edges)

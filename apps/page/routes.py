@@ -40,6 +40,10 @@ def make_app(page: Page) -> FastAPI:
     async def index() -> Response:
         return FileResponse(STATIC / "index.html")
 
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
+
     @app.get("/api/state")
     async def everything() -> Response:
         return json(state.patch({}))

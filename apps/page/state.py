@@ -204,7 +204,6 @@ class Kept(Section):
             "token_budget": held.token_budget,
             "nbytes": held.nbytes,
             "byte_budget": held.byte_budget,
-            "seen": held.seen,
         }
 
     def picture(self, seq: int) -> bytes | None:
@@ -224,7 +223,7 @@ class Progress(Section):
         self._samples: deque[tuple[float, GraphStats]] = deque(maxlen=4)
         self._finished: Json = {}
         self._first = self._last = float("nan")
-        self._frames = 0
+        self._frames = self._seen = 0
 
     def attach(self, stats: Callable[[], GraphStats]) -> None:
         self._stats = stats
@@ -234,6 +233,8 @@ class Progress(Section):
             self._first = packet.frame.seconds
         self._last = packet.frame.seconds
         self._frames += 1
+        held = packet.results.get("held")
+        self._seen = held.seen if isinstance(held, Held) else self._frames
         self.version += 1
 
     def finish(self, message: str, report: bool, failed: bool) -> None:
@@ -269,6 +270,7 @@ class Progress(Section):
             "message": "",
             "report": False,
             "frames": self._frames,
+            "seen": self._seen,
             "seconds": self._last,
             "uptime_s": uptime,
             "speed": span / uptime if uptime else None,

@@ -62,5 +62,5 @@ export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB"];
   let unit = 0;
   while (value >= 1024 && unit < 3) { value /= 1024; unit += 1; }
-  return `${number(value, unit ? 1 : 0)} ${units[unit]}`;
+  return `${number(value, unit && value < 100 ? 1 : 0)} ${units[unit]}`;
 }

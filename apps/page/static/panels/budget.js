@@ -33,7 +33,10 @@ export function mount(root) {
   );
 }
 
-export function update(patch) {
+export function update(patch, state) {
+  if (patch.run?.seen) {
+    setText(ui.kept, `${number(state.held?.entries.length ?? 0)} of ${number(patch.run.seen)} frames held`);
+  }
   const held = patch.held;
   if (!held?.token_budget) return;
   const blurred = held.entries.filter((entry) => entry.tier === "blurred");
@@ -44,5 +47,4 @@ export function update(patch) {
   ui.tokens.set(number(held.tokens), `of ${number(held.token_budget)}`,
     (held.tokens - soft) / held.token_budget, soft / held.token_budget);
   ui.bytes.set(bytes(held.nbytes), `of ${bytes(held.byte_budget)}`, held.nbytes / held.byte_budget);
-  setText(ui.kept, `${number(count)} of ${number(held.seen)} frames held`);
 }

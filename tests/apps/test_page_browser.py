@@ -1,0 +1,247 @@
+"""The page and the report in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from page_feed import FakeRun, Feed
+
+from retain.apps.page.server import Page
+from retain.apps.report import write_report
+from retain.pipeline.sinks import JsonLines
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page as Tab
+
+pytestmark = pytest.mark.browser
+
+SIZES = {"desktop": (1440, 900), "phone": (360, 740)}
+NAME = "<b>street</b> & co"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        if os.environ.get("REQUIRE_BROWSER"):
+            pytest.fail("REQUIRE_BROWSER is set, but there is no chromium")
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    made = Page(NAME, "a <i>file</i>")
+    made.start()
+    yield made
+    made.stop()
+
+
+class Watched:
+    """A tab that notes everything that goes wrong in it."""
+
+    def __init__(self, browser: Browser, size: str = "desktop", scheme: str = "light") -> None:
+        width, height = SIZES[size]
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        self.tab: Tab = self.context.new_page()
+        self.tab.set_default_timeout(10_000)
+        self.problems: list[str] = []
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on(
+            "console",
+            lambda message: (
+                self.problems.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def wide(self) -> bool:
+        """Whether the page can be scrolled sideways."""
+        return bool(self.tab.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+def until(tab: Tab, condition: str) -> None:
+    """Wait for ``condition``; Playwright's own wait needs eval, which the page denies."""
+    deadline = time.monotonic() + 10
+    while not tab.evaluate(condition):
+        assert time.monotonic() < deadline, f"never true: {condition[:200]}"
+        tab.wait_for_timeout(30)
+
+
+def plot(tab: Tab) -> str:
+    return str(tab.evaluate("document.querySelector('.plot canvas').toDataURL()"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_run_from_nothing_to_its_report(
+    browser: Browser, page: Page, size: str, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    run, feed = FakeRun(), Feed(entries=8)
+    packets = list(feed.packets(120, skip=30))
+    with Watched(browser, size) as watched:
+        tab = watched.tab
+        tab.goto(page.url)
+        expect(tab.get_by_role("heading", name=NAME)).to_be_visible()
+        expect(tab.locator(".pill")).to_have_text("Connecting…")
+        expect(tab.get_by_text("Nothing kept yet.")).to_be_visible()
+        before = tab.locator(".panel.strip").bounding_box()
+
+        page.attach(run)
+        for packet in packets[:60]:
+            page.process(packet)
+        run.frames, run.uptime_s, run.lost = 60, 2.0, 2
+        expect(tab.locator(".pill")).to_have_text("Running")
+        held = packets[59].results["held"].entries  # type: ignore[union-attr]
+        expect(tab.locator(".strip li:not(.leaving)")).to_have_count(len(held))
+        assert tab.locator(".panel.strip").bounding_box() == before, "the layout moved"
+        expect(tab.locator(".strip li").last.locator("time")).to_have_text(
+            f"0:{held[-1].seconds:04.1f}"
+        )
+        until(tab, "[...document.querySelectorAll('.strip li img')].every(i => i.naturalWidth > 0)")
+        until(tab, "document.querySelector('.stage canvas').width === 320")
+        expect(tab.locator(".stages tbody tr")).to_have_count(4)
+        expect(tab.locator(".stages")).to_contain_text("stale 2")
+        expect(tab.locator(".budget")).to_contain_text(f"{len(held)} of 60 frames held")
+
+        drawn = plot(tab)
+        for packet in packets[60:]:
+            page.process(packet)
+        until(tab, f"document.querySelector('.plot canvas').toDataURL() !== {drawn!r}")
+        last = packets[-1].results["held"].entries  # type: ignore[union-attr]
+        expect(tab.locator(".strip li:not(.leaving)")).to_have_count(len(last))
+        expect(tab.locator(".strip li").last.locator("time")).to_have_text(
+            f"0:{last[-1].seconds:04.1f}"
+        )
+        assert not watched.wide()
+
+        run.state, run.frames = "done", len(packets)
+        report = tmp_path / "report.html"
+        report.write_text("<title>the report</title>")
+        page.finish(report, "Kept 8 moments.")
+        expect(tab.locator(".pill")).to_have_text("Finished")
+        expect(tab.get_by_text("Kept 8 moments.")).to_be_visible()
+        tab.get_by_role("link", name="Open the report").click()
+        expect(tab).to_have_title("the report")
+        assert watched.problems == []
+
+
+def test_reading_values_and_moments_with_the_keyboard(browser: Browser, page: Page) -> None:
+    from playwright.sync_api import expect
+
+    packets = list(Feed(entries=6).packets(80))
+    for packet in packets:
+        page.process(packet)
+    entries = packets[-1].results["held"].entries  # type: ignore[union-attr]
+    with Watched(browser, scheme="dark") as watched:
+        tab = watched.tab
+        tab.goto(page.url)
+        expect(tab.locator(".strip li")).to_have_count(len(entries))
+        tab.locator(".plot canvas").focus()
+        tab.keyboard.press("ArrowLeft")
+        expect(tab.locator(".tip")).to_contain_text("#79")
+        tab.keyboard.press("ArrowLeft")
+        expect(tab.locator(".tip")).to_contain_text("#78")
+        tab.get_by_label("Whole run").check()
+        expect(tab.get_by_label("Whole run")).to_be_checked()
+        tab.locator(".strip li button").nth(1).focus()
+        tab.keyboard.press("Enter")
+        dialog = tab.get_by_role("dialog")
+        expect(dialog).to_contain_text(f"#{entries[1].seq}")
+        tab.keyboard.press("ArrowRight")
+        expect(dialog).to_contain_text(f"#{entries[2].seq}")
+        tab.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        assert watched.problems == []
+
+
+def test_it_comes_back_when_the_program_does(browser: Browser, page: Page) -> None:
+    from playwright.sync_api import expect
+
+    for packet in Feed().packets(50):
+        page.process(packet)
+    port = int(page.url.rstrip("/").rpartition(":")[2])
+    with Watched(browser) as watched:
+        tab = watched.tab
+        tab.goto(page.url)
+        expect(tab.locator(".pill")).to_have_text("Running")
+        page.stop()
+        expect(tab.locator(".pill")).to_have_text("Reconnecting…")
+        second = Page("second", "another", port=port)
+        second.start()
+        try:
+            expect(tab.get_by_role("heading", name="second")).to_be_visible()
+            expect(tab.locator(".strip li:not(.leaving)")).to_have_count(0)
+            expect(tab.get_by_text("No scores yet.")).to_be_visible()
+        finally:
+            second.stop()
+
+
+def test_a_failed_run_says_why(browser: Browser, page: Page) -> None:
+    from playwright.sync_api import expect
+
+    page.finish(None, "The camera refused the password.", failed=True)
+    with Watched(browser, "phone") as watched:
+        watched.tab.goto(page.url)
+        expect(watched.tab.locator(".pill")).to_have_text("Failed")
+        expect(watched.tab.get_by_text("The camera refused the password.")).to_be_visible()
+        expect(watched.tab.get_by_role("link", name="Open the report")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_report_opens_from_disk(browser: Browser, size: str, tmp_path: Path) -> None:
+    feed, run = Feed(entries=8), FakeRun()
+    sink = JsonLines(str(tmp_path / "results.jsonl"))
+    for packet in feed.packets(100, skip=40):
+        sink.process(packet)
+        run.frames += 1
+    sink.close()
+    feed.save(tmp_path / "memory.safetensors")
+    run.uptime_s, run.state = 3.0, "done"
+    path = write_report(
+        tmp_path / "report.html",
+        title=NAME,
+        results=tmp_path / "results.jsonl",
+        memory=tmp_path / "memory.safetensors",
+        stats=msgspec.to_builtins(run.stats()),
+        environment={"command": "retain watch x"},
+    )
+    with Watched(browser, size) as watched:
+        tab = watched.tab
+        requests: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(path.as_uri())
+        until(
+            tab,
+            "[...document.images].length && [...document.images].every(i => i.naturalWidth > 0)",
+        )
+        tab.locator("svg.timeline").hover(position={"x": 200, "y": 40})
+        until(tab, "document.getElementById('reading').textContent")
+        assert re.match(r"0:0\d\.\d · score ", tab.locator("#reading").inner_text())
+        assert not watched.wide()
+        assert all(address.startswith(("file:", "data:")) for address in requests)
+        assert watched.problems == []
