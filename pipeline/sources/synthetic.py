@@ -250,7 +250,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "stall": (_stall, "4:2 or 4:inf"),
     "corrupt": (_time, "4"),
     "burst": (_ranged(int, 1, 10_000), "5"),
-    "jitter": (_ranged(Fraction, 0, 0.49), "0.3"),
+    "jitter": (_ranged(Fraction, 0, 0.499), "0.3"),
 }
 """Knob: how to read it, and an example of it."""
 _REPEATABLE = ("pause", "repeat", "flash", "stall")

@@ -299,7 +299,7 @@ class VideoSource:
         """Raise when the stream did not end well; say so in the log when only counts differ."""
         if self._stop:
             return
-        if self._fault is not None and self._fault.fault is not SourceFault.BROKEN:
+        if self._fault is not None and self._url:
             self._fault.decoded = self._sampler.kept
             raise self._fault
         damage = self._damage()
