@@ -125,6 +125,12 @@ def healthy(folder: Path) -> dict[str, tuple[Path, int, tuple[int, int]]]:
             (48, 64),
         ),
         "h264 avi": (write_video(folder / "h.avi", options={"bf": "2"}), 30, (48, 64)),
+        "avi with gaps": (
+            write_video(folder / "gaps.avi", 6, codec="mpeg4", pts=[0, 1, 5, 6, 20, 21]),
+            6,
+            (48, 64),
+        ),
+        "trimmed": (trim(folder / "trim.mp4", plain, 15), 15, (48, 64)),
         "variable rate": (
             write_video(folder / "vfr.mp4", 6, pts=[0, 1, 5, 6, 20, 21], options={"bf": "0"}),
             6,
@@ -215,6 +221,19 @@ def faststart(path: Path, whole: Path) -> Path:
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def trim(path: Path, whole: Path, frames: int) -> Path:
+    """Drop pictures at the front without decoding: an edit list hides those before the cut."""
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts -= frames * 512
+                packet.dts -= frames * 512
                 packet.stream = stream
                 out.mux(packet)
     return path

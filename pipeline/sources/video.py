@@ -1,8 +1,6 @@
 """Video files and network streams through PyAV (FFmpeg): exact times, honest ends.
 
-FFmpeg's own view of damage is gathered from four places, because no one of them sees all of it:
-exceptions of the decoder, frames and packets flagged as corrupt, errors of the demuxer, and
-packets (or seconds) that the container's index promises and the file does not hold.
+How damage is told from a normal end: see ``damage.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from retain.pipeline.errors import SourceError, SourceFault
-from retain.pipeline.frame import MAX_SIDE, Frame, MetaValue
+from retain.pipeline.frame import MAX_SIDE, Frame, Image, MetaValue
 from retain.pipeline.redact import redact
 from retain.pipeline.sources.common import (
     RisingTimes,
@@ -27,6 +25,7 @@ from retain.pipeline.sources.common import (
     number,
     text,
 )
+from retain.pipeline.sources.damage import Tally
 from retain.pipeline.sources.faults import explain
 from retain.pipeline.sources.rgb import ToRgb, check_side, orientation
 from retain.pipeline.stage import SourceInfo, StatValue
@@ -76,16 +75,12 @@ class VideoSource:
         self.name = redact(self.source)
         self._url = is_url(self.source)
         self._sampler = Sampler(fps, limit)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Held while FFmpeg works; whoever closes never frees what another thread uses."""
         self._stop = False
         self._container: Any = None
         self._live = False
-        self._expected = 0
-        self._declared = 0
-        self._packets = 0
-        self._decoded = 0
-        self._errors = 0
-        self._corrupt = 0
+        self._tally = Tally()
         self._fault: SourceError | None = None
         self._times = RisingTimes(1, 1)
         self._delay: int | None = None
@@ -94,17 +89,19 @@ class VideoSource:
         """Connect and, for a file, decode the first frame. Raises SourceError."""
         if not self._url:
             check_file(local_path(self.source))
-        started = time.monotonic()
-        try:
-            self._container = self._connect()
-            self._video = self._pick_stream()
-        except SourceError:
-            self.close()
-            raise
-        except Exception as error:
-            self.close()
-            raise explain(error, self.source, self.timeout, time.monotonic() - started) from None
-        return self._describe()
+        with self._lock:
+            started = time.monotonic()
+            try:
+                self._container = self._connect()
+                self._video = self._pick_stream()
+            except SourceError:
+                self.close()
+                raise
+            except Exception as error:
+                self.close()
+                waited = time.monotonic() - started
+                raise explain(error, self.source, self.timeout, waited) from None
+            return self._describe()
 
     def _connect(self) -> Any:
         import av
@@ -152,15 +149,14 @@ class VideoSource:
     def _describe(self) -> SourceInfo:
         container, video = self._container, self._video
         self._format = container.format.name
+        self._time_base: Fraction = video.time_base
+        self._start = video.start_time or 0
         rate = video.average_rate or video.guessed_rate
         ticks = 1 / video.time_base
         step = round(ticks / rate) if rate else round(ticks * _DEFAULT_STEP_S)
         self._times = RisingTimes(step, round(ticks * _JUMP_S))
-        self._declared = video.frames
-        if self._format == "avi":
-            self._expected = video.frames
-        elif self._format.startswith("mov,") and video.frames:
-            self._expected = len(video.index_entries)
+        if not self._url:
+            self._tally.promise(container, video, local_path(self.source))
         duration = video.duration * video.time_base if video.duration else 0
         if not duration and container.duration:
             duration = Fraction(container.duration, 1_000_000)
@@ -184,16 +180,16 @@ class VideoSource:
             width=width,
             height=height,
             fps=float(rate or 0),
-            declared_frames=self._declared,
+            declared_frames=video.frames,
             duration_s=float(duration),
         )
 
     def _prime(self) -> Any:
         """The first picture, so that a file without one fails in ``open``."""
         first = next(self._pictures, None)
-        if first is not None:
+        if first is not None or self._stop:
             return first
-        damage = self._damage()
+        damage = self._tally.sentence(ended=not self._sampler.full)
         self.close()
         if damage:
             raise self._broken(damage)
@@ -205,23 +201,27 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Frames with strictly rising pts. Raises SourceError when the stream breaks or stalls."""
-        if self._container is None and not self._stop:
+        if self._stop:
+            return
+        if self._container is None:
             self.open()
-        time_base = self._video.time_base
+        time_base = self._time_base
         try:
             while (picture := self._next()) is not None:
                 pts = self._times.next(self._time_of(picture))
                 if not self._sampler.keep(pts, time_base):
                     continue
-                meta = {**self._meta, "corrupt": True} if picture.is_corrupt else self._meta
+                image = self._convert(picture)
+                if image is None:
+                    continue
                 yield Frame(
                     self.stream,
                     self._sampler.kept - 1,
                     pts,
                     time_base,
-                    self._rgb(picture),
+                    image,
                     discontinuity=self._times.jumped,
-                    meta=meta,
+                    meta={**self._meta, "corrupt": True} if picture.is_corrupt else self._meta,
                 )
                 if self._sampler.full:
                     break
@@ -229,24 +229,36 @@ class VideoSource:
         finally:
             self.close()
 
+    def _convert(self, picture: Any) -> Image | None:
+        """RGB; None, and an error counted, for a damaged picture that swscale refuses."""
+        import av
+
+        try:
+            return self._rgb(picture)
+        except av.FFmpegError as error:
+            log.debug("%s: frame %d: %s", self.name, self._tally.decoded, error.strerror)
+            self._tally.errors += 1
+            self._sampler.kept -= 1
+            return None
+
     def _next(self) -> Any:
         first, self._first = self._first, None
         return first if first is not None else next(self._pictures, None)
 
     def _decode(self) -> Iterator[Any]:
         """Decoded pictures in presentation order; damage is noted and decoding goes on."""
-        packets = self._container.demux(self._video)
+        packets: Iterator[Any] | None = None
         draining = False
         while not draining:
             with self._lock:
                 if self._stop:
                     return
+                packets = packets or self._container.demux(self._video)
                 packet = self._read(packets)
                 draining = packet is None
                 pictures = self._decode_packet(packet)
             for picture in pictures:
-                self._decoded += 1
-                self._corrupt += picture.is_corrupt
+                self._tally.picture(picture)
                 yield picture
 
     def _read(self, packets: Iterator[Any]) -> Any:
@@ -256,14 +268,14 @@ class VideoSource:
         started = time.monotonic()
         try:
             for packet in packets:
-                self._packets += packet.dts is not None or packet.size > 0
-                self._corrupt += packet.is_corrupt
+                self._tally.packet(packet)
                 if packet.size:  # an empty one is a repeated picture (AVI) or the demuxer's end
                     return packet
         except (av.FFmpegError, OSError) as error:
             self._fault = explain(
                 error, self.source, self.timeout, time.monotonic() - started, reading=True
             )
+            self._tally.reading_failed = True
         return None
 
     def _decode_packet(self, packet: Any) -> list[Any]:
@@ -272,8 +284,8 @@ class VideoSource:
         try:
             pictures: list[Any] = self._video.codec_context.decode(packet)
         except av.FFmpegError as error:
-            self._errors += 1
-            log.debug("%s: packet %d: %s", self.name, self._packets, error.strerror)
+            self._tally.errors += 1
+            log.debug("%s: packet %d: %s", self.name, self._tally.packets, error.strerror)
             return []
         return pictures
 
@@ -287,7 +299,7 @@ class VideoSource:
         ticks: int | None = picture.pts
         if self._format == "avi":
             if self._delay is None:
-                self._delay = (picture.dts or 0) - (self._video.start_time or 0)
+                self._delay = (picture.dts or 0) - self._start
             last = self._times.last
             if picture.dts is not None:
                 ticks = picture.dts - self._delay
@@ -302,47 +314,24 @@ class VideoSource:
         if self._fault is not None and self._url:
             self._fault.decoded = self._sampler.kept
             raise self._fault
-        damage = self._damage()
+        damage = self._tally.sentence(ended=not self._sampler.full)
         if damage and not self._live:
             raise self._broken(damage)
-        if self._declared and self._declared != self._decoded and not self._sampler.full:
+        tally = self._tally
+        if tally.declared not in (0, tally.decoded) and not self._sampler.full:
             log.warning(
                 "%s: the container declares %d frames, %d were decoded",
                 self.name,
-                self._declared,
-                self._decoded,
+                tally.declared,
+                tally.decoded,
             )
 
-    def _damage(self) -> str:
-        """What is known to be broken so far, in words; empty when nothing is."""
-        found = []
-        if self._fault is not None:
-            found.append("reading failed part of the way")
-        if self._errors:
-            found.append(f"{self._errors} packets could not be decoded")
-        if self._corrupt:
-            found.append(f"{self._corrupt} pictures or packets are marked corrupt")
-        if not self._sampler.full:
-            if self._packets < self._expected:
-                found.append(f"{self._expected - self._packets} frames are missing from the file")
-            found.extend(self._missing_time())
-        return ", ".join(found)
-
-    def _missing_time(self) -> Iterator[str]:
-        """Matroska promises a duration, not a count: a cut file ends well before it."""
-        if "matroska" not in self._format or self._times.last is None:
-            return
-        promised = _tagged_duration(self._video)
-        ends = (self._times.last + self._times.step) * self._video.time_base
-        slack = max(Fraction(1, 2), 3 * self._times.step * self._video.time_base)
-        if promised - ends > slack:
-            yield f"it stops at {float(ends):.1f} s of {float(promised):.1f} s"
-
     def _broken(self, damage: str) -> SourceError:
-        of = f" of {self._declared}" if self._declared else ""
+        tally = self._tally
+        of = f" of {tally.declared}" if tally.declared else ""
         return SourceError(
             SourceFault.BROKEN,
-            f"{self.name!r} is damaged: {damage} ({self._decoded}{of} frames decoded).",
+            f"{self.name!r} is damaged: {damage} ({tally.decoded}{of} frames decoded).",
             hint="Get the file again; what could be decoded was delivered.",
             decoded=self._sampler.kept,
         )
@@ -361,21 +350,11 @@ class VideoSource:
     def stats(self) -> Mapping[str, StatValue]:
         """Frames declared, decoded and delivered; packets; errors, corrupt, repaired times."""
         return {
-            "declared": self._declared,
-            "decoded": self._decoded,
+            "declared": self._tally.declared,
+            "decoded": self._tally.decoded,
             "delivered": self._sampler.kept,
-            "packets": self._packets,
-            "decode_errors": self._errors,
-            "corrupt": self._corrupt,
+            "packets": self._tally.packets,
+            "decode_errors": self._tally.errors,
+            "corrupt": self._tally.corrupt,
             "repaired_times": self._times.repaired,
         }
-
-
-def _tagged_duration(video: Any) -> Fraction:
-    """Seconds that the track's DURATION tag (written by the usual muxers) states; 0 without."""
-    tag = video.metadata.get("DURATION") or video.metadata.get("DURATION-eng") or ""
-    try:
-        hours, minutes, seconds = tag.strip("\0 ").split(":")
-        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return Fraction(0)

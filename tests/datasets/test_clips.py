@@ -19,7 +19,10 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, i
     return media.healthy(tmp_path_factory.mktemp("healthy"))
 
 
-NAMES = ("b-frames", "h264 avi", "avi with b-frames", "variable rate", "webm", "transport stream")
+NAMES = (
+    *("b-frames", "h264 avi", "avi with b-frames", "avi with gaps"),
+    *("variable rate", "trimmed", "webm", "transport stream"),
+)
 ODD = ("raw h264", "gif", "1x1", "odd size", "10 bit", "grey 16", "alpha", "rotated", "wide pixels")
 
 
