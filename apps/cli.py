@@ -136,10 +136,9 @@ def watch(
             runner=runner.value,
             resume=resume,
             command=_command(),
-        )
+        ),
+        job.tell,
     )
-    if done.out:
-        job.tell(done)
     raise typer.Exit(done.exit_code)
 
 

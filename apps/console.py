@@ -16,7 +16,8 @@ def output() -> Console:
     """For results. Colour and width follow the terminal; NO_COLOR is honoured."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else 120
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def messages() -> Console:

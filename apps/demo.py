@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retain.apps import console
 from retain.apps import watch as job
 from retain.pipeline.errors import UsageError
 from retain.pipeline.run import Runner
@@ -30,23 +29,27 @@ def demo(
             "The demo's video comes with a package that is not installed here.",
             hint=f"Run: {INSTALL}",
         )
-    done = job.watch(
-        job.WatchOptions(
-            source=str(clip),
-            name="demo",
-            out=out,
-            page=page,
-            port=port,
-            open_page=open_page,
-            runner=runner,
-            command=command,
-        )
+    options = job.WatchOptions(
+        source=str(clip),
+        name="demo",
+        fps=4.0,
+        out=out,
+        page=page,
+        port=port,
+        open_page=open_page,
+        runner=runner,
+        linger_s=45.0,
+        command=command,
     )
-    if done.out:
-        job.tell(done)
-        say = console.output().print
-        say("\nnext, try:")
-        say("  retain watch YOUR.mp4            a video, camera (0), folder or address of yours")
-        say("  retain watch 'synthetic://scenes?live=1' --seconds 30 --open")
-        say("  retain doctor                    what this machine can do")
-    return done.exit_code
+    return job.watch(options, _tell).exit_code
+
+
+def _tell(done: job.Watched) -> None:
+    job.tell(done)
+    print("\nnext, try:")
+    for command, what in (
+        ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
+        ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
+        ("retain doctor", "what this machine can do"),
+    ):
+        print(f"  {command:42}{what}")

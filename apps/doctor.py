@@ -93,7 +93,8 @@ def _python() -> Iterator[Check]:
 def _packages() -> Iterator[Check]:
     from packaging.requirements import Requirement
 
-    wrong, right = [], []
+    wrong: list[str] = []
+    right: list[str] = []
     for line in importlib.metadata.requires("retain") or []:
         need = Requirement(line)
         if need.marker and not need.marker.evaluate({"extra": ""}):

@@ -111,7 +111,7 @@ def write_summary_json(
     """The run in one small file, for programs."""
     document: dict[str, Any] = {
         "source": redact(options.source),
-        "complete": report.ok and not report.stopped,
+        "complete": report.ok and (not report.stopped or journal.reached),
         "stopped": report.stopped,
         "errors": report.errors,
         "frames": journal.frames,

@@ -62,6 +62,8 @@ class Recording:
     reasons: Counter[str] = field(default_factory=Counter)
     kept: int = 0
     """Frames that entered the memory."""
+    carried: int = 0
+    """Entries the memory already held before the first frame: the run continued another."""
     forgotten: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Entries that left the memory, by (reason they were kept, tier when they left)."""
     demoted: int = 0
@@ -97,17 +99,21 @@ class Recording:
             )
             self.history.add(Point(line.seconds, line.seq, score, low, high, route.state, lost))
         if held is not None:
-            self._compare(held)
+            self._compare(held, line.seq)
             self.held = held
 
-    def _compare(self, held: _Held) -> None:
-        before = {e.seq: e for e in self.held.entries} if self.held else {}
+    def _compare(self, held: _Held, seq: int) -> None:
         now = {e.seq: e for e in held.entries}
+        if self.held is None:
+            self.kept = int(seq in now)
+            self.carried = len(now) - self.kept
+            return
+        before = {e.seq: e for e in self.held.entries}
         self.kept += len(now.keys() - before.keys())
-        for seq, old in before.items():
-            if seq not in now:
+        for number, old in before.items():
+            if number not in now:
                 self.forgotten[old.reason, old.tier] += 1
-            elif now[seq].tier != old.tier:
+            elif now[number].tier != old.tier:
                 self.demoted += 1
 
 

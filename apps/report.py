@@ -192,10 +192,12 @@ def _forgotten(run: Recording) -> str:
         f"Of {number(run.frames)} frames, {number(discarded)} were discarded at once and "
         f"{number(run.kept)} entered the memory."
     ]
+    if run.carried:
+        words.append(f"{number(run.carried)} were in it already, from an earlier run.")
     if gone:
-        words.append(f"{number(gone)} of these left it again to make room.")
+        words.append(f"{number(gone)} left it again to make room.")
     elif run.kept:
-        words.append("None of these had to leave.")
+        words.append("None had to leave it.")
     if run.demoted:
         words.append(f"{number(run.demoted)} Clear pictures were made Blurred to stay.")
     return " ".join(words)

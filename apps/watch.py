@@ -58,6 +58,8 @@ class WatchOptions:
     seconds: float = 0.0
     runner: Runner = "local"
     resume: Path | None = None
+    linger_s: float = 10.0
+    """How long the page stays at the end, while somebody has it open."""
     command: str = "retain watch"
     """The command line, for the report."""
 
@@ -81,8 +83,9 @@ class Watched:
         return self.journal.footage_s / self.took_s
 
 
-def watch(options: WatchOptions) -> Watched:
-    """Run it, with progress on stderr. Raises RetainError when there is nothing to show for it."""
+def watch(options: WatchOptions, tell: Callable[[Watched], None]) -> Watched:
+    """Run it, with progress on stderr. ``tell`` is called when the results are in place, before
+    the page goes. Raises RetainError when there is nothing to show for it."""
     from retain.apps.journal import Journal
 
     live = is_live(options.source)
@@ -108,14 +111,21 @@ def watch(options: WatchOptions) -> Watched:
         if not journal.frames:
             raise _nothing(report)
         took = time.monotonic() - began
-        kept = _write_outputs(folder, options, report, journal, took)
-        folder.replace(out)
+        try:
+            kept = _write_outputs(folder, options, report, journal, took)
+            folder.replace(out)
+        except OSError as error:
+            raise RetainError(
+                f"The results could not be written to {str(out)!r}: {error.strerror}."
+            ) from error
+        code = 1 if report.errors else INTERRUPTED if _interrupted(report, journal) else 0
+        done = Watched(out=out, exit_code=code, journal=journal, kept=kept, took_s=took)
+        tell(done)
+        for fault in report.errors[:1]:
+            console.say_error(RetainError(fault.message))
         if page:
-            _finish_page(page, out, report)
-    for fault in report.errors[:1]:
-        console.say_error(RetainError(fault.message))
-    code = 1 if report.errors else INTERRUPTED if _interrupted(report, journal) else 0
-    return Watched(out=out, exit_code=code, journal=journal, kept=kept, took_s=took)
+            _finish_page(page, out, report, options.linger_s)
+    return done
 
 
 def tell(done: Watched) -> None:
@@ -263,12 +273,17 @@ def _page(options: WatchOptions) -> Iterator[Page]:
         page.stop()
 
 
-def _finish_page(page: Page, out: Path, report: RunReport) -> None:
-    """Leave the page up for a moment, so that a browser learns how it ended."""
+def _finish_page(page: Page, out: Path, report: RunReport, linger_s: float) -> None:
+    """Tell the page how it ended, and leave it up for a while for those who have it open."""
     message = report.errors[0].message if report.errors else "The stream has ended."
-    path = out / REPORT
-    page.finish(path if path.exists() else None, message, failed=bool(report.errors))
-    time.sleep(0.3)
+    page.finish(out / REPORT, message, failed=bool(report.errors))
+    if page.state.latest.watchers:
+        say = console.messages().print
+        say(f"the page stays for {linger_s:.0f} s while it is open; Ctrl-C ends it now")
+    deadline = time.monotonic() + linger_s
+    with suppress(KeyboardInterrupt):
+        while page.state.latest.watchers and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def _end_after(options: WatchOptions, live: bool) -> float:

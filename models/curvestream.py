@@ -39,12 +39,12 @@ class Encode:
         threads: int = 1,
         download: bool = False,
     ) -> None:
-        from retain.models.encoders.base import create
+        from retain.models.encoders.base import TorchEncoder, create
 
         if threads < 1:
             raise UsageError(f"The option 'threads' of encode must be at least 1, not {threads}.")
         self._encoder = create(encoder, device=device, download=download)
-        self._threads = threads
+        self._threads = threads if isinstance(self._encoder, TorchEncoder) else 0
         self._frames = 0
 
     def process(self, packet: Packet) -> Packet:
@@ -100,6 +100,8 @@ class Remember:
         self._resume, self._replayed = resume, replayed
         self._seen_to = -1
         self._shift: tuple[int, Fraction] | None = None
+        self._joint = True
+        """The next frame is the first that follows the memory's own."""
         self._last_seq = -1
         if resume:
             from retain.memory.snapshot import load
@@ -173,23 +175,24 @@ class Remember:
             return frame
         seqs, seconds = self._shift
         ticks = int(seconds / frame.time_base) + 1
-        first = frame.seq + seqs == self._last_seq + 1
+        joint, self._joint = self._joint, False
         return replace(
             frame,
             seq=frame.seq + seqs,
             pts=frame.pts + ticks,
-            discontinuity=frame.discontinuity or first,
+            discontinuity=frame.discontinuity or joint,
         )
 
 
 @contextmanager
 def _torch_threads(number: int) -> Iterator[None]:
+    """Torch on ``number`` threads; 0 leaves torch alone."""
+    if not number:
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()
-    if before == number:
-        yield
-        return
     torch.set_num_threads(number)
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic_ns
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,16 @@ from retain.pipeline.errors import UsageError
 from retain.pipeline.graph import Node
 from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
-from retain.pipeline.stage import Flushes, Remembers, Reports, Sink, Source, SourceInfo, Stage
+from retain.pipeline.stage import (
+    Flushes,
+    Remembers,
+    Reports,
+    Sink,
+    Source,
+    SourceInfo,
+    Stage,
+    StatValue,
+)
 from retain.pipeline.transport.base import Receiver, Sender, Stopped
 from retain.pipeline.wire import End, Fault
 
@@ -62,6 +71,7 @@ class Work:
         self._save = save
         self._on_open = on_open
         self._stopping = threading.Event()
+        self._own_stats: Callable[[], Mapping[str, StatValue]] | None = None
 
     def create(self) -> None:
         """Make the object. Raises UsageError when it cannot play its role."""
@@ -73,6 +83,8 @@ class Work:
             raise UsageError(
                 f"The state of {self.node.name!r} was asked for, but it has none to save."
             )
+        if isinstance(self._made, Reports):
+            self._own_stats = self._made.stats
         self.meter.state("running")
 
     def frames(self) -> Iterator[Packet]:
@@ -142,8 +154,7 @@ class Work:
             self._made.close()
 
     def _sample(self, last: bool = False) -> None:
-        made = self._made
-        self.meter.sample(made.stats if isinstance(made, Reports) else None, last)
+        self.meter.sample(self._own_stats, last)
 
 
 class NodeLoop:

@@ -32,13 +32,13 @@ class Pixels:
     def encode(self, images: Sequence[Image]) -> Features:
         side = GRID * CELL
         small = squares(images, side).astype(np.float32) / 255.0
-        cells = (len(images), GRID, CELL, GRID, CELL, -1)
+        cells = (len(images), GRID, CELL, GRID, CELL)
         # Around mid-grey, so that dark and bright pictures point in different directions.
-        colour = small.reshape(cells).mean((2, 4)) - 0.5
+        colour = small.reshape(*cells, 3).mean((2, 4)) - 0.5
         grey = small.mean(3)
         dy, dx = np.gradient(grey, axis=(1, 2))
         turn = np.arctan2(dy, dx) % np.pi * (BINS / np.pi)
         bins = np.minimum(turn.astype(np.int64), BINS - 1)
         weight = np.hypot(dx, dy)[..., None] * (bins[..., None] == np.arange(BINS))
-        edges = weight.reshape(cells).mean((2, 4))
-        return unit(np.concatenate([colour, 2.0 * edges], -1).reshape(len(images), -1))
+        edges = weight.reshape(*cells, BINS).mean((2, 4))
+        return unit(np.concatenate([colour, 2.0 * edges], -1).reshape(len(images), self.dim))

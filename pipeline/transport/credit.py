@@ -12,7 +12,7 @@ from retain.pipeline.mailbox import Lost, Mailbox
 from retain.pipeline.packet import Packet
 from retain.pipeline.policy import Policy
 
-BLOCK_WINDOW = 3
+BLOCK_WINDOW = 4
 
 
 class Outlet:
@@ -23,6 +23,11 @@ class Outlet:
         self._credit = 0
         self.met = False
         """Whether the consumer has ever shown itself."""
+
+    @property
+    def ready(self) -> bool:
+        """There is credit: ``take`` will give what waits."""
+        return self._credit > 0
 
     def put(self, packet: Packet) -> Lost:
         return self.box.put(packet)
@@ -53,6 +58,8 @@ class Window:
         if not self._eager and not idle:
             return 0
         grant = self.size - self._outstanding - waiting
+        if not idle and grant < self.size // 2:
+            return 0  # half a window at a time: half the messages
         self._outstanding += grant
         return grant
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket as sockets
 import threading
 from collections import deque
@@ -46,6 +47,7 @@ class IoThread:
         for end in (self._bell, self._button):
             end.setblocking(False)
         self._poller.register(self._bell.fileno(), zmq.POLLIN)
+        self._look_by: float | None = None
         self._awake = False
         self._closing = False
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -64,6 +66,10 @@ class IoThread:
             self._awake = True
             with suppress(OSError):  # full: it will wake anyway; closed: nobody to wake
                 self._button.send(b"\0")
+
+    def look_by(self, when: float) -> None:
+        """Make the next round no later than ``when`` (``time.monotonic()``). In the thread."""
+        self._look_by = when if self._look_by is None else min(when, self._look_by)
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
         """Run ``function`` in the thread about every ``seconds``; 0: on each round. Before
@@ -121,7 +127,10 @@ class IoThread:
 
     def _round(self) -> None:
         due = [due for due, (every, _) in zip(self._due, self._timers, strict=True) if every]
-        wait = max(0, round(1e3 * (min(due) - monotonic()))) if due else None
+        if self._look_by is not None:
+            due.append(self._look_by)
+            self._look_by = None
+        wait = max(0, math.ceil(1e3 * (min(due) - monotonic()))) if due else None
         for ready, _ in self._poller.poll(wait):
             if isinstance(ready, zmq.Socket):
                 self._guarded(partial(self._read, ready))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import zmq
@@ -24,10 +25,13 @@ from retain.pipeline.transport.credit import Outlet, Window
 from retain.pipeline.transport.inproc import Inbox
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ring import Share
-from retain.pipeline.transport.store import Store
+from retain.pipeline.transport.store import GATHER, Store
 from retain.pipeline.wire import Credit, End, Fault, Released, Ticket
 
 log = logging.getLogger(__name__)
+
+GATHER_S = 0.004
+"""How long a share may wait for others to go with."""
 
 
 def edge_address(directory: str, src: int, dst: int) -> str:
@@ -62,7 +66,9 @@ class IpcSender:
             if self._aborted:
                 raise Stopped
             self._outlet.put(packet)
-        self._io.call(self._pump)
+            ready = self._outlet.ready
+        if ready:
+            self._io.call(self._pump)
 
     def end(self, fault: Fault | None = None) -> None:
         with self._changed:
@@ -180,11 +186,15 @@ class IpcInbox(Inbox):
 
 
 class Releases:
-    """Brings shares of slots home: takes those of the own ring in, sends the others out."""
+    """Brings shares of slots home: takes those of the own ring in, sends the others out.
+
+    Rings have spare slots, so shares are gathered for a moment and go in one message.
+    """
 
     def __init__(self, directory: str, io: IoThread, store: Store, owns: bool) -> None:
         self._directory, self._io, self._store = directory, io, store
         self._peers: dict[int, zmq.Socket[bytes]] = {}
+        self._next = 0.0
         if owns:
             address = release_address(directory, store.owner)
             io.socket(zmq.PULL, bind=address, on_message=self._on_message)
@@ -197,6 +207,12 @@ class Releases:
         self._store.returned([Share(self._store.owner, *share) for share in message.shares])
 
     def _flush(self) -> None:
+        if not (pending := self._store.pending):
+            return
+        if pending < GATHER and monotonic() < self._next:
+            self._io.look_by(self._next)
+            return
+        self._next = monotonic() + GATHER_S
         for owner, shares in self._store.outgoing().items():
             if owner not in self._peers:
                 address = release_address(self._directory, owner)
@@ -206,7 +222,7 @@ class Releases:
 
 
 def _send(socket: zmq.Socket[bytes], data: bytes) -> None:
-    """Credit keeps queues short: only a dead peer refuses, and the parent sees and names the dead."""
+    """Credit keeps queues short: only a dead peer refuses, and the parent names the dead."""
     try:
         socket.send(data)
     except zmq.Again:

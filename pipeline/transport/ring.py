@@ -79,7 +79,8 @@ class _Block:
 
 
 class Ring:
-    """The owner's side: which slots are free, and writing into one. Not thread-safe."""
+    """The owner's side: which slots are free, and writing into one. Not thread-safe, but for
+    ``fill``."""
 
     def __init__(self, owner: int, slots: int, slot_bytes: int) -> None:
         stride = math.ceil(slot_bytes / mmap.PAGESIZE) * mmap.PAGESIZE
@@ -101,19 +102,22 @@ class Ring:
         """Nobody holds a share of any slot."""
         return len(self._free) == self.slots
 
-    def write(self, image: Image) -> PixelRef | None:
-        """Copy a picture into a free slot; None when there is none. The whole weight is out."""
+    def claim(self, image: Image) -> PixelRef | None:
+        """A free slot for the picture; None when there is none. The whole weight is out."""
         if not self._free:
             return None
         slot = self._free.pop()
         generation = int(self.block.words[_FIXED + slot]) + 1
         self.block.words[_FIXED + slot] = generation
-        np.copyto(self.block.slot(slot, image.nbytes), image.reshape(-1))
         self._out[slot] = FULL_WEIGHT
         height, width = image.shape[:2]
         return PixelRef(
             self.owner, os.getpid(), self.fd, self.id, slot, generation, FULL_WEIGHT, height, width
         )
+
+    def fill(self, ref: PixelRef, image: Image) -> None:
+        """Copy the picture into the slot claimed for it, before anybody hears of it."""
+        np.copyto(self.block.slot(ref.slot, image.nbytes), image.reshape(-1))
 
     def give_back(self, share: Share) -> None:
         """Take a share back; the slot is free when all of them are. Raises WireError when the

@@ -15,6 +15,9 @@ from retain.pipeline.transport.base import Stopped
 from retain.pipeline.transport.ring import Lease, Ring, Share, _Block, attach, lease_of
 from retain.pipeline.wire import PixelRef
 
+GATHER = 4
+"""Shares that are worth a message of their own."""
+
 
 class Store:
     """``place`` is for the node's thread; everything else for the thread that owns the sockets."""
@@ -83,6 +86,11 @@ class Store:
                     self._retired.pop(ring.id, None)
             self._freed.notify_all()
 
+    @property
+    def pending(self) -> int:
+        """Shares given up here that ``outgoing`` has not told of yet."""
+        return len(self._given)
+
     def outgoing(self) -> dict[int, list[Share]]:
         """Shares given up here since the last call, by owner; the own ones are settled at once."""
         by_owner: dict[int, list[Share]] = {}
@@ -100,22 +108,27 @@ class Store:
             self._freed.notify_all()
 
     def _copy(self, image: Image, tickets: int) -> Image:
+        ring, ref = self._claim(image)
+        ring.fill(ref, image)  # without the lock: shares come home and tickets leave meanwhile
+        lease = self._lease(ref, ring.block)
+        lease.promise(tickets)
+        return lease.image()
+
+    def _claim(self, image: Image) -> tuple[Ring, PixelRef]:
         with self._freed:
             if self._ring is None or image.nbytes > self._ring.slot_bytes:
                 if self._ring is not None and not self._ring.idle:
                     self._retired[self._ring.id] = self._ring
                 self._ring = Ring(self.owner, self._slots, image.nbytes)
-            ref = self._ring.write(image)
+            ref = self._ring.claim(image)
             while ref is None and not self._stopped:
                 self._waiting_since = self._waiting_since or monotonic()
                 self._freed.wait()
-                ref = self._ring.write(image)
+                ref = self._ring.claim(image)
             self._waiting_since = None
             if ref is None or self._stopped:
                 raise Stopped
-            lease = self._lease(ref, self._ring.block)
-        lease.promise(tickets)
-        return lease.image()
+            return self._ring, ref
 
     def _lease(self, ref: PixelRef, block: _Block) -> Lease:
         self._taken += 1
@@ -123,4 +136,5 @@ class Store:
 
     def _give(self, share: Share) -> None:
         self._given.append(share)
-        self._wake()
+        if len(self._given) in (1, GATHER):
+            self._wake()

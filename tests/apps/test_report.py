@@ -111,7 +111,7 @@ def test_it_says_what_happened(kit: Kit) -> None:
     run = read(kit.results)
     assert "195" in text
     assert "4 more were lost" in text
-    assert f"{sum(run.forgotten.values())} of these left it again" in text
+    assert f"{sum(run.forgotten.values())} left it again" in text
     assert "5.0×" in text, "20 seconds of stream in 4"
     assert "2 stale" in text
     assert "retain watch street.mp4" in text
@@ -230,3 +230,14 @@ def test_many_pictures_shrink_to_fit(
     pictures = report_module._pictures(kit.feed.memory.read("feed"))
     assert all(pictures)
     assert sum(map(len, pictures)) <= budget or budget == 1
+
+
+def test_a_continued_run_does_not_count_what_was_there(kit: Kit, tmp_path: Path) -> None:
+    lines = kit.results.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"".join(lines[100:]))
+    run = read(path)
+    assert run.held is not None
+    assert run.carried > 0
+    assert run.carried + run.kept - sum(run.forgotten.values()) == len(run.held.entries)
+    assert f"{run.carried} were in it already" in parse(kit.report(results=path)).text
