@@ -32,8 +32,8 @@ def make_app(page: Page) -> FastAPI:
         return Response(msgspec.json.encode(value), media_type="application/json")
 
     def jpeg(data: bytes | None, headers: dict[str, str]) -> Response:
-        if data is None:
-            return Response(status_code=404)
+        if data is None:  # no error: a moment may be forgotten while its picture is asked for
+            return Response(status_code=204)
         return Response(data, media_type="image/jpeg", headers=headers)
 
     @app.get("/")

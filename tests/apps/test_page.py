@@ -293,7 +293,7 @@ def test_the_page_answers() -> None:
         picture = get(f"api/frame/{held[-1]['seq']}.jpg")
         assert picture.headers["content-type"] == "image/jpeg"
         assert picture.content[:2] == b"\xff\xd8"
-        assert get("api/frame/99999.jpg").status_code == 404
+        assert get("api/frame/99999.jpg").status_code == 204
         preview = get("api/preview.jpg")
         assert json.loads(preview.headers["x-frame"])["seq"] == 0
         assert 'retain_packets_total{graph="watch",node="encode"' in get("metrics").text

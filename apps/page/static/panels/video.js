@@ -43,7 +43,7 @@ async function load(state) {
   loading = true;
   try {
     const answer = await fetch("/api/preview.jpg", { cache: "no-store" });
-    if (!answer.ok) return;
+    if (answer.status !== 200) return;  // 204: no frame yet
     const view = JSON.parse(answer.headers.get("X-Frame"));
     const picture = await createImageBitmap(await answer.blob());
     draw(picture, view, state.about?.reasons ?? {});
