@@ -1,4 +1,4 @@
-"""The one thread of a process that touches sockets, and the one place that makes them."""
+"""The one thread of a process that waits on sockets, and the one place that makes them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,33 @@ _BURST = 64
 OnMessage = Callable[[list[bytes]], None]
 
 
+class Outgoing:
+    """A socket that only sends, for any thread: whoever has something to say says it at once.
+
+    ZeroMQ lets threads share a socket when a full fence lies between their uses, which the lock
+    is, and nobody polls it. It connects (never binds), so what is sent early waits for the peer.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self._lock = threading.Lock()
+        self.sent_bytes = 0
+
+    def send(self, data: bytes) -> None:
+        with self._lock:
+            if self._socket.closed:
+                return
+            self.sent_bytes += len(data)
+            try:
+                self._socket.send(data)
+            except zmq.Again:  # credit keeps queues short: only a dead peer is this far behind
+                log.debug("a peer is gone; %d bytes were not sent", len(data))
+
+    def close(self) -> None:
+        with self._lock:
+            self._socket.close(LINGER_MS)
+
+
 class IoThread:
     """Runs handlers of sockets, calls from other threads and timers, one at a time.
 
@@ -40,6 +67,7 @@ class IoThread:
         self._context = zmq.Context(io_threads=1)
         self._poller = zmq.Poller()
         self._handlers: dict[Any, OnMessage] = {}
+        self._outgoing: list[Outgoing] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._due: list[float] = []
@@ -107,6 +135,12 @@ class IoThread:
             self._poller.register(socket, zmq.POLLIN)
         return socket
 
+    def outgoing(self, address: str) -> Outgoing:
+        """A sending socket that any thread may use. From any thread, until ``close``."""
+        outgoing = Outgoing(self.socket(zmq.PUSH, connect=address))
+        self._outgoing.append(outgoing)
+        return outgoing
+
     def close(self) -> None:
         """Finish what was called, then close all sockets. Not from the thread itself."""
 
@@ -121,6 +155,8 @@ class IoThread:
             while not self._closing:
                 self._round()
         finally:
+            for outgoing in self._outgoing:
+                outgoing.close()
             self._context.destroy(LINGER_MS)
             self._bell.close()
             self._button.close()
@@ -146,12 +182,11 @@ class IoThread:
                 self._guarded(function)
 
     def _read(self, socket: zmq.Socket[bytes]) -> None:
+        handle = self._handlers[socket]
         for _ in range(_BURST):
-            try:
-                parts = socket.recv_multipart()
-            except zmq.Again:
+            handle(socket.recv_multipart())
+            if not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
                 return
-            self._handlers[socket](parts)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -1,12 +1,12 @@
 """Edges between processes: small tickets over ZeroMQ, pixels in shared memory.
 
-Per edge one DEALER binds a socket file in the run's private directory and its peer connects;
-tickets go one way, credit the other. Shares of slots go back to the ring's owner over PUSH/PULL.
+Everything is one-way PUSH to PULL over socket files in the run's private directory, and the PULL
+end binds. Per edge, tickets go to the consumer and credit to the producer; shares of slots go
+back to the ring's owner. A node's own thread sends; what arrives is taken by the ``IoThread``.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from time import monotonic
@@ -23,19 +23,22 @@ from retain.pipeline.policy import Policy
 from retain.pipeline.transport.base import Stopped
 from retain.pipeline.transport.credit import Outlet, Window
 from retain.pipeline.transport.inproc import Inbox
-from retain.pipeline.transport.io import IoThread
+from retain.pipeline.transport.io import IoThread, Outgoing
 from retain.pipeline.transport.ring import Share
 from retain.pipeline.transport.store import GATHER, Store
 from retain.pipeline.wire import Credit, End, Fault, Released, Ticket
-
-log = logging.getLogger(__name__)
 
 GATHER_S = 0.004
 """How long a share may wait for others to go with."""
 
 
 def edge_address(directory: str, src: int, dst: int) -> str:
+    """Where an edge's tickets go; its credit goes to ``credit_address`` of it."""
     return f"ipc://{directory}/{src}-{dst}"
+
+
+def credit_address(edge: str) -> str:
+    return f"{edge}c"
 
 
 def release_address(directory: str, owner: int) -> str:
@@ -49,15 +52,18 @@ class IpcSender:
         self, src: str, dst: str, policy: Policy, address: str, io: IoThread, store: Store
     ) -> None:
         self.src, self.dst = src, dst
-        self._io, self._store = io, store
+        self._store = store
         self._outlet = Outlet(policy)
         self._changed = threading.Condition()
         self._end: End | None = None
         self._ended = self._aborted = False
-        self._socket: zmq.Socket[bytes] = io.socket(
-            zmq.DEALER, bind=address, on_message=self._on_message
-        )
-        self.sent_bytes = 0
+        self._out = io.outgoing(address)
+        io.socket(zmq.PULL, bind=credit_address(address), on_message=self._on_message)
+
+    @property
+    def sent_bytes(self) -> int:
+        """What went through the socket: tickets, never pixels."""
+        return self._out.sent_bytes
 
     def send(self, packet: Packet) -> None:
         with self._changed:
@@ -66,14 +72,12 @@ class IpcSender:
             if self._aborted:
                 raise Stopped
             self._outlet.put(packet)
-            ready = self._outlet.ready
-        if ready:
-            self._io.call(self._pump)
+            self._pump()
 
     def end(self, fault: Fault | None = None) -> None:
         with self._changed:
             self._end = End(fault)
-        self._io.call(self._pump)
+            self._pump()
 
     def wait_ended(self) -> None:
         """Return when everything, the end included, has been sent; or the run was cut short."""
@@ -99,30 +103,17 @@ class IpcSender:
             raise WireError(f"The consumer of {self.src} -> {self.dst} sent no credit.")
         with self._changed:
             self._outlet.grant(message.packets)
-        self._pump()
+            self._pump()
+            self._changed.notify_all()
 
     def _pump(self) -> None:
-        """Send what there is credit for; the end needs none."""
-        while True:
-            with self._changed:
-                packet = self._outlet.take()
-                self._changed.notify_all()
-                end = None
-                if packet is None and self._outlet.met and not len(self._outlet.box):
-                    end, self._end = self._end, None
-            if packet is not None:
-                self._write(wire.encode(packet, self._store.ticket(packet)))
-            elif end is not None:
-                self._write(wire.pack(end))
-                with self._changed:
-                    self._ended = True
-                    self._changed.notify_all()
-            else:
-                return
-
-    def _write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
-        _send(self._socket, data)
+        """With the lock held, so that order is kept: send what has credit; the end needs none."""
+        while packet := self._outlet.take():
+            self._out.send(wire.encode(packet, self._store.ticket(packet)))
+        if self._end and self._outlet.met and not len(self._outlet.box):
+            self._out.send(wire.pack(self._end))
+            self._end, self._ended = None, True
+            self._changed.notify_all()
 
 
 class IpcInbox(Inbox):
@@ -137,16 +128,15 @@ class IpcInbox(Inbox):
         store: Store,
     ) -> None:
         super().__init__(name, policies)
-        self._io, self._store = io, store
+        self._store = store
         self._windows = {src: Window(policy) for src, policy in policies.items()}
         self.boxes = {
             src: Mailbox(Policy("block", window.size), max_bytes=2**63)
             for src, window in self._windows.items()
         }
-        self._sockets: dict[str, zmq.Socket[bytes]] = {
-            src: io.socket(zmq.DEALER, connect=addresses[src], on_message=self._handler(src))
-            for src in policies
-        }
+        for src in policies:
+            io.socket(zmq.PULL, bind=addresses[src], on_message=self._handler(src))
+        self._credit = {src: io.outgoing(credit_address(addresses[src])) for src in policies}
 
     def waiting(self) -> int:
         return sum(len(box) for box in self.boxes.values())
@@ -162,8 +152,7 @@ class IpcInbox(Inbox):
         if src in self._ended:
             return
         if packets := self._windows[src].ask(len(self.boxes[src]), idle):
-            data = wire.pack(Credit(packets))
-            self._io.call(lambda: _send(self._sockets[src], data))
+            self._credit[src].send(wire.pack(Credit(packets)))
 
     def _handler(self, src: str) -> Any:
         def on_message(parts: list[bytes]) -> None:
@@ -193,7 +182,7 @@ class Releases:
 
     def __init__(self, directory: str, io: IoThread, store: Store, owns: bool) -> None:
         self._directory, self._io, self._store = directory, io, store
-        self._peers: dict[int, zmq.Socket[bytes]] = {}
+        self._peers: dict[int, Outgoing] = {}
         self._next = 0.0
         if owns:
             address = release_address(directory, store.owner)
@@ -215,18 +204,9 @@ class Releases:
         self._next = monotonic() + GATHER_S
         for owner, shares in self._store.outgoing().items():
             if owner not in self._peers:
-                address = release_address(self._directory, owner)
-                self._peers[owner] = self._io.socket(zmq.PUSH, connect=address)
+                self._peers[owner] = self._io.outgoing(release_address(self._directory, owner))
             rows = [tuple(share[1:]) for share in shares]
-            _send(self._peers[owner], wire.pack(Released(rows)))  # type: ignore[arg-type]
-
-
-def _send(socket: zmq.Socket[bytes], data: bytes) -> None:
-    """Credit keeps queues short: only a dead peer refuses, and the parent names the dead."""
-    try:
-        socket.send(data)
-    except zmq.Again:
-        log.debug("a peer is gone; %d bytes were not sent", len(data))
+            self._peers[owner].send(wire.pack(Released(rows)))  # type: ignore[arg-type]
 
 
 def _only(parts: list[bytes]) -> wire.Message:

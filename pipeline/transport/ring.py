@@ -56,22 +56,22 @@ class _Block:
             raise WireError("A shared-memory ring is shorter than its header.")
         self._bytes = np.frombuffer(mmap.mmap(fd, size, prot=access), np.uint8)
         self.address: int = self._bytes.__array_interface__["data"][0]
-        self.words = self._bytes[:_HEADER_BYTES].view(np.uint64)
+        self.words = self._bytes[:_HEADER_BYTES].data.cast("Q")
 
     def check(self, ref: PixelRef) -> None:
         """Raise WireError unless ``ref`` names a slot of this ring that still holds its picture."""
-        magic, ring, slots, slot_bytes = (int(word) for word in self.words[:_FIXED])
+        magic, ring, slots, slot_bytes = self.words[:_FIXED]
         if magic != _MAGIC or ring != ref.ring:
             raise WireError("A ticket names a shared-memory ring that is no longer there.")
         if slots > MAX_SLOTS or _HEADER_BYTES + slots * slot_bytes > self._bytes.nbytes:
             raise WireError("A shared-memory ring is shorter than it says.")
         if ref.slot >= slots or ref.height * ref.width * 3 > slot_bytes:
             raise WireError("A ticket points outside its shared-memory ring.")
-        if int(self.words[_FIXED + ref.slot]) != ref.generation:
+        if self.words[_FIXED + ref.slot] != ref.generation:
             raise WireError("A ticket came after its picture had been replaced.")
 
     def slot_address(self, slot: int) -> int:
-        return self.address + _HEADER_BYTES + slot * int(self.words[3])
+        return self.address + _HEADER_BYTES + slot * self.words[3]
 
     def slot(self, slot: int, nbytes: int) -> np.ndarray:
         start = self.slot_address(slot) - self.address
@@ -89,7 +89,8 @@ class Ring:
         self.id = secrets.randbits(62) | 1
         self.fd = _reserve(_HEADER_BYTES + slots * stride)
         self.block = _Block(self.fd, writable=True)
-        self.block.words[:_FIXED] = _MAGIC, self.id, slots, stride
+        for place, word in enumerate((_MAGIC, self.id, slots, stride)):
+            self.block.words[place] = word
         self._free = list(range(slots))
         self._out = [0] * slots
 
@@ -107,7 +108,7 @@ class Ring:
         if not self._free:
             return None
         slot = self._free.pop()
-        generation = int(self.block.words[_FIXED + slot]) + 1
+        generation = self.block.words[_FIXED + slot] + 1
         self.block.words[_FIXED + slot] = generation
         self._out[slot] = FULL_WEIGHT
         height, width = image.shape[:2]
@@ -122,7 +123,7 @@ class Ring:
     def give_back(self, share: Share) -> None:
         """Take a share back; the slot is free when all of them are. Raises WireError when the
         share does not belong to what the slot holds."""
-        slot, now = share.slot, int(self.block.words[_FIXED + share.slot % self.slots])
+        slot, now = share.slot, self.block.words[_FIXED + share.slot % self.slots]
         if slot >= self.slots or share.generation != now or share.weight > self._out[slot]:
             raise WireError("A share of a shared-memory slot came back that was not given out.")
         self._out[slot] -= share.weight
