@@ -94,6 +94,14 @@ def watch(
     entries: Annotated[
         int, typer.Option(min=0, help="Frames the memory may hold.", show_default="of the mode")
     ] = 0,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="What leaves first: robust, fifo, score, score-decay, adjacent-merge, "
+            "reservoir, stride, recent.",
+            show_default="of the mode",
+        ),
+    ] = "",
     encoder: Annotated[str, typer.Option(help="Frame encoder; `retain doctor` lists them.")] = (
         "mobilenetv2"
     ),
@@ -128,6 +136,7 @@ def watch(
             token_budget=budget,
             byte_budget=nbytes,
             max_entries=entries,
+            policy=policy,
             encoder=encoder,
             device=device,
             download=download,

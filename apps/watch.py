@@ -48,6 +48,7 @@ class WatchOptions:
     token_budget: int = 0
     byte_budget: int = 0
     max_entries: int = 0
+    policy: str = ""
     encoder: str = "mobilenetv2"
     device: str = "auto"
     download: bool = False
@@ -95,6 +96,7 @@ def watch(options: WatchOptions, tell: Callable[[Watched], None]) -> Watched:
     with ExitStack() as stack:
         folder = stack.enter_context(_building(out))
         journal = Journal(folder / RESULTS)
+        stack.callback(journal.close)
         sinks: dict[str, Sink] = {"results": journal}
         page = stack.enter_context(_page(options)) if options.page else None
         if page:
@@ -175,6 +177,7 @@ def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:
         max_entries=options.max_entries,
         token_budget=options.token_budget,
         byte_budget=options.byte_budget,
+        policy=options.policy,
         resume=str(options.resume.resolve()) if options.resume else "",
         replayed=bool(options.resume) and not live and _stream_of(options.resume) == stream,
     )

@@ -1,0 +1,336 @@
+"""The command line as a person meets it: results, one clear sentence, and the right exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import psutil
+import pytest
+
+from retain.apps import cli
+from retain.memory.snapshot import load
+
+WATCH = ("watch", "--runner", "inline", "--no-page", "--encoder", "pixels")
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Retain = Callable[..., Said]
+
+
+@pytest.fixture
+def retain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Retain:
+    """Run the command in an empty folder of its own."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["retain", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        said = capsys.readouterr()
+        assert isinstance(code, int)
+        return Said(code, said.out, said.err)
+
+    return run
+
+
+def bad_sources(folder: Path) -> dict[str, tuple[object, str]]:
+    """name -> (SOURCE, words the sentence must hold)."""
+    empty = folder / "empty.mp4"
+    empty.touch()
+    words = folder / "text.mp4"
+    words.write_text("This is no video.\n" * 50)
+    bare = folder / "bare"
+    bare.mkdir()
+    (bare / "notes.txt").write_text("no picture")
+    whole = media.write_video(folder / "whole.mp4", 30)
+    return {
+        "missing": (folder / "no such.mp4", "There is no file"),
+        "empty": (empty, "empty"),
+        "text": (words, "not a video"),
+        "audio only": (media.write_audio(folder / "tune.m4a"), "no video"),
+        "index cut off": (media.cut(folder / "cut.mp4", whole), "cut.mp4"),
+        "no pictures": (bare, "bare"),
+        "no match": (folder / "*.png", "*.png"),
+        "no camera": (97, "camera"),
+        "scheme": ("gopher://host/film", "gopher"),
+        "synthetic": ("synthetic://sceens", "scenes"),
+        "nobody there": ("rtsp://127.0.0.1:9/x", "127.0.0.1"),
+    }
+
+
+@pytest.mark.parametrize("name", [
+    "missing", "empty", "text", "audio only", "index cut off", "no pictures", "no match",
+    "no camera", "scheme", "synthetic", "nobody there",
+])  # fmt: skip
+def test_a_bad_source_is_one_sentence_and_leaves_nothing(
+    retain: Retain, tmp_path: Path, name: str
+) -> None:
+    source, words = bad_sources(tmp_path)[name]
+    said = retain(*WATCH, source)
+    assert said.code in (1, 2)
+    assert said.out == ""
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.strip().splitlines()) <= 3, said.err
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["truncated", "scrambled"])
+def test_a_damaged_file_gives_what_there_is_and_says_so(
+    retain: Retain, tmp_path: Path, name: str
+) -> None:
+    whole = media.write_video(tmp_path / "w.mp4", 60, options={"g": "10"}, draw=media.noisy)
+    source = media.faststart(tmp_path / "whole.mp4", whole)
+    if name == "truncated":
+        source = media.cut(tmp_path / "cut.mp4", source)
+    else:
+        source = media.scramble(tmp_path / "noise.mp4", source, 4000)
+    said = retain(*WATCH, source, "--fps", 0, "--out", "out")
+    assert said.code == 1
+    assert "is damaged" in said.err
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["complete"] is False
+    assert 0 < summary["frames"] < 60
+    assert "is damaged" in Path("out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["1x1", "odd size", "10 bit", "grey 16", "alpha", "rotated", "variable rate"]
+)
+def test_odd_videos_are_watched(retain: Retain, tmp_path: Path, name: str) -> None:
+    (tmp_path / "media").mkdir()
+    source, frames, _ = media.healthy(tmp_path / "media")[name]
+    said = retain(*WATCH, source, "--fps", 0, "--out", "out")
+    assert said.code == 0, said.err
+    assert json.loads(Path("out/summary.json").read_text())["frames"] == frames
+    assert_plays_in_a_browser(Path("out/summary.mp4"))
+
+
+def assert_plays_in_a_browser(path: Path) -> None:
+    """H.264, 4:2:0, even sides, index before data, and every frame decodes."""
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(path)) as file:
+        video = file.streams.video[0]
+        assert video.codec_context.name == "h264"
+        assert video.codec_context.pix_fmt == "yuv420p"
+        assert video.width % 2 == video.height % 2 == 0
+        assert sum(1 for _ in file.decode(video)) == video.frames > 0
+
+
+def test_what_a_watch_leaves(retain: Retain) -> None:
+    said = retain(*WATCH, "synthetic://scenes?seconds=20&seed=3", "--out", "out")
+    assert said.code == 0, said.err
+    files = {path.name for path in Path("out").iterdir()}
+    assert files == {
+        "memory.safetensors", "report.html", "results.jsonl", "summary.json", "summary.mp4",
+    }  # fmt: skip
+    written = lines(Path("out/results.jsonl"))
+    assert len(written) == 41
+    assert {"seq", "results"} <= written[0].keys()
+    assert load(Path("out/memory.safetensors")).stream == "scenes"
+    report = Path("out/report.html").read_text()
+    assert not [
+        word for word in ('src="http', "src='http", 'href="http', "@import") if word in report
+    ]
+    assert_plays_in_a_browser(Path("out/summary.mp4"))
+
+
+def lines(path: Path) -> list[dict[str, dict[str, object]]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+RUNS = "whole", "first", "second"
+
+
+def test_a_resumed_watch_goes_on_as_if_it_had_never_stopped(retain: Retain) -> None:
+    source = "synthetic://scenes?seconds=30&seed=5"
+    few = ("--entries", 10)
+    retain(*WATCH, source, *few, "--out", "whole")
+    retain(*WATCH, source, *few, "--limit", 25, "--out", "first")
+    said = retain(*WATCH, source, *few, "--resume", "first/memory.safetensors", "--out", "second")
+    assert said.code == 0, said.err
+    whole, first, second = (lines(Path(name, "results.jsonl")) for name in RUNS)
+    assert first == whole[:25]
+    routes = [line["results"]["route"] for line in second]
+    assert routes == [line["results"]["route"] for line in whole[25:]]
+    assert [line["seq"] for line in second] == [line["seq"] for line in whole[25:]]
+    memories = [Path(name, "memory.safetensors").read_bytes() for name in RUNS]
+    assert memories[2] == memories[0]
+    assert memories[1] != memories[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--fps", "-1"), "--fps"),
+        (("--mode", "bold"), "--mode"),
+        (("--encoder", "mobilnet"), "mobilenetv2"),
+        (("--resume", "absent.safetensors"), "absent.safetensors"),
+        (("--policy", "resevoir"), "reservoir"),
+        (("--out", "."), "there already"),
+        (("--out", "file/out"), "file"),
+        (("--bytes", "10"), "byte"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(
+    retain: Retain, arguments: tuple[str, ...], words: str
+) -> None:
+    Path("file").touch()
+    said = retain(*WATCH, "synthetic://scenes?seconds=4", *arguments)
+    assert said.code in (1, 2)
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_a_policy_of_choice(retain: Retain) -> None:
+    source = "synthetic://scenes?seconds=30&seed=5"
+    held = {}
+    for policy in ("reservoir", "stride"):
+        few = ("--entries", 6, "--policy", policy)
+        assert retain(*WATCH, source, *few, "--out", policy).code == 0
+        held[policy] = Path(policy, "memory.safetensors").read_bytes()
+    assert held["reservoir"] != held["stride"]
+
+
+GRAPH = """
+graph: g
+nodes:
+  cam: {{source: any, with: {{source: "synthetic://scenes?frames=5"}}}}
+  out: {{sink: {sink}}}
+edges:
+  - cam -> {to}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GRAPH.format(sink="cuont", to="out"), "count"),
+        (GRAPH.format(sink="count", to="otu"), "'out'"),
+        (GRAPH.format(sink="count", to="out: {polcy: latest}"), ""),
+        (GRAPH.format(sink="count", to="out -> cam"), "cam"),
+        ("nodes: [", "line"),
+        ("", "g.yaml"),
+    ],
+)
+def test_a_wrong_graph_names_the_place(retain: Retain, text: str, words: str) -> None:
+    Path("g.yaml").write_text(text)
+    for command in ("run", "graph"):
+        said = retain(command, "g.yaml")
+        assert said.code == 2
+        assert words in said.err
+        assert "g.yaml" in said.err
+        assert "Traceback" not in said.err
+
+
+def test_a_graph_runs_and_is_shown(retain: Retain) -> None:
+    Path("g.yaml").write_text(GRAPH.format(sink="count", to="out"))
+    assert "valid" in retain("graph", "g.yaml", "--check").out
+    said = retain("run", "g.yaml", "--runner", "inline", "--set", "cam.limit=3")
+    assert said.code == 0, said.err
+    assert "cam" in said.out
+
+
+def test_help_needs_nothing_heavy() -> None:
+    heavy = ("torch", "cv2", "av", "fastapi", "zmq", "numba", "scipy", "numpy")
+    code = (
+        "import sys; sys.argv = ['retain', '--help']\n"
+        "from retain.apps import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "watch" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["watch", "demo", "doctor", "run", "graph", "bench"])
+def test_every_command_has_help(retain: Retain, command: str) -> None:
+    said = retain(command, "--help")
+    assert said.code == 0
+    assert f"retain {command}" in said.out
+
+
+def test_the_doctor_is_well_here_and_speaks_json(retain: Retain) -> None:
+    said = retain("doctor", "--json")
+    document = json.loads(said.out)
+    assert said.code == 0
+    assert document["ok"] is True
+    names = {check["name"] for check in document["checks"]}
+    assert {"python", "PyAV", "torch", "ZeroMQ ipc", "/dev/shm"} <= names
+
+
+def test_the_doctor_gives_a_fix_for_what_is_missing(
+    retain: Retain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retain.apps import doctor
+
+    monkeypatch.setattr(doctor, "MIN_SHM", 1 << 60)
+    said = retain("doctor")
+    assert said.code == 1
+    assert "/dev/shm" in said.out
+    assert "--shm-size" in said.out
+
+
+def test_the_demo_ends_by_itself_and_says_what_next(retain: Retain) -> None:
+    said = retain("demo", "--no-page", "--out", "demo")
+    assert said.code == 0, said.err
+    assert "retain watch YOUR.mp4" in said.out
+    assert Path("demo/report.html").stat().st_size > 10_000
+    assert_plays_in_a_browser(Path("demo/summary.mp4"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_that_is_interrupted_leaves_complete_results(tmp_path: Path, how: int) -> None:
+    command = [sys.executable, "-m", "retain.apps.cli", "watch", "synthetic://scenes?live=1"]
+    command += ["--encoder", "pixels", "--fps", "0", "--out", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        partial = wait_for(lambda: next(tmp_path.glob(".out.*/results.jsonl"), None))
+        wait_for(lambda: partial.stat().st_size > 0)
+        family = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(how)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["stopped"] == "drained"
+    assert summary["frames"] == len(lines(tmp_path / "out/results.jsonl"))
+    assert "stopped by hand" in (tmp_path / "out/report.html").read_text()
+    assert not [process for process in family if process.is_running()]
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    for _ in range(600):
+        if found := what():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("did not happen within 30 s")
