@@ -6,7 +6,7 @@ shared machine mean little alone, so each row carries a peer of the same run and
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import platform
 import sys
@@ -66,15 +66,10 @@ def run(chosen: Iterable[str] = (), *, quick: bool = False) -> list[Row]:
 
 
 def _load(name: str) -> ModuleType:
+    """Under its own name, so that a process which a benchmark starts can import it too."""
     if str(folder()) not in sys.path:
-        sys.path.append(str(folder()))  # benchmarks share _clips.py and the like
-    spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", folder() / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+        sys.path.append(str(folder()))
+    return importlib.import_module(name)
 
 
 def show(title: str, rows: Iterable[Row]) -> None:

@@ -8,12 +8,10 @@ as it comes, with its default high-water marks.
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,8 +109,6 @@ def _push(address: str, seconds: float) -> None:
 
 
 def measure(quick: bool = False) -> list[Row]:
-    if str(Path(__file__).parent) not in sys.path:
-        sys.path.append(str(Path(__file__).parent))
     rows = []
     for factor in (1, 5, 20) if quick else (1, 2, 5, 10, 20):
         service = factor * INTERVAL_S

@@ -100,8 +100,9 @@ def test_mobilenet_is_the_original_network() -> None:
 
 
 def test_lite0_is_the_original_network() -> None:
-    torch = pytest.importorskip("torch")
-    package = pytest.importorskip("efficientnet_lite_pytorch", reason="the original is a package")
+    import efficientnet_lite_pytorch as package
+    import torch
+
     path = find_file(mobile.EfficientNetLite0.PACKAGE, mobile.EfficientNetLite0.ENDING)
     original = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(path))
     mine = mobile.EfficientNetLite0(device="cpu")
