@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from _hop_peers import images, with_imagezmq, with_queue
+from _hop_peers import SHAPE, images, with_imagezmq, with_queue
 
 from retain.apps.bench import Row, script
 from retain.pipeline.frame import Frame
@@ -27,7 +27,8 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.stage import SourceInfo
 
 HOPS = 2
-WARM_UP = 50
+WARM_UP = 200
+"""Frames before the clocks start: every slot of the ring has been touched by then."""
 PACE_S = 1 / 60
 
 
@@ -140,18 +141,18 @@ PEERS = {
 
 
 def measure(quick: bool = False) -> list[Row]:
-    frames, rounds = (150, 1) if quick else (450, 3)
+    frames, rounds = (400, 1) if quick else (1000, 3)
     fast: dict[str, list[dict[str, float]]] = {}
     paced: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):  # interleaved: the machine's speed drifts
         for name in CONTESTANTS:
             fast.setdefault(name, []).append(_one(name, frames, 0.0))
-            paced.setdefault(name, []).append(_one(name, frames // 3 + WARM_UP, PACE_S))
+            paced.setdefault(name, []).append(_one(name, WARM_UP + 150, PACE_S))
 
     def median(seen: dict[str, list[dict[str, float]]], name: str, what: str) -> float:
         return statistics.median(result[what] for result in seen[name])
 
-    rows = []
+    rows = [Row(name="a bare copy of one frame: the floor", value=copy_ms(), unit="ms CPU")]
     for peer, label in PEERS.items():
         documented = peer == "imagezmq"
         for ours, how in (("retain", "passed on"), ("retain, new pixels", "new pixels each hop")):
@@ -189,6 +190,17 @@ def measure(quick: bool = False) -> list[Row]:
                 )
             )
     return rows
+
+
+def copy_ms() -> float:
+    """CPU time of copying one frame from memory to memory: of two hops, one must copy."""
+    slots = np.zeros((8, *SHAPE), np.uint8)
+    times = []
+    for seq, image in enumerate(images(200, 0.0)):
+        began = time.process_time()
+        np.copyto(slots[seq % 8], image)
+        times.append(time.process_time() - began)
+    return 1e3 * statistics.median(times)
 
 
 def _one(name: str, frames: int, pace_s: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ from retain.pipeline.transport.base import Stopped
 from retain.pipeline.transport.ring import Lease, Ring, Share, _Block, attach, lease_of
 from retain.pipeline.wire import PixelRef
 
-GATHER = 4
+GATHER = 8
 """Shares that are worth a message of their own."""
 
 
