@@ -74,6 +74,55 @@ class Held(msgspec.Struct, frozen=True, tag="held/1"):
     """Frames offered to the memory so far."""
 
 
-Result = Embedding | Route | Held
+class Masks(msgspec.Struct, frozen=True, tag="masks/1"):
+    """Segmentation of a frame, on the model's own small grid with its place in the frame."""
 
-R = TypeVar("R", Embedding, Route, Held)
+    probability: np.ndarray
+    """uint8 [K, h, w], 255 = certain, one plane per label; what is left to 255 is background."""
+    labels: tuple[str, ...]
+    """Names of the K planes, in palette order: plane k is mask value k + 1."""
+    to_frame: np.ndarray
+    """float32 [2, 3], affine: grid pixel centres (x, y, 1) to frame pixel centres."""
+    flags: tuple[str, ...] = ()
+    """Doubts about this frame, by name; see models/gdkvm/flags.py. Empty: none."""
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """One heart beat, from an end-diastole over the end-systole after it."""
+
+    ed_seq: int
+    es_seq: int
+    ed_seconds: float
+    es_seconds: float
+    ed_area: float
+    es_area: float
+    """In the unit of the record that holds the beat."""
+    edv: float
+    esv: float
+    """Single-plane volumes: ml when the unit is mm, else cubic pixels."""
+    ef: float
+    """Per cent."""
+
+
+class Vitals(msgspec.Struct, frozen=True, tag="vitals/1"):
+    """What a heart's masks measure. Not for diagnosis."""
+
+    area: float
+    """Of the cavity, in unit²; NaN when there is no mask."""
+    length: float
+    """Long axis of the cavity, in unit; NaN when there is no mask."""
+    volume: float
+    """By area-length, in ml (unit mm) or unit³; NaN when there is no mask."""
+    unit: Literal["mm", "px"]
+    method: str
+    """How volumes and EF are computed, as shown to people."""
+    beats: tuple[Beat, ...] = ()
+    """Beats completed so far, newest last; at most the last 64."""
+    ef: float = float("nan")
+    """Median EF of ``beats``, per cent."""
+    flags: tuple[str, ...] = ()
+
+
+Result = Embedding | Route | Held | Masks | Vitals
+
+R = TypeVar("R", Embedding, Route, Held, Masks, Vitals)
