@@ -7,6 +7,7 @@ from retain.pipeline.catalog import Catalog
 DATASETS = Catalog(
     "data set",
     {
+        "echo-phantom": "retain.datasets.echo.phantom:make_clip",
         "planted": "retain.datasets.planted:PlantedVideo",
     },
 )
