@@ -210,7 +210,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     fine = np.pad(np.kron(cut, np.ones((by, by), np.uint8)), 1)
     contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     longest = max(contours, key=cv2.contourArea)[:, 0, ::-1].astype(np.float64)
-    return (longest - 1 + 0.5) / by - 0.5 + (top, left)
+    return np.asarray((longest - 0.5) / by - 0.5 + (top, left), np.float64)
 
 
 def _resample(outline: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -239,4 +239,4 @@ def _widths(mask: NDArray[np.bool_], pixel: tuple[float, float], axis: Axis) -> 
     along = centre[:, None] + (offset_y[:, None] + offset_x[None, :]).ravel()[None, :]
     disk = np.clip((along * DISKS).astype(np.int64), 0, DISKS - 1)
     counts = np.bincount(disk.ravel(), minlength=DISKS)
-    return counts * (pixel[0] * pixel[1] / by**2) / (axis.length / DISKS)
+    return np.asarray(counts * (pixel[0] * pixel[1] / by**2 * DISKS / axis.length), np.float64)
