@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,8 @@ class _Case:
 
     def _beats(self, seconds: float) -> list[_Beat]:
         irregular = self.rng.uniform(0.1, 0.25) if self.rng.random() < 0.15 else 0.01
-        beats, start = [], 0.0
+        beats: list[_Beat] = []
+        start = 0.0
         while start < 600:
             long = seconds * float(np.clip(self.rng.normal(1, irregular), 0.55, 1.6))
             strength = (
@@ -112,7 +113,7 @@ class _Case:
             start += long
         return beats
 
-    def clip(self, times: NDArray[np.float64], fps: float) -> EchoClip:
+    def clip(self, times: NDArray[np.floating[Any]], fps: float) -> EchoClip:
         """Render the frames at ``times`` (seconds from the first end-diastole)."""
         size = self.config.size
         frames = np.zeros((len(times), size, size), np.uint8)
@@ -124,7 +125,7 @@ class _Case:
             c = contraction[i] = beat.strength * self.cycle.contraction(phase)
             walls, pose = self.heart.at(c), self._pose(float(t), c)
             grey = self.renderer.frame(walls, pose, self.cycle.opening(phase), c)
-            frames[i] = finish(self.rng, self.look, self.beams.convert(grey), self.beams.fan)
+            frames[i] = finish(self.look, self.beams.convert(grey), self.beams.fan)
             self._label(masks[i], pose, c)
         ed, es = self._phases(times, contraction)
         edv, esv = (
@@ -146,7 +147,7 @@ class _Case:
             esv_ml=esv,
         )
 
-    def _phases(self, times: NDArray[np.float64], c: NDArray[np.float64]) -> tuple[int, int]:
+    def _phases(self, times: NDArray[np.floating[Any]], c: NDArray[np.float64]) -> tuple[int, int]:
         first = times <= self.beats[0].seconds if self.config.span == "systole" else times >= 0
         return int(np.where(first, c, 9.0).argmin()), int(np.where(first, c, -9.0).argmax())
 

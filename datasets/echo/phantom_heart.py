@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retain.datasets.echo.phantom_motion import (
     LATERAL,
@@ -23,7 +25,7 @@ S = S_MIN + S_STEP * np.arange(S_COUNT)
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """The heart before the probe: apex (cm across, cm deep), tilt (rad), mirror, shear of the base."""
+    """Apex (cm across, cm deep), tilt (rad), mirror (-1: lateral wall left), shear of the base."""
 
     x: float
     depth: float
@@ -77,7 +79,7 @@ class Heart:
         return Walls(inner, np.sqrt(grown), shortening)
 
     def cavity(self, walls: Walls) -> Floats:
-        """Outline of the cavity, [N, 2] heart coordinates: septal annulus, apex, lateral annulus."""
+        """Outline of the cavity, [N, 2] in heart coordinates, septal annulus first, lateral last."""
         return self._outline(walls.inner, walls.shortening, 0.0)
 
     def epicardium(self, walls: Walls) -> Floats:
@@ -137,8 +139,8 @@ class Heart:
         return heart
 
 
-def profile(s: Floats, power: float, widest: float, annulus: float) -> Floats:
-    """Half-width of a bullet, 1 at ``widest``: a superellipse cap above, narrowing to the annulus."""
+def profile(s: NDArray[np.floating[Any]], power: float, widest: float, annulus: float) -> Floats:
+    """Half-width of a bullet, 1 at ``widest``: a superelliptic cap, then narrowing."""
     cap = np.clip(1.0 - np.clip(s / widest, 0.0, 1.0), 0.0, 1.0)
     above = (1.0 - cap**power) ** (1.0 / power)
     below = 1.0 - (1.0 - annulus) * (np.clip(s - widest, 0.0, None) / (1.0 - widest)) ** 2
@@ -151,13 +153,13 @@ def draw_heart(rng: np.random.Generator, low_ef: bool) -> Heart:
     length = rng.normal(8.6, 0.9)
     half = length * rng.uniform(0.24, 0.31) * (rng.uniform(1.04, 1.2) if low_ef else 1.0)
     thick = rng.choice([rng.uniform(0.65, 1.1), rng.uniform(1.1, 1.6)], p=[0.8, 0.2])
-    power, widest = rng.uniform(1.8, 2.5), rng.uniform(0.45, 0.7)
+    power, widest = rng.uniform(1.6, 2.3), rng.uniform(0.45, 0.7)
     annulus = rng.uniform(0.62, 0.85)
     inner, outer = np.empty((2, S_COUNT)), np.empty((2, S_COUNT))
     top = thick * rng.uniform(0.5, 1.0)
     for side in (SEPTAL, LATERAL):
         w = half * rng.uniform(0.88, 1.12)
-        p, m = power + rng.normal(0, 0.12), np.clip(widest + rng.normal(0, 0.05), 0.4, 0.75)
+        p, m = power + rng.normal(0, 0.12), float(np.clip(widest + rng.normal(0, 0.06), 0.4, 0.8))
         body = profile(S, p, m, annulus + rng.normal(0, 0.04))
         for order in (1, 2, 3):
             size = rng.normal(0, 0.035 / order)
@@ -171,7 +173,7 @@ def draw_heart(rng: np.random.Generator, low_ef: bool) -> Heart:
     bend = rng.normal(0, 0.02) * length
     axis = bend * np.sin(math.pi * np.clip(S, 0.0, 1.0))[None]
     regional = _regional(rng, low_ef)
-    deep, wide = rng.uniform(2.8, 5.6), half * annulus * rng.uniform(0.85, 1.35)
+    deep, wide = rng.uniform(3.0, 6.2), half * annulus * rng.uniform(0.95, 1.5)
     has_rv = rng.random() < 0.82
     return Heart(
         length=length,
@@ -183,7 +185,7 @@ def draw_heart(rng: np.random.Generator, low_ef: bool) -> Heart:
         narrowing=0.0,
         regional=regional,
         atrium=(deep, wide, rng.normal(0, 0.3)),
-        ventricle=rng.uniform(2.0, 4.2) if has_rv else 0.0,
+        ventricle=rng.uniform(2.2, 5.5) if has_rv else 0.0,
         squeeze=rng.uniform(0.1, 0.3),
     )
 

@@ -34,7 +34,7 @@ class Difficulty:
 
 DIFFICULTY = {
     "easy": Difficulty((-34, -24), (-30, -18), 1.5, 0.1, 0.2, 0.0, 0.1, 0.0),
-    "default": Difficulty((-32, -17), (-26, -3), 3.0, 0.3, 0.55, 0.5, 0.3, 0.012),
+    "default": Difficulty((-34, -17), (-26, 0), 3.0, 0.3, 0.7, 0.5, 0.3, 0.012),
     "poor": Difficulty((-24, -11), (-14, 3), 4.5, 0.6, 0.8, 1.0, 0.45, 0.02),
 }
 
@@ -50,9 +50,17 @@ def draw_look(rng: np.random.Generator, level: Difficulty, half_angle: float, de
         blood_db=rng.uniform(*level.blood),
         noise_db=rng.uniform(-60, -40),
         haze_db=rng.uniform(*level.haze),
-        haze_reach=rng.uniform(0.12, 0.35),
+        haze_reach=rng.uniform(0.12, 0.45),
+        rings=tuple(
+            (rng.uniform(0.02, 0.16), rng.uniform(0.004, 0.015), rng.uniform(-6, 6))
+            for _ in range(rng.integers(0, 5))
+        ),
         lateral=(near, near + rng.uniform(0.6, 2.4)),
         lobe=rng.uniform(0.0, 0.06),
+        axial=rng.uniform(0.7, 1.5),
+        compound=(rng.uniform(0.5, 1.6), rng.uniform(0.0, 1.2))
+        if rng.random() < 0.6
+        else (0.0, 0.0),
         range_db=rng.uniform(38, 65),
         myocardium=rng.uniform(0.42, 0.75),
         gamma=math.exp(rng.uniform(math.log(0.9), math.log(2.3))),
@@ -73,11 +81,15 @@ def _beam_gain(rng: np.random.Generator, level: Difficulty, half: float, depth: 
     db = level.patch * smooth_noise(rng, (ROWS, LINES), (depth / 2.0, 6)).astype(np.float64)
     db += rng.uniform(-0.5, 0.1) * r * depth * 0.6
     db += np.interp(r, np.linspace(0, 1, 8), rng.normal(0, 2.0, 8))
+    db += rng.uniform(0, 1.5) * smooth_noise(rng, (ROWS, LINES), (2, 40))
     for side in (-1, 1):
         if rng.random() < level.edge:
-            start, deep = rng.uniform(0.4, 0.95) * half, rng.uniform(10, 35)
-            fade = np.clip((side * a - start) / (half - start + 0.05), 0, 1) ** 1.2
-            db -= deep * fade * np.clip(0.3 + r / rng.uniform(0.3, 0.8), 0, 1)
+            start, deep = rng.uniform(0.3, 0.95) * half, rng.uniform(10, 40)
+            fade = np.clip((side * a - start) / (half - start + 0.05), 0, 1)
+            begin = rng.uniform(
+                0.05, 0.5
+            )  # chest wall fills the fan above; lung hides what is below
+            db -= deep * fade * np.clip((r - begin) / rng.uniform(0.1, 0.4), 0, 1)
     for _ in range(2):
         if rng.random() < level.shadow:
             at, wide = rng.uniform(-half, half), rng.uniform(0.03, 0.14)
@@ -96,7 +108,7 @@ def draw_pose(rng: np.random.Generator, heart: Heart) -> tuple[Pose, float, floa
         top = rng.uniform(0.09, 0.34) * depth
         tilt = math.radians(float(np.clip(rng.normal(0, 9), -24, 24)))
         # The middle of the ventricle, not its apex, is what is kept near the middle of the fan.
-        middle = rng.normal(0.03, 0.09) * depth
+        middle = rng.normal(0.05, 0.09) * depth
         mirror = -1.0 if rng.random() < 0.08 else 1.0
         x = middle + 0.5 * heart.length * math.sin(tilt)
         pose = Pose(x, top, tilt, mirror, rng.normal(0.0, 0.12))

@@ -1,9 +1,9 @@
 # mypy: disallow-untyped-decorators=False
 """How the phantom's heart moves: the cycle, the walls at a moment, and where a point came from.
 
-Tissue is described once, at end-diastole, in heart coordinates: x across the ventricle (lateral wall
-positive), z along it from apex to base, centimetres. A moment is a contraction c in [0, 1]. The base
-moves towards the fixed apex, the cavity narrows, and the wall thickens so that its volume stays.
+Tissue is described once, at end-diastole, in heart coordinates: x across the ventricle (lateral
+wall positive), z along it from apex to base, centimetres. A moment is a contraction c in [0, 1]. The
+base moves towards the fixed apex, the cavity narrows, the wall thickens so that its volume stays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 S_MIN, S_STEP, S_COUNT = -1.0, 0.01, 401
-"""Tables along the long axis: s = z / length, from one length above the apex to two below the base."""
+"""Tables along the long axis: s = z / length, from one length above the apex to two below."""
 
 SEPTAL, LATERAL = 0, 1
 
@@ -148,7 +148,7 @@ def origins(
 
 @_compiled
 def fill(polygon: Any, out: Any, value: int) -> None:
-    """Pixels of ``out`` [H, W] whose centre lies inside ``polygon`` [N, 2] (x, y; centres at integers)."""
+    """Set pixels of ``out`` [H, W] whose centre (an integer) is inside ``polygon`` [N, 2] (x, y)."""
     n = polygon.shape[0]
     crossings = np.empty(n, np.float64)
     for y in range(out.shape[0]):
@@ -161,8 +161,8 @@ def fill(polygon: Any, out: Any, value: int) -> None:
                 count += 1
         crossings[:count].sort()
         for k in range(0, count - 1, 2):
-            first = max(int(math.ceil(crossings[k])), 0)
-            last = min(int(math.ceil(crossings[k + 1])), out.shape[1])
+            first = max(math.ceil(crossings[k]), 0)
+            last = min(math.ceil(crossings[k + 1]), out.shape[1])
             for x in range(first, last):
                 out[y, x] = value
 

@@ -24,7 +24,7 @@ BLOOD_DB = -90.0
 def smooth_noise(
     rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, float]
 ) -> Plane:
-    """Smooth random field of unit variance with ``cells`` (y, x) independent cells over ``shape``."""
+    """Smooth random field of unit variance with about ``cells`` (y, x) independent cells."""
     ny, nx = (max(2, round(c) + 1) for c in cells)
     coarse = rng.standard_normal((ny, nx), dtype=np.float32)
     field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
@@ -59,25 +59,42 @@ class Painter:
 
 
 def paint(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
-    """Amplitude of the tissue on the canvas, float32 [TALL, WIDE]; ``hard`` 0..1 scales the defects."""
-    p = Painter(rng.uniform(-14, -4))
-    p.db += rng.uniform(2, 5) * smooth_noise(rng, p.db.shape, (10, 8))
+    """Amplitude of the tissue, float32 [TALL, WIDE]; ``hard`` (0..1) scales the defects."""
+    p = Painter(rng.uniform(-34, -16) if rng.random() < 0.6 else rng.uniform(-15, -5))
     walls = heart.at(0.0)
     outer, cavity = heart.epicardium(walls), heart.cavity(walls)
     atrium = heart.left_atrium(walls)
+    right = _right_outlines(rng, heart)
+    _surroundings(rng, p, [outer, atrium, *right])
     _deep_tissue(rng, p, heart)
-    _right_heart(rng, p, heart)
+    for room in right:
+        p.fill(room, BLOOD_DB)
+    _right_heart(rng, p, right)
     _atrial_walls(rng, p, heart, atrium)
     p.fill(outer, _wall_levels(rng, heart, hard))
-    if rng.random() < 0.7:
+    if rng.random() < 0.6:
         span = outer[len(outer) // 2 + rng.integers(5, 30) :]
-        p.stroke(span, rng.uniform(0.1, 0.25), rng.uniform(1, 6), add=True)
-    p.db += rng.uniform(1, 3) * smooth_noise(rng, p.db.shape, (60, 55))
+        p.stroke(span, rng.uniform(0.1, 0.25), rng.uniform(0, 6), add=True)
+    p.db += rng.uniform(0.5, 3) * smooth_noise(rng, p.db.shape, (60, 55))
     p.fill(atrium, BLOOD_DB)
     _annulus(rng, p, heart)
     p.fill(cavity, BLOOD_DB)
     _inside(rng, p, heart)
-    return np.power(np.float32(10), p.db / np.float32(20))
+    return np.asarray(np.power(np.float32(10), p.db / np.float32(20)), np.float32)
+
+
+def _surroundings(rng: np.random.Generator, p: Painter, outlines: list[Floats]) -> None:
+    """A fading shell of tissue round the heart, chest wall above it, lung (nearly nothing) beyond."""
+    z = np.arange(TALL, dtype=np.float32)[:, None] / PER_CM + Z0
+    heart = np.max([p.mask(o) for o in outlines], axis=0)
+    grown = cv2.dilate(heart, np.ones((3, 3)), iterations=round(rng.uniform(0.3, 1.8) * PER_CM))
+    soft = np.asarray(cv2.GaussianBlur(grown, (0, 0), rng.uniform(0.3, 1.0) * PER_CM), np.float32)
+    level = rng.uniform(-10, -1) + rng.uniform(-0.4, 0.9) * (z - 4.0)
+    level = level + rng.uniform(2, 4) * smooth_noise(rng, p.db.shape, (10, 8))
+    p.db += soft * (np.minimum(level, 5.0) - p.db)
+    chest = 1.0 / (1.0 + np.exp((z - rng.uniform(-1.0, 2.5)) / rng.uniform(0.4, 1.2)))
+    level = rng.uniform(-14, -3) + rng.uniform(1, 4) * smooth_noise(rng, p.db.shape, (12, 9))
+    p.db += chest * np.maximum(level - p.db, 0.0)
 
 
 def _wall_levels(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
@@ -101,52 +118,61 @@ def _wall_levels(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
 
 def _deep_tissue(rng: np.random.Generator, p: Painter, heart: Heart) -> None:
     """Bright layered tissue behind the atria, often curved around their floor."""
+    if rng.random() < 0.2:
+        return
     depth = heart.length + heart.atrium[0]
     half, sag = rng.uniform(3, 7), rng.uniform(-0.5, 2.0)
-    x = np.linspace(-half, half, 21) + rng.normal(0.0, 0.8)
+    x = np.linspace(-half, half, 21) + rng.normal(-0.5, 1.0)
     top = depth + rng.uniform(-0.1, 0.3) - sag * (x / half) ** 2
-    wavy = rng.normal(0, 0.15, x.shape)
-    thick = rng.uniform(0.8, 3.0)
-    level = rng.uniform(-4, 5)
-    upper = np.stack([x, top + wavy], 1)
+    thick = rng.uniform(0.8, 3.5)
+    level = rng.uniform(-5, 4)
+    upper = np.stack([x, top + rng.normal(0, 0.15, x.shape)], 1)
     lower = np.stack([x, top + thick * (1 - 0.5 * (x / half) ** 2)], 1)
-    p.fill(np.concatenate([upper, lower[::-1]]), level)
+    layers = level + rng.uniform(1, 4) * smooth_noise(rng, p.db.shape, (70, 7))
+    m = p.mask(np.concatenate([upper, lower[::-1]]))
+    m = np.asarray(cv2.GaussianBlur(m, (0, 0), rng.uniform(0.1, 0.5) * PER_CM), np.float32)
+    p.db += m * (layers - p.db)
     p.stroke(upper, rng.uniform(0.1, 0.3), rng.uniform(0, 5), add=True)
     # The lateral wall goes on below the annulus, round the atrium.
-    strip = heart.left_atrium(heart.at(0.0))[41:]
-    p.stroke(strip + (rng.uniform(0.2, 0.6), 0.0), rng.uniform(0.5, 1.5), level - rng.uniform(0, 5))
+    strip = heart.left_atrium(heart.at(0.0))[41:] + np.array([rng.uniform(0.2, 0.6), 0.0])
+    p.stroke(strip, rng.uniform(0.5, 2.0), level - rng.uniform(0, 4))
 
 
-def _right_heart(rng: np.random.Generator, p: Painter, heart: Heart) -> None:
-    """Right ventricle and atrium left of the septum, with a thin free wall."""
+def _right_outlines(rng: np.random.Generator, heart: Heart) -> list[Floats]:
+    """Right ventricle and right atrium, left of the septa; none in a two-chamber view."""
     if heart.ventricle <= 0:
-        return
-    z = np.linspace(rng.uniform(0.2, 0.4), 1.0, 25) * heart.length
-    septum = -np.interp(z / heart.length, S, heart.outer[SEPTAL]) + np.interp(
-        z / heart.length, S, heart.axis[0]
-    )
-    u = (z - z[0]) / (z[-1] - z[0])
-    free = septum - heart.ventricle * np.sqrt(np.clip(u, 0, 1)) * (1 - 0.15 * u**3)
-    tricuspid = rng.uniform(-0.8, 0.2)
-    wall = np.stack([free, z + tricuspid], 1)
-    room = np.concatenate([np.stack([septum + 0.1, z], 1), wall[::-1]])
+        return []
+    s = np.linspace(rng.uniform(0.15, 0.4), 1.0, 25)
+    u = (s - s[0]) / (s[-1] - s[0])
+    septum = np.interp(s, S, heart.axis[0]) - np.interp(s, S, heart.outer[SEPTAL])
+    free = septum - heart.ventricle * np.sqrt(u) * (1 - 0.15 * u**3)
+    z = s * heart.length
+    tilt = rng.uniform(-0.8, 0.2) * u
+    free_side = np.stack([free, z + tilt], 1)
+    room = np.concatenate([np.stack([septum, z], 1), free_side[::-1]])
     depth = heart.atrium[0] * rng.uniform(0.75, 1.1)
-    a = np.linspace(0, 2 * math.pi, 40)
+    v = np.linspace(0.0, 1.0, 30)
     reach = 0.5 * (septum[-1] - free[-1])
-    mid = 0.5 * (septum[-1] + free[-1])
-    ring = np.stack(
-        [mid + reach * 1.1 * np.cos(a), heart.length + 0.5 * depth * (1 + np.sin(a))], 1
-    )
-    level, thick = rng.uniform(-9, -2), rng.uniform(0.25, 0.7)
-    p.stroke(wall, 2 * thick, level)
-    p.stroke(ring, 1.6 * thick, level - rng.uniform(-2, 4))
-    p.fill(room, BLOOD_DB)
-    p.fill(ring, BLOOD_DB)
+    middle = 0.5 * (septum[-1] + free[-1]) - rng.uniform(0, 0.3) * v
+    half = reach * (0.9 + 0.35 * np.sin(math.pi * v)) * np.sqrt(1 - v**4)
+    down = heart.length + depth * v
+    sides = np.stack([middle - half, down], 1), np.stack([middle + half, down], 1)
+    return [room, np.concatenate([sides[0], sides[1][::-1]])]
+
+
+def _right_heart(rng: np.random.Generator, p: Painter, right: list[Floats]) -> None:
+    """The thin walls of the right heart, and what lies in its ventricle."""
+    if not right:
+        return
+    room, atrium = right
+    level, thick = rng.uniform(-22, -3), rng.uniform(0.25, 0.7)
+    p.stroke(room[25:], thick, level)
+    p.stroke(atrium[:30], 0.8 * thick, level - rng.uniform(-3, 4))
     for _ in range(rng.integers(0, 4)):  # moderator band, trabeculae
         i = rng.integers(3, 14)
-        f = rng.uniform(0.2, 0.9, 2)
-        ends = [[septum[j] + f[k] * (free[j] - septum[j]), z[j]] for k, j in enumerate((i, i + 3))]
-        p.stroke(np.array(ends), rng.uniform(0.15, 0.5), rng.uniform(-14, -5))
+        f = rng.uniform(0.1, 0.95, 2)[:, None]
+        ends = room[[i, i + 3]] + f * (room[[49 - i, 46 - i]] - room[[i, i + 3]])
+        p.stroke(ends, rng.uniform(0.15, 0.5), rng.uniform(-18, -5))
 
 
 def _atrial_walls(rng: np.random.Generator, p: Painter, heart: Heart, atrium: Floats) -> None:
@@ -163,40 +189,33 @@ def _annulus(rng: np.random.Generator, p: Painter, heart: Heart) -> None:
     for hinge, out in zip(heart.annulus(heart.at(0.0)), (-1, 1), strict=True):
         a = np.linspace(0, 2 * math.pi, 20)
         r = rng.uniform(0.25, 0.6)
-        centre = hinge + (out * 0.8 * r, rng.uniform(-0.2, 0.3))
+        centre = hinge + np.array([out * 0.8 * r, rng.uniform(-0.2, 0.3)])
         ring = centre + r * np.stack([np.cos(a), rng.uniform(0.7, 1.4) * np.sin(a)], 1)
         p.fill(ring, rng.uniform(-3, 5))
-    if heart.ventricle > 0 and rng.random() < 0.25:  # a great vessel cut across below the septum
+    if heart.ventricle > 0 and rng.random() < 0.25:  # a great vessel cut across, below the septum
         a = np.linspace(0, 2 * math.pi, 24)
-        r = rng.uniform(0.4, 1.0)
         septal = heart.annulus(heart.at(0.0))[0]
-        p.fill(
-            septal
-            + (-rng.uniform(0.4, 1.2), rng.uniform(0.6, 1.8))
-            + r * np.stack([np.cos(a), np.sin(a)], 1),
-            BLOOD_DB,
-        )
+        centre = septal + np.array([-rng.uniform(0.4, 1.2), rng.uniform(0.6, 1.8)])
+        p.fill(centre + rng.uniform(0.4, 1.0) * np.stack([np.cos(a), np.sin(a)], 1), BLOOD_DB)
 
 
 def _inside(rng: np.random.Generator, p: Painter, heart: Heart) -> None:
-    """Papillary muscles, false tendons, trabeculae: they move with the walls and belong to the cavity."""
+    """Papillary muscles, tendons, trabeculae: they move with the walls, within the cavity label."""
 
     def spot(s: float, u: float) -> tuple[float, float]:
-        side = SEPTAL if u < 0 else LATERAL
-        half = float(np.interp(s, S, heart.inner[side]))
+        half = float(np.interp(s, S, heart.inner[SEPTAL if u < 0 else LATERAL]))
         return float(np.interp(s, S, heart.axis[0])) + u * half, s * heart.length
 
     for _ in range(rng.integers(0, 3)):
         s, side = rng.uniform(0.3, 0.65), rng.choice([1.0, 1.0, -1.0])
-        line = np.array(
-            [spot(s - rng.uniform(0.05, 0.2), side), spot(s + 0.1, side * rng.uniform(0.6, 0.85))]
-        )
-        p.stroke(line, rng.uniform(0.25, 0.8), rng.uniform(-12, -2))
-    for _ in range(rng.poisson(6)):
-        s = rng.uniform(0.03, 0.75) ** 1.3
-        u = rng.uniform(-1, 1) if s < 0.3 else rng.choice([-1, 1]) * rng.uniform(0.55, 1.0)
-        at = np.array([spot(s, u), spot(s + rng.uniform(0, 0.04), u * rng.uniform(0.9, 1))])
-        p.stroke(at, rng.uniform(0.1, 0.3), rng.uniform(-14, 0))
+        root = spot(s - rng.uniform(0.05, 0.2), side)
+        line = np.array([root, spot(s + 0.1, side * rng.uniform(0.6, 0.85))])
+        p.stroke(line, rng.uniform(0.25, 0.8), rng.uniform(-14, -2))
+    for _ in range(rng.poisson(rng.choice([4, 14]))):
+        s = rng.uniform(0.02, 0.85) ** 1.4
+        u = rng.uniform(-1, 1) if s < 0.3 else rng.choice([-1, 1]) * rng.uniform(0.6, 1.0)
+        at = np.array([spot(s, u), spot(s + rng.uniform(0, 0.05), u * rng.uniform(0.9, 1))])
+        p.stroke(at, rng.uniform(0.06, 0.3), rng.uniform(-16, 0))
     if rng.random() < 0.25:
         s = rng.uniform(0.15, 0.6)
         line = np.array([spot(s, -1.0), spot(s + rng.normal(0, 0.12), 1.0)])

@@ -1,4 +1,4 @@
-"""From tissue to picture: beams, speckle, log compression, scan conversion, the machine's finish."""
+"""From tissue to picture: beams, speckle, log compression, scan conversion, finish."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from retain.datasets.echo.phantom_speckle import (
     scatterers,
 )
 
-ROWS, LINES = 224, 128
-MAX_FINE = 2
+ROWS, LINES = 320, 128
+FINE = 2
+"""Scan conversion happens on a raster this much finer than the grid, then is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,14 @@ class Look:
     haze_db: float
     haze_reach: float
     """Depth (part of the radius) over which near-field haze falls by 8.7 dB."""
+    rings: tuple[tuple[float, float, float], ...]
+    """Echoes between probe and skin: (depth, width, dB)."""
     lateral: tuple[float, float]
     lobe: float
+    axial: float
+    """Point spread along the beam, samples."""
+    compound: tuple[float, float]
+    """Smoothing of the detected picture (sigma in samples, lines): several looks averaged."""
     range_db: float
     myocardium: float
     """Grey (0..1) of myocardium before ``gamma``."""
@@ -69,14 +76,14 @@ class Beams:
             np.stack([r[:, None] * np.sin(a), r[:, None] * np.cos(a)], -1).reshape(-1, 2),
             np.float32,
         )
-        self.axial = axial_kernel(1.0)
+        self.axial = axial_kernel(look.axial)
         self.lateral = lateral_kernels(ROWS, *look.lateral, look.lobe, 9.0)
         self._converter()
 
     def _converter(self) -> None:
-        """Maps from a raster ``MAX_FINE`` times finer than the grid to the beams."""
-        n, look = self.size * MAX_FINE, self.look
-        y, x = (np.mgrid[0:n, 0:n].astype(np.float64) + 0.5) / MAX_FINE
+        """Maps from a raster ``FINE`` times finer than the grid to the beams."""
+        n, look = self.size * FINE, self.look
+        y, x = (np.mgrid[0:n, 0:n].astype(np.float64) + 0.5) / FINE
         x, y = (x - self.apex[0]) / self.px_per_cm, (y - self.apex[1]) / self.px_per_cm
         r, a = np.hypot(x, y), np.arctan2(x, y)
         self.map_x = ((a / look.half_angle + 1) / 2 * LINES - 0.5).astype(np.float32)
@@ -112,8 +119,7 @@ class Renderer:
         s = scatterers(rng, (tissue.shape[0], tissue.shape[1]))
         # A little blur, scaled back to unit power: sampling between pixels then keeps the power.
         s = np.stack([cv2.GaussianBlur(part, (0, 0), 0.7) for part in s])
-        s *= tissue / np.sqrt((s**2).sum(0).mean())
-        self.signal = s
+        self.signal = np.asarray(s * (tissue / np.sqrt((s**2).sum(0).mean())), np.float32)
         self.rest = heart.at(0.0)
         self._clutter = scatterers(rng, (ROWS, LINES))
         self._levels()
@@ -131,6 +137,8 @@ class Renderer:
         patch = 10 ** (3 * smooth_noise(self.rng, (ROWS, LINES), (8, 6)) / 20)
         haze = 10 ** (look.haze_db / 20) * np.exp(-r / look.haze_reach)
         near = 10 ** (6 / 20) * np.exp(-r / 0.03)
+        for at, wide, db in look.rings:
+            near += 10 ** (db / 20) * np.exp(-(((r - at) / wide) ** 2))
         self.haze = ((haze * patch + near) * look.beam_gain).astype(np.float32)
 
     def frame(self, walls: Walls, pose: Pose, opening: float, contraction: float) -> Plane:
@@ -171,9 +179,10 @@ class Renderer:
             x,
             y,
         )
-        x, y = x.reshape(ROWS, LINES), y.reshape(ROWS, LINES)
+        at_x, at_y = x.reshape(ROWS, LINES), y.reshape(ROWS, LINES)
         parts = [
-            cv2.remap(p, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) for p in self.signal
+            cv2.remap(p, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            for p in self.signal
         ]
         return np.stack(parts)
 
@@ -194,6 +203,9 @@ class Renderer:
         look = self.beams.look
         db = 20 * np.log10(magnitude + np.float32(1e-6))
         grey = np.clip(look.myocardium + db / look.range_db, 0.0, 1.0)
+        if max(look.compound) > 0:
+            lines, rows = max(look.compound[1], 1e-3), max(look.compound[0], 1e-3)
+            grey = cv2.GaussianBlur(grey, (0, 0), lines, sigmaY=rows)
         if self._last is not None and look.persistence > 0:
             grey = (1 - look.persistence) * grey + look.persistence * self._last
         self._last = np.asarray(grey, np.float32)
@@ -218,17 +230,15 @@ def leaflet_curves(heart: Heart, septal: Floats, lateral: Floats, opening: float
 
 def _leaflet(hinge: Floats, along: Floats, length: float, opening: float, turn: float) -> Floats:
     """Closed leaflets tent a little towards the apex; open ones swing up into the ventricle."""
-    angle = math.radians(12.0 + 58.0 * opening) * turn
+    angle = math.radians(4.0 + 62.0 * opening) * turn
     c, s = math.cos(angle), math.sin(angle)
     direction = np.array([c * along[0] + s * along[1], -s * along[0] + c * along[1]])
     bend = np.array([direction[1], -direction[0]]) * turn
     u = np.linspace(0.0, 1.0, 9)[:, None]
-    return np.asarray(hinge + length * (u * direction + 0.12 * np.sin(math.pi * u) * bend))
+    return np.asarray(hinge + length * (u * direction + 0.05 * np.sin(math.pi * u) * bend))
 
 
-def finish(
-    rng: np.random.Generator, look: Look, picture: Plane, fan: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def finish(look: Look, picture: Plane, fan: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Grey 0..1 on the grid to bytes: smoothing, sharpening, compression."""
     if look.blur > 0:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), look.blur), np.float32)
