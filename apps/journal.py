@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ import msgspec
 
 import retain
 from retain.apps.drawing import clock, size
+from retain.apps.running import Footage, StreamOptions
+from retain.pipeline.frame import Frame
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.redact import redact
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from retain.apps.watch import WatchOptions
 
 
-class Journal:
+class Journal(Footage):
     """A sink: one line of JSON per frame, with every number behind the decision.
 
     ``{"stream", "seq", "pts", "time_base", "seconds", "results": {"route": ..., "held": ...}}``.
@@ -33,22 +34,12 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.frames = 0
+        super().__init__()
         self.routed: Counter[str] = Counter()
         """Frames by the state the router gave them."""
         self.held: Held | None = None
-        self.footage_s = 0.0
-        self.reached = False
-        """Whether the time given to ``on_reached`` has come."""
         self._file = path.open("wb")
         self._encoder = msgspec.json.Encoder()
-        self._start_s = math.nan
-        self._end_s = math.inf
-        self._tell: Callable[[], None] | None = None
-
-    def on_reached(self, seconds: float, tell: Callable[[], None]) -> None:
-        """Call ``tell`` when ``seconds`` of footage have gone by."""
-        self._end_s, self._tell = seconds, tell
 
     def process(self, packet: Packet) -> None:
         frame, route, held = packet.frame, packet.get("route", Route), packet.get("held", Held)
@@ -56,24 +47,11 @@ class Journal:
         if self.held is None or held.entries != self.held.entries:
             entries = [{"seq": e.seq, "tier": e.tier, "reason": e.reason} for e in held.entries]
             results["held"] = msgspec.structs.asdict(held) | {"entries": entries}
-        record = {
-            "stream": frame.stream,
-            "seq": frame.seq,
-            "pts": frame.pts,
-            "time_base": str(frame.time_base),
-            "seconds": round(frame.seconds, 6),
-            "results": results,
-        }
+        record = moment(frame) | {"results": results}
         self._file.write(self._encoder.encode(record) + b"\n")
         self.held = held
-        self.frames += 1
         self.routed[route.state] += 1
-        if math.isnan(self._start_s):
-            self._start_s = frame.seconds
-        self.footage_s = frame.seconds - self._start_s
-        if self._tell and not self.reached and self.footage_s >= self._end_s:
-            self.reached = True
-            self._tell()
+        self.count(frame)
 
     def close(self) -> None:
         self._file.close()
@@ -96,6 +74,17 @@ class Journal:
         )
 
 
+def moment(frame: Frame) -> dict[str, Any]:
+    """Which frame a line of results.jsonl is about."""
+    return {
+        "stream": frame.stream,
+        "seq": frame.seq,
+        "pts": frame.pts,
+        "time_base": str(frame.time_base),
+        "seconds": round(frame.seconds, 6),
+    }
+
+
 def dropped_frames(stats: GraphStats) -> int:
     return sum(sum(edge.dropped.values()) for edge in stats.edges)
 
@@ -109,7 +98,24 @@ def write_summary_json(
     took_s: float,
 ) -> None:
     """The run in one small file, for programs."""
-    document: dict[str, Any] = {
+    write_json(
+        path,
+        run_facts(options, report, journal, took_s)
+        | {
+            "routed": {state: journal.routed[state] for state in ("clear", "blurred", "discard")},
+            "held": held,
+            "memory_bytes": journal.held.nbytes if journal.held else 0,
+            "mode": options.mode,
+            "encoder": options.encoder,
+        },
+    )
+
+
+def run_facts(
+    options: StreamOptions, report: RunReport, journal: Footage, took_s: float
+) -> dict[str, Any]:
+    """What summary.json says of any run."""
+    return {
         "source": redact(options.source),
         "complete": report.ok and (not report.stopped or journal.reached),
         "stopped": report.stopped,
@@ -118,33 +124,30 @@ def write_summary_json(
         "footage_s": round(journal.footage_s, 3),
         "took_s": round(took_s, 3),
         "times_real_time": round(journal.footage_s / took_s, 2),
-        "routed": {state: journal.routed[state] for state in ("clear", "blurred", "discard")},
-        "held": held,
-        "memory_bytes": journal.held.nbytes if journal.held else 0,
         "dropped": {
             f"{edge.src} -> {edge.dst}": edge.dropped for edge in report.stats.edges if edge.dropped
         },
-        "mode": options.mode,
         "fps": options.fps,
-        "encoder": options.encoder,
         "runner": options.runner,
         "command": redact(options.command),
         "versions": {"retain": retain.__version__, "python": platform.python_version()},
     }
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """``document`` for programs and, being indented, for people. NaN becomes null."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
 
 
-def environment(options: WatchOptions) -> dict[str, Any]:
-    """What somebody needs to know to repeat the run."""
+def environment(options: StreamOptions, **own: Any) -> dict[str, Any]:
+    """What somebody needs to know to repeat the run; ``own``: what matters for its kind."""
     import importlib.metadata
 
     packages = ("torch", "av", "numpy", "opencv-python-headless")
     return {
         "command": redact(options.command),
         "source": redact(options.source),
-        "mode": options.mode,
-        "encoder": options.encoder,
-        "fps": options.fps,
+        **own,
         "retain": retain.__version__,
         "Python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +38,9 @@ def make_app(page: Page) -> FastAPI:
 
     @app.get("/")
     async def index() -> Response:
-        return FileResponse(STATIC / "index.html")
+        # Which panels there are is known before the first event comes.
+        text = (STATIC / "index.html").read_text("utf-8")
+        return HTMLResponse(text.replace('data-view=""', f'data-view="{state.kind}"'))
 
     @app.get("/favicon.ico")
     async def icon() -> Response:
@@ -54,7 +56,7 @@ def make_app(page: Page) -> FastAPI:
 
     @app.get("/api/held")
     async def held() -> Response:
-        return json(state.patch({})["held"])
+        return json(state.patch({}).get("held", {}))
 
     @app.get("/api/preview.jpg")
     async def preview() -> Response:

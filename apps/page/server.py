@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from retain.apps.page.state import WATCHED_S, PageState
+from retain.apps.page.state import WATCHED_S, PageState, View
 from retain.pipeline.errors import UsageError
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
@@ -42,13 +42,20 @@ class Page:
     another host. Raises UsageError for another address or a port that is taken.
     """
 
-    def __init__(self, title: str, source: str, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        title: str,
+        source: str,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        view: View = "watch",
+    ) -> None:
         if not is_loopback(host):
             raise UsageError(
                 f"The live page cannot listen on {host!r}: anyone in the network could watch.",
                 hint="Use 127.0.0.1 and, from elsewhere, an SSH tunnel.",
             )
-        self.state = PageState(title, source)
+        self.state = PageState(title, source, view=view)
         self._report: Path | None = None
         self._stopping = False
         self._socket = _listen(host, port)

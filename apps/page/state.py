@@ -1,7 +1,8 @@
 """What the page knows, in sections. Each is bounded, whatever the length of the stream.
 
 A section has a version that counts its changes; a client is sent the sections that changed since
-the versions it has seen. A new panel is one section here and one module in ``static/panels``.
+the versions it has seen. A new panel is one section (in ``memory.py`` or
+``heart.py``, listed in ``_sections``) and one module in ``static/panels``, listed in ``panels.js``.
 """
 
 from __future__ import annotations
@@ -9,42 +10,32 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
-from retain.apps.drawing import REASONS, jpeg, shrink
+from retain.apps.drawing import jpeg, shrink
+from retain.apps.page import heart, memory
+from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
-from retain.apps.plots import History, Point
 from retain.pipeline.frame import Image
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Held, Route
+from retain.pipeline.results import Held
 
-Json = dict[str, Any]
-Clock = Callable[[], float]
+View = Literal["watch", "segment"]
+"""Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
-KEPT_WIDTH = 480
 WATCHED_S = 1 / 15
 UNWATCHED_S = 1.0
 
 
-class Section:
-    """One part of the page's state. ``view(since)`` is what a client at version ``since`` (-1 at
-    first) is sent, at most every ``every_s``."""
-
-    name = ""
-    every_s = 0.0
-
-    def __init__(self) -> None:
-        self.version = 0
-
-    def observe(self, packet: Packet) -> None:
-        """Take note of a packet; called for each, so it must be cheap."""
-
-    def view(self, since: int) -> Json:
-        raise NotImplementedError
+def _sections(view: View) -> list[Section]:
+    """What a page of this kind has beside the sections that every page has."""
+    if view == "segment":
+        return [heart.Curve(), heart.Beats()]
+    return [memory.Points(), memory.Whole(), memory.Kept()]
 
 
 class About(Section):
@@ -52,28 +43,30 @@ class About(Section):
 
     name = "about"
 
-    def __init__(self, title: str, source: str) -> None:
+    def __init__(self, title: str, source: str, view: View) -> None:
         super().__init__()
+        own = heart.about() if view == "segment" else memory.about()
         self._view: Json = {
             "session": secrets.token_hex(8),
             "title": title,
             "source": source,
-            "reasons": REASONS,
-        }
+            "view": view,
+        } | own
 
     def view(self, since: int) -> Json:
         return self._view
 
 
 class Latest(Section):
-    """The newest picture and its decision: about 15 a second while somebody watches, else one."""
+    """The newest picture and its results: about 15 a second while somebody watches, else one."""
 
     name = "latest"
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, describe: Callable[[Packet, Image], Json]) -> None:
         super().__init__()
         self.watchers = 0
         self._clock = clock
+        self._describe = describe
         self._at = float("-inf")
         self._image: Image | None = None
         self._jpeg: bytes | None = None
@@ -85,7 +78,7 @@ class Latest(Section):
             return
         self._at = now
         self.version += 1
-        frame, route = packet.frame, packet.results.get("route")
+        frame = packet.frame
         self._image, self._jpeg = shrink(frame.image, PREVIEW_WIDTH), None
         self._view = {
             "version": self.version,
@@ -93,16 +86,12 @@ class Latest(Section):
             "seconds": frame.seconds,
             "width": frame.width,
             "height": frame.height,
-        }
-        if isinstance(route, Route):
-            self._view |= {
-                name: getattr(route, name) for name in ("state", "reason", "score", "low", "high")
-            }
+        } | self._describe(packet, self._image)
 
     def view(self, since: int) -> Json:
         return self._view
 
-    def picture(self) -> tuple[bytes, Json] | None:
+    def newest(self) -> tuple[bytes, Json] | None:
         """The newest picture as JPEG with its view; encoded when first asked for."""
         if self._jpeg is None:
             if self._image is None:
@@ -110,104 +99,6 @@ class Latest(Section):
             self._jpeg = jpeg(self._image)
             self._image = None
         return self._jpeg, self._view
-
-
-class Points(Section):
-    """The last ``room`` decisions; a client gets those it has not seen."""
-
-    name = "points"
-
-    def __init__(self, room: int = 600) -> None:
-        super().__init__()
-        self._recent: deque[Point] = deque(maxlen=room)
-
-    def add(self, point: Point) -> None:
-        self._recent.append(point)
-        self.version += 1
-
-    def view(self, since: int) -> Json:
-        missing = min(self.version - max(since, 0), len(self._recent))
-        fresh = since < 0 or self.version - since > missing
-        newest = list(self._recent)[len(self._recent) - missing :]
-        return {"fresh": fresh, "points": newest, "total": self.version}
-
-
-class Whole(Section):
-    """The whole stream's decisions in a bounded number of points."""
-
-    name = "history"
-    every_s = 2.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._history = History()
-
-    def add(self, point: Point) -> None:
-        self._history.add(point)
-        self.version += 1
-
-    def view(self, since: int) -> Json:
-        return {"stride": self._history.stride, "points": self._history.points}
-
-
-class Kept(Section):
-    """What the memory holds, and a small picture of each entry that came while the page lived."""
-
-    name = "held"
-
-    def __init__(self, spare: int = 32) -> None:
-        super().__init__()
-        self._spare = spare
-        self._held: Held | None = None
-        self._pictures: dict[int, bytes] = {}
-        self._left: OrderedDict[int, bytes] = OrderedDict()
-        """Pictures of entries that have just left, for clients still showing them."""
-
-    def observe(self, packet: Packet) -> None:
-        held = packet.results.get("held")
-        if not isinstance(held, Held):
-            return
-        before, self._held = self._held, held
-        if before is not None and before.entries == held.entries:
-            return
-        self.version += 1
-        frame = packet.frame
-        if held.entries and held.entries[-1].seq == frame.seq:
-            self._pictures[frame.seq] = jpeg(shrink(frame.image, KEPT_WIDTH))
-        for seq in self._pictures.keys() - {entry.seq for entry in held.entries}:
-            self._left[seq] = self._pictures.pop(seq)
-        while len(self._left) > self._spare:
-            self._left.popitem(last=False)
-
-    def view(self, since: int) -> Json:
-        held = self._held
-        if held is None:
-            return {"entries": []}
-        entries = [
-            {
-                "seq": e.seq,
-                "seconds": e.seconds,
-                "tier": e.tier,
-                "reason": e.reason,
-                "score": e.score,
-                "tokens": e.tokens,
-                "nbytes": e.nbytes,
-                "width": e.width,
-                "height": e.height,
-                "picture": e.seq in self._pictures,
-            }
-            for e in held.entries
-        ]
-        return {
-            "entries": entries,
-            "tokens": held.tokens,
-            "token_budget": held.token_budget,
-            "nbytes": held.nbytes,
-            "byte_budget": held.byte_budget,
-        }
-
-    def picture(self, seq: int) -> bytes | None:
-        return self._pictures.get(seq) or self._left.get(seq)
 
 
 class Progress(Section):
@@ -288,33 +179,25 @@ def _word(stats: GraphStats | None, frames: int) -> str:
 class PageState:
     """Everything the page shows. ``observe`` is for the run's thread, the rest for the server's."""
 
-    def __init__(self, title: str, source: str, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, title: str, source: str, clock: Clock = time.monotonic, view: View = "watch"
+    ) -> None:
         self._lock = threading.Lock()
         self._clock = clock
-        self._seq = -1
-        self.latest = Latest(clock)
-        self.points, self.whole, self.kept = Points(), Whole(), Kept()
+        self.kind = view
+        self.latest = Latest(clock, heart.describe if view == "segment" else memory.describe)
         self.progress = Progress(clock)
-        self.sections: list[Section] = [
-            About(title, source),
+        self.sections = [
+            About(title, source, view),
             self.progress,
             self.latest,
-            self.points,
-            self.whole,
-            self.kept,
+            *_sections(view),
         ]
 
     def observe(self, packet: Packet) -> None:
         with self._lock:
             for section in self.sections:
                 section.observe(packet)
-            route, frame = packet.results.get("route"), packet.frame
-            if isinstance(route, Route):
-                lost = max(frame.seq - self._seq - 1, 0) if self._seq >= 0 else 0
-                point = Point.of(frame, route, lost)
-                self.points.add(point)
-                self.whole.add(point)
-            self._seq = frame.seq
 
     def watch(self, change: int) -> None:
         """A client came (+1) or went (-1)."""
@@ -341,8 +224,8 @@ class PageState:
 
     def preview(self) -> tuple[bytes, Json] | None:
         with self._lock:
-            return self.latest.picture()
+            return self.latest.newest()
 
     def picture(self, seq: int) -> bytes | None:
         with self._lock:
-            return self.kept.picture(seq)
+            return next(filter(None, (part.picture(seq) for part in self.sections)), None)

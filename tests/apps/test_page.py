@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from page_feed import FakeRun, Feed, scenes
 
 from retain.apps import drawing
+from retain.apps.page.memory import Points
 from retain.apps.page.server import Page
 from retain.apps.page.stages import table
 from retain.apps.page.state import PageState
@@ -165,8 +166,7 @@ def test_a_client_is_sent_only_what_changed() -> None:
 
 
 def test_a_client_that_was_away_for_long_starts_afresh() -> None:
-    state = PageState("t", "s")
-    section = state.points
+    section = Points()
     for seq in range(700):
         section.add(point(seq))
     view = section.view(10)

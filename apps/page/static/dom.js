@@ -44,6 +44,17 @@ export function number(value, digits = 0) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+// Sizes of a heart: in centimetres where the size of a pixel is known, else in pixels.
+export function area(value, unit) {
+  if (value == null) return "–";
+  return unit === "mm" ? `${number(value / 100, 1)} cm²` : `${number(value)} px²`;
+}
+
+export function volume(value, unit) {
+  if (value == null) return "–";
+  return unit === "mm" ? `${number(value)} ml` : "–";
+}
+
 // Scores span decades from stream to stream: about three digits that matter.
 export function score(value) {
   if (value == null) return "–";

@@ -1,13 +1,17 @@
 // Follows the run: one connection, one state, panels that draw what changed.
 import { el } from "./dom.js";
-import { panels } from "./panels.js";
+import { views } from "./panels.js";
 
 const RETRY_MS = 1000;
 const state = { link: "connecting" };
 let source = null;
 let retry = 0;
+const root = document.getElementById("panels");
+const panels = views[root.dataset.view];
 
 function tell(patch) {
+  // Another kind of run may have taken the port.
+  if (patch.about && patch.about.view !== root.dataset.view) return location.reload();
   Object.assign(state, patch);
   for (const panel of panels) panel.update(patch, state);
 }
@@ -29,7 +33,6 @@ function connect() {
   };
 }
 
-const root = document.getElementById("panels");
 for (const panel of panels) {
   const section = el("section", { class: `panel ${panel.classes}`, "aria-label": panel.title });
   root.append(section);

@@ -1,11 +1,16 @@
-// The panels of the page, in order. A new one is a module in panels/ and a line here:
-//   { title, classes, mount(root, page), update(patch, state) }
+// The panels of each kind of page, in order. A new one is a module in panels/ and its name here:
+//   { title, classes, mount(root), update(patch, state) }
 // `patch` holds the sections that just changed (see apps/page/state.py), `state` the latest of each.
 import * as status from "./panels/status.js";
 import * as video from "./panels/video.js";
 import * as plot from "./panels/plot.js";
 import * as budget from "./panels/budget.js";
 import * as strip from "./panels/strip.js";
+import * as curve from "./panels/curve.js";
+import * as beats from "./panels/beats.js";
 import * as stages from "./panels/stages.js";
 
-export const panels = [status, video, plot, budget, strip, stages];
+export const views = {
+  watch: [status, video, plot, budget, strip, stages],
+  segment: [status, video, curve, beats, stages],
+};

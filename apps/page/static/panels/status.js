@@ -13,6 +13,7 @@ const ui = {};
 export function mount(root) {
   ui.title = el("h1", {}, "retain");
   ui.source = el("p", { class: "source" }, "\u00a0");
+  ui.notice = el("strong", { class: "notice", hidden: true });
   ui.word = el("span", {}, WORDS.connecting);
   ui.pill = el("span", { class: "pill connecting", role: "status" }, el("i"), ui.word);
   const facts = el("dl", { class: "facts num" });
@@ -26,7 +27,7 @@ export function mount(root) {
   root.append(
     el("div", { class: "line" },
       el("img", { class: "logo", src: "/static/icon.svg", alt: "", width: 28, height: 28 }),
-      el("div", { class: "names" }, ui.title, ui.source), facts, ui.pill),
+      el("div", { class: "names" }, ui.title, ui.source), ui.notice, facts, ui.pill),
     ui.sentence,
   );
 }
@@ -35,6 +36,8 @@ export function update(patch, state) {
   if (patch.about) {
     setText(ui.title, patch.about.title);
     setText(ui.source, patch.about.source);
+    setText(ui.notice, patch.about.notice ?? "");
+    ui.notice.hidden = !patch.about.notice;
     document.title = `${patch.about.title} · retain`;
   }
   if (!patch.run && !patch.link) return;
@@ -49,10 +52,10 @@ export function update(patch, state) {
   ui.speed.title = "Seconds of stream per second of work";
   ui.sentence.className = `sentence ${word}`;
   ui.link.hidden = !run.report || state.link === "lost";
-  setText(ui.text, sentence(run, state.link));
+  setText(ui.text, sentence(run, state.link, state.about?.doing));
 }
 
-function sentence(run, link) {
+function sentence(run, link, doing) {
   if (link === "lost") {
     return run.message
       ? `${run.message} This page's program has ended; what you see is its last state.`
@@ -61,7 +64,7 @@ function sentence(run, link) {
   if (run.message) return run.message;
   return {
     connecting: "Waiting for the first frame.",
-    running: "Watching. Frames that matter are kept; every decision is below.",
+    running: doing,
     finishing: "The stream has ended; the last frames are being worked off.",
     finished: "The stream has ended.",
     failed: "The run failed. The terminal says why.",

@@ -1,5 +1,5 @@
-// The picture with its decision; a coloured frame whenever one is kept.
-import { TIERS, badge, clock, el, mark, score, setText } from "../dom.js";
+// The picture with its decision or its outlines; a coloured frame whenever one is kept.
+import { TIERS, area, badge, clock, el, mark, score, setText, volume } from "../dom.js";
 
 export const title = "Stream";
 export const classes = "video tall";
@@ -9,6 +9,10 @@ let shown = 0;      // version of the picture on the canvas
 let loading = false;
 let known = null;   // frames the memory held last time
 let session = "";
+let outlined = true;
+let last = null;    // what is on the canvas: { picture, view }
+
+const COLOURS = { cavity: "#62abff", myocardium: "#f2ab4b", atrium: "#c79bff" };
 
 export function mount(root) {
   ui.canvas = el("canvas", { role: "img", "aria-label": "The newest picture of the stream", width: 16, height: 9 });
@@ -20,8 +24,10 @@ export function mount(root) {
   ui.score = el("span", { class: "score num" });
   ui.reason = el("span", { class: "reason" });
   ui.size = el("span", { class: "size num" });
+  const outlines = el("input", { type: "checkbox", checked: true, onchange: (event) => { outlined = event.target.checked; if (last) paint(); } });
+  ui.outlines = el("label", { class: "outlines", hidden: true }, outlines, "Outlines");
   root.append(
-    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept),
+    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept, ui.outlines),
     el("div", { class: "caption" }, ui.time, ui.badge, ui.score, ui.reason, ui.size),
   );
 }
@@ -58,15 +64,42 @@ async function load(state) {
 function draw(picture, view, reasons) {
   if (ui.canvas.width !== picture.width) ui.canvas.width = picture.width;
   if (ui.canvas.height !== picture.height) ui.canvas.height = picture.height;
-  ui.canvas.getContext("2d").drawImage(picture, 0, 0);
-  picture.close();
+  last?.picture.close();
+  last = { picture, view };
+  paint();
   ui.waiting.hidden = true;
   setText(ui.time, clock(view.seconds));
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
+  if (view.outlines) return measured(view);
   if (!view.state) return;
   ui.badge.replaceChildren(badge(view.state));
   setText(ui.score, `score ${score(view.score)}`);
   setText(ui.reason, reasons[view.reason] ?? view.reason);
+  ui.reason.title = ui.reason.textContent;
+}
+
+function paint() {
+  const context = ui.canvas.getContext("2d");
+  context.drawImage(last.picture, 0, 0);
+  ui.outlines.hidden = !last.view.outlines;
+  if (!outlined) return;
+  context.lineWidth = Math.max(1.5, ui.canvas.width / 320);
+  context.lineJoin = "round";
+  for (const { label, points } of last.view.outlines ?? []) {
+    const path = new Path2D();
+    for (const [x, y] of points) path.lineTo(x + 0.5, y + 0.5);
+    path.closePath();
+    context.strokeStyle = COLOURS[label] ?? "#fff";
+    context.fillStyle = `${COLOURS[label] ?? "#ffffff"}2e`;
+    context.fill(path);
+    context.stroke(path);
+  }
+}
+
+function measured(view) {
+  ui.badge.replaceChildren(view.doubts?.length ? el("span", { class: "doubtful" }, "Doubtful") : "");
+  setText(ui.score, area(view.area, view.unit));
+  setText(ui.reason, view.doubts?.length ? view.doubts.join(" ") : volume(view.volume, view.unit).replace("–", ""));
   ui.reason.title = ui.reason.textContent;
 }
 

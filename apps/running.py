@@ -1,0 +1,301 @@
+"""What the commands that run a graph on one stream share: options, progress, page, the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from retain.apps import console
+from retain.apps.folder import building, free_place, stream_name
+from retain.pipeline.errors import RetainError
+from retain.pipeline.frame import Frame
+from retain.pipeline.graph import Graph
+from retain.pipeline.metrics import GraphStats
+from retain.pipeline.packet import Packet
+from retain.pipeline.redact import redact
+from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
+from retain.pipeline.stage import Sink
+
+if TYPE_CHECKING:
+    from retain.apps.page.server import Page
+    from retain.apps.page.state import View
+
+RESULTS, REPORT, SUMMARY = "results.jsonl", "report.html", "summary.json"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """What any such command was asked. Zeros and empty words mean: the default."""
+
+    source: str
+    name: str = ""
+    """Of the stream and its folder; taken from the source when empty."""
+    out: Path | None = None
+    fps: float = 0.0
+    device: str = "auto"
+    page: bool = True
+    port: int = 0
+    open_page: bool = False
+    limit: int = 0
+    seconds: float = 0.0
+    pace: float = 0.0
+    """Times real time at which a finite source plays; 0: as fast as it can be worked off."""
+    runner: Runner = "local"
+    linger_s: float = 10.0
+    """How long the page stays at the end, while somebody has it open."""
+    command: str = "retain"
+    """The command line, for the report."""
+
+    @property
+    def stream(self) -> str:
+        return self.name or stream_name(self.source)
+
+
+class Footage(ABC):
+    """A sink that writes a run down; knows how much of the stream went by, and tells when it was
+    enough."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.footage_s = 0.0
+        self.reached = False
+        """Whether the time given to ``on_reached`` has come."""
+        self._start_s = math.nan
+        self._end_s = math.inf
+        self._tell: Callable[[], None] | None = None
+
+    def on_reached(self, seconds: float, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when ``seconds`` of footage have gone by."""
+        self._end_s, self._tell = seconds, tell
+
+    def count(self, frame: Frame) -> None:
+        self.frames += 1
+        if math.isnan(self._start_s):
+            self._start_s = frame.seconds
+        self.footage_s = frame.seconds - self._start_s
+        if self._tell and not self.reached and self.footage_s >= self._end_s:
+            self.reached = True
+            self._tell()
+
+    @abstractmethod
+    def process(self, packet: Packet) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def line(self, elapsed_s: float, stats: GraphStats) -> str:
+        """How far it is, for a person."""
+
+
+J = TypeVar("J", bound=Footage)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Generic[J, R]):
+    """How it went: the folder and what was made in it (None when it was cut short)."""
+
+    out: Path | None
+    exit_code: int
+    journal: J
+    made: R | None = None
+    took_s: float = math.inf
+
+    @property
+    def times_real_time(self) -> float:
+        return self.journal.footage_s / self.took_s
+
+
+def run_stream(
+    options: StreamOptions,
+    *,
+    view: View,
+    build: Callable[[bool, bool], Graph],
+    journal_in: Callable[[Path], J],
+    save: Mapping[str, str],
+    write: Callable[[Path, RunReport, J, float], R],
+    tell: Callable[[Finished[J, R]], None],
+) -> Finished[J, R]:
+    """Run a graph on a stream, with progress on stderr and the page where it is wanted.
+
+    ``build(live, page)`` gives the graph, with caller sinks ``results`` and (for a page) ``page``.
+    ``journal_in(folder)`` opens the first; ``save`` maps stages to the files of their states;
+    ``write(folder, report, journal, took_s)`` adds the rest of the results at the end. ``tell`` is
+    called when they are in place, before the page goes. Raises RetainError when there is nothing
+    to show for it.
+    """
+    live = is_live(options.source)
+    out = free_place(options.out, options.stream)
+    with ExitStack() as stack:
+        folder = stack.enter_context(building(out))
+        journal = journal_in(folder)
+        stack.callback(journal.close)
+        sinks: dict[str, Sink] = {"results": journal}
+        page = stack.enter_context(_page(options, view)) if options.page else None
+        if page:
+            sinks["page"] = page
+        graph = build(live, page is not None)
+        states = {stage: str(folder / name) for stage, name in save.items()}
+        began = time.monotonic()
+        run = stack.enter_context(start(graph, runner=options.runner, sinks=sinks, save=states))
+        journal.on_reached(_end_after(options, live), run.stop)
+        if page:
+            page.attach(run)
+        with _progress(run, journal, began):
+            report = run_until_done(run)
+        if report.stopped == "aborted":
+            return Finished(out=None, exit_code=INTERRUPTED, journal=journal)
+        if not journal.frames:
+            raise _nothing(report)
+        took = time.monotonic() - began
+        try:
+            made = write(folder, report, journal, took)
+            folder.replace(out)
+        except OSError as error:
+            raise RetainError(
+                f"The results could not be written to {str(out)!r}: {error.strerror}."
+            ) from error
+        code = 1 if report.errors else INTERRUPTED if interrupted(report, journal) else 0
+        done = Finished(out=out, exit_code=code, journal=journal, made=made, took_s=took)
+        tell(done)
+        for fault in report.errors[:1]:
+            console.say_error(RetainError(fault.message))
+        if page:
+            _finish_page(page, out, report, options.linger_s)
+    return done
+
+
+def add_source(graph: Graph, options: StreamOptions, live: bool) -> str:
+    """Add the node ``source`` that plays what the options ask for."""
+    limit = options.limit
+    if options.seconds and options.fps and not live:
+        # Exact, where stopping at a time would let frames through that are already on their way.
+        limit = min(limit or sys.maxsize, math.ceil(options.seconds * options.fps))
+    return graph.source(
+        "source",
+        "retain.pipeline.sources.any:AnySource",
+        source=options.source,
+        stream=options.stream,
+        fps=options.fps,
+        limit=limit,
+        pace=0.0 if live else options.pace,
+    )
+
+
+def add_sinks(graph: Graph, last: str, live: bool, page: bool) -> None:
+    """Connect ``last`` to the caller's sinks. Nothing is lost of a finite source."""
+    for name in ("results", "page") if page else ("results",):
+        graph.sink(name)
+        graph.connect(last, name, policy="drop_oldest(64)" if live else "block")
+
+
+def is_live(source: str) -> bool:
+    """Whether SOURCE goes on by itself. Addresses that may be either are opened to find out."""
+    from retain.pipeline.sources.any import AnySource, describe
+
+    kind = describe(source)
+    if kind == "camera":
+        return True
+    if kind == "synthetic" or source.lower().startswith(("http://", "https://")):
+        opened = AnySource(source)
+        try:
+            return opened.open().kind == "live"
+        finally:
+            opened.close()
+    return kind == "video" and "://" in source and not source.lower().startswith("file://")
+
+
+def interrupted(report: RunReport, journal: Footage) -> bool:
+    """Whether a person stopped it, rather than --seconds."""
+    return report.stopped == "drained" and not journal.reached
+
+
+def incomplete(report: RunReport, journal: Footage) -> str:
+    """Why the run is not whole, in a sentence; empty when it is."""
+    if report.errors:
+        return report.errors[0].message
+    return "It was stopped by hand." if interrupted(report, journal) else ""
+
+
+@contextmanager
+def _page(options: StreamOptions, view: View) -> Iterator[Page]:
+    from retain.apps.page.server import Page
+
+    page = Page(options.stream, redact(options.source), port=options.port, view=view)
+    try:
+        page.start()
+        console.messages().print(f"live page: [link={page.url}]{page.url}[/link]")
+        if options.open_page:
+            import webbrowser
+
+            webbrowser.open(page.url)
+        yield page
+    finally:
+        page.stop()
+
+
+def _finish_page(page: Page, out: Path, report: RunReport, linger_s: float) -> None:
+    """Tell the page how it ended, and leave it up for a while for those who have it open."""
+    message = report.errors[0].message if report.errors else "The stream has ended."
+    page.finish(out / REPORT, message, failed=bool(report.errors))
+    if page.state.latest.watchers:
+        say = console.messages().print
+        say(f"the page stays for {linger_s:.0f} s while it is open; Ctrl-C ends it now")
+    deadline = time.monotonic() + linger_s
+    with suppress(KeyboardInterrupt):
+        while page.state.latest.watchers and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _end_after(options: StreamOptions, live: bool) -> float:
+    """Seconds of footage after which the run is stopped; infinite when the source ends itself."""
+    exact = options.fps and not live
+    return options.seconds if options.seconds and not exact else math.inf
+
+
+def _nothing(report: RunReport) -> RetainError:
+    if report.errors:
+        return RetainError(report.errors[0].message)
+    if report.stopped:
+        stopped = RetainError("Stopped before the first frame; nothing was written.")
+        stopped.exit_code = INTERRUPTED
+        return stopped
+    return RetainError("The source ended without a single frame; nothing was written.")
+
+
+@contextmanager
+def _progress(run: Run, journal: Footage, began: float) -> Iterator[None]:
+    """One line on stderr that keeps itself up to date; nothing where nobody would see it."""
+    screen = console.messages()
+    if not screen.is_terminal:
+        yield
+        return
+    from rich.live import Live
+
+    def line() -> str:
+        return journal.line(time.monotonic() - began, run.stats())
+
+    stop = threading.Event()
+    with Live(line(), console=screen, refresh_per_second=4, transient=True) as shown:
+        thread = threading.Thread(target=_refresh, args=(shown.update, line, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _refresh(update: Callable[[str], None], line: Callable[[], str], stop: threading.Event) -> None:
+    while not stop.wait(0.25):
+        update(line())
