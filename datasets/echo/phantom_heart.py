@@ -79,7 +79,7 @@ class Heart:
         return Walls(inner, np.sqrt(grown), shortening)
 
     def cavity(self, walls: Walls) -> Floats:
-        """Outline of the cavity, [N, 2] in heart coordinates, septal annulus first, lateral last."""
+        """Outline of the cavity [N, 2] in heart coordinates, septal annulus first, lateral last."""
         return self._outline(walls.inner, walls.shortening, 0.0)
 
     def epicardium(self, walls: Walls) -> Floats:
@@ -151,10 +151,10 @@ def profile(s: NDArray[np.floating[Any]], power: float, widest: float, annulus: 
 def draw_heart(rng: np.random.Generator, low_ef: bool) -> Heart:
     """A heart; its narrowing is still to be set by ``contracting``."""
     length = rng.normal(8.6, 0.9)
-    half = length * rng.uniform(0.24, 0.31) * (rng.uniform(1.04, 1.2) if low_ef else 1.0)
-    thick = rng.choice([rng.uniform(0.65, 1.1), rng.uniform(1.1, 1.6)], p=[0.8, 0.2])
+    half = length * rng.uniform(0.24, 0.36) * (rng.uniform(1.0, 1.15) if low_ef else 1.0)
+    thick = rng.choice([rng.uniform(0.65, 1.1), rng.uniform(1.1, 1.6)], p=[0.85, 0.15])
     power, widest = rng.uniform(1.6, 2.3), rng.uniform(0.45, 0.7)
-    annulus = rng.uniform(0.62, 0.85)
+    annulus = rng.uniform(0.62, 0.88)
     inner, outer = np.empty((2, S_COUNT)), np.empty((2, S_COUNT))
     top = thick * rng.uniform(0.5, 1.0)
     for side in (SEPTAL, LATERAL):
@@ -173,7 +173,8 @@ def draw_heart(rng: np.random.Generator, low_ef: bool) -> Heart:
     bend = rng.normal(0, 0.02) * length
     axis = bend * np.sin(math.pi * np.clip(S, 0.0, 1.0))[None]
     regional = _regional(rng, low_ef)
-    deep, wide = rng.uniform(3.0, 6.2), half * annulus * rng.uniform(0.95, 1.5)
+    deep = rng.uniform(2.8, 5.6)
+    wide = 0.5 * half * annulus * rng.uniform(0.95, 1.3) + rng.uniform(0.8, 1.7)
     has_rv = rng.random() < 0.82
     return Heart(
         length=length,

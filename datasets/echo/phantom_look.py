@@ -41,7 +41,10 @@ DIFFICULTY = {
 
 def draw_look(rng: np.random.Generator, level: Difficulty, half_angle: float, depth: float) -> Look:
     """A machine and a window."""
-    near = rng.uniform(0.8, 1.5)
+    near = rng.uniform(0.6, 1.5)
+    smoothing = (0.0, 0.0)
+    if rng.random() < 0.75:
+        smoothing = (rng.uniform(0.6, 2.8), rng.uniform(0.0, 1.4))
     some = level.finish
     return Look(
         half_angle=half_angle,
@@ -55,12 +58,10 @@ def draw_look(rng: np.random.Generator, level: Difficulty, half_angle: float, de
             (rng.uniform(0.02, 0.16), rng.uniform(0.004, 0.015), rng.uniform(-6, 6))
             for _ in range(rng.integers(0, 5))
         ),
-        lateral=(near, near + rng.uniform(0.6, 2.4)),
+        lateral=(near, near + rng.uniform(0.6, 3.2)),
         lobe=rng.uniform(0.0, 0.06),
         axial=rng.uniform(0.7, 1.5),
-        compound=(rng.uniform(0.5, 1.6), rng.uniform(0.0, 1.2))
-        if rng.random() < 0.6
-        else (0.0, 0.0),
+        compound=smoothing,
         range_db=rng.uniform(38, 65),
         myocardium=rng.uniform(0.42, 0.75),
         gamma=math.exp(rng.uniform(math.log(0.9), math.log(2.3))),

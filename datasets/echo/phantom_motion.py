@@ -2,8 +2,8 @@
 """How the phantom's heart moves: the cycle, the walls at a moment, and where a point came from.
 
 Tissue is described once, at end-diastole, in heart coordinates: x across the ventricle (lateral
-wall positive), z along it from apex to base, centimetres. A moment is a contraction c in [0, 1]. The
-base moves towards the fixed apex, the cavity narrows, the wall thickens so that its volume stays.
+wall positive), z along it from apex to base, centimetres. A moment is a contraction c in [0, 1].
+The base moves towards the fixed apex, the cavity narrows, the wall thickens and keeps its volume.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def origins(
 
 @_compiled
 def fill(polygon: Any, out: Any, value: int) -> None:
-    """Set pixels of ``out`` [H, W] whose centre (an integer) is inside ``polygon`` [N, 2] (x, y)."""
+    """Set the pixels of ``out`` [H, W] whose centre (integers) is in ``polygon`` [N, 2] (x, y)."""
     n = polygon.shape[0]
     crossings = np.empty(n, np.float64)
     for y in range(out.shape[0]):

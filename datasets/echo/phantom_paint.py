@@ -60,7 +60,7 @@ class Painter:
 
 def paint(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
     """Amplitude of the tissue, float32 [TALL, WIDE]; ``hard`` (0..1) scales the defects."""
-    p = Painter(rng.uniform(-34, -16) if rng.random() < 0.6 else rng.uniform(-15, -5))
+    p = Painter(rng.uniform(-34, -16) if rng.random() < 0.75 else rng.uniform(-15, -5))
     walls = heart.at(0.0)
     outer, cavity = heart.epicardium(walls), heart.cavity(walls)
     atrium = heart.left_atrium(walls)
@@ -75,7 +75,8 @@ def paint(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
     if rng.random() < 0.6:
         span = outer[len(outer) // 2 + rng.integers(5, 30) :]
         p.stroke(span, rng.uniform(0.1, 0.25), rng.uniform(0, 6), add=True)
-    p.db += rng.uniform(0.5, 3) * smooth_noise(rng, p.db.shape, (60, 55))
+    grain = rng.uniform(25, 70)
+    p.db += rng.uniform(0.5, 4) * smooth_noise(rng, p.db.shape, (grain, grain))
     p.fill(atrium, BLOOD_DB)
     _annulus(rng, p, heart)
     p.fill(cavity, BLOOD_DB)
@@ -84,7 +85,7 @@ def paint(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
 
 
 def _surroundings(rng: np.random.Generator, p: Painter, outlines: list[Floats]) -> None:
-    """A fading shell of tissue round the heart, chest wall above it, lung (nearly nothing) beyond."""
+    """A fading shell of tissue round the heart, chest wall above, lung (nearly nothing) beyond."""
     z = np.arange(TALL, dtype=np.float32)[:, None] / PER_CM + Z0
     heart = np.max([p.mask(o) for o in outlines], axis=0)
     grown = cv2.dilate(heart, np.ones((3, 3)), iterations=round(rng.uniform(0.3, 1.8) * PER_CM))
@@ -101,9 +102,9 @@ def _wall_levels(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
     """Level of the myocardium: each side has its own, with fading along it."""
     z = (np.arange(TALL) / PER_CM + Z0) / heart.length
     x = np.arange(WIDE) / PER_CM + X0
-    apex = rng.normal(-2.0, 3.0)
+    apex = rng.normal(-1.5 - 4.5 * hard, 2 + 2 * hard)
     rows = []
-    for mean, sd in ((1.5, 2.5), (-3.0, 3.0)):
+    for mean, sd in ((0.5, 2.5), (-1.5 - 5.0 * hard, 2 + 3 * hard)):
         waves = smooth_noise(rng, (TALL, 1), (TALL / PER_CM / 2.5, 1))[:, 0]
         row = rng.normal(mean, sd) + (1.5 + 1.5 * hard) * waves
         if rng.random() < 0.25 + 0.35 * hard:
@@ -192,7 +193,7 @@ def _annulus(rng: np.random.Generator, p: Painter, heart: Heart) -> None:
         centre = hinge + np.array([out * 0.8 * r, rng.uniform(-0.2, 0.3)])
         ring = centre + r * np.stack([np.cos(a), rng.uniform(0.7, 1.4) * np.sin(a)], 1)
         p.fill(ring, rng.uniform(-3, 5))
-    if heart.ventricle > 0 and rng.random() < 0.25:  # a great vessel cut across, below the septum
+    if heart.ventricle > 0 and rng.random() < 0.25:  # a vessel cut across, below the septum
         a = np.linspace(0, 2 * math.pi, 24)
         septal = heart.annulus(heart.at(0.0))[0]
         centre = septal + np.array([-rng.uniform(0.4, 1.2), rng.uniform(0.6, 1.8)])
