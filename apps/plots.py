@@ -90,24 +90,29 @@ W, H = 1120, 300
 LEFT, RIGHT, TOP, BOTTOM = 66, 12, 14, 34
 
 
-class _Axes:
-    """Where a time and a score lie in the drawing."""
+class Axes:
+    """Where a time and a value lie in the drawing. ``label`` names the values."""
 
-    def __init__(self, points: Sequence[Point], marks: Sequence[Mark]) -> None:
-        times = [p.seconds for p in points] + [m.seconds for m in marks]
-        tops = [v for p in points for v in (p.score, p.high) if math.isfinite(v)]
-        self.start = min(times, default=0.0)
-        self.end = max(max(times, default=1.0), self.start + 1e-3)
-        self.step = nice_step(max(tops, default=1.0) or 1.0, 5)
-        self.top = self.step * max(1, math.ceil(max(tops, default=1.0) / self.step - 1e-9))
+    def __init__(self, start: float, end: float, top: float, label: str, low: float = 0.0) -> None:
+        self.start, self.end = start, max(end, start + 1e-3)
+        self.label = label
+        self.step = nice_step(top - low if top > low else 1.0, 5)
+        self.low = self.step * math.floor(low / self.step + 1e-9)
+        self.top = max(self.step * math.ceil(top / self.step - 1e-9), self.low + self.step)
 
     def x(self, seconds: float) -> float:
         share = (seconds - self.start) / (self.end - self.start)
         return round(LEFT + share * (W - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        share = min(max(value / self.top, 0.0), 1.0)
+        share = min(max((value - self.low) / (self.top - self.low), 0.0), 1.0)
         return round(H - BOTTOM - share * (H - TOP - BOTTOM), 1)
+
+
+def _axes(points: Sequence[Point], marks: Sequence[Mark]) -> Axes:
+    times = [p.seconds for p in points] + [m.seconds for m in marks]
+    tops = [v for p in points for v in (p.score, p.high) if math.isfinite(v)]
+    return Axes(min(times, default=0.0), max(times, default=1.0), max(tops, default=1.0), "score")
 
 
 def nice_step(span: float, ticks: int) -> float:
@@ -122,9 +127,9 @@ _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
 
 def timeline_svg(points: Sequence[Point], marks: Sequence[Mark]) -> str:
     """Score and both thresholds over time, the kept frames on it, losses along the bottom."""
-    axes = _Axes(points, marks)
+    axes = _axes(points, marks)
     floor = axes.y(0)
-    parts = [*_grid(axes), _band(axes, points)]
+    parts = [*grid(axes), _band(axes, points)]
     for kind in ("high", "low", "score"):
         parts.append(f'<path class="line {kind}" d="{_path(axes, points, kind)}"/>')
     most = max((p.lost for p in points), default=0)
@@ -147,22 +152,35 @@ def timeline_svg(points: Sequence[Point], marks: Sequence[Mark]) -> str:
             f'<a href="{escape(mark.href)}" class="mark {mark.tier}">'
             f"<title>{escape(mark.text)}</title>{shape}</a>"
         )
-    parts.append(f'<line class="cursor" x1="0" x2="0" y1="{TOP}" y2="{floor}" hidden=""/>')
-    rows = [[axes.x(p.seconds), clock(p.seconds), *_texts(p), p.state] for p in points]
-    data = escape(json.dumps(rows, separators=(",", ":")))
+    rows = [(p.seconds, _sentence(p)) for p in points]
+    return drawing(axes, parts, rows, "Score and thresholds over time")
+
+
+def drawing(
+    axes: Axes, parts: Sequence[str], readings: Sequence[tuple[float, str]], title: str
+) -> str:
+    """The SVG of ``parts``. ``readings``: what is said about a time under the pointer."""
+    floor = axes.y(axes.low)
+    cursor = f'<line class="cursor" x1="0" x2="0" y1="{TOP}" y2="{floor}" hidden=""/>'
+    rows = [[axes.x(seconds), text] for seconds, text in readings]
+    data = escape(json.dumps(rows, separators=(",", ":"), ensure_ascii=False))
     return (
         f'<svg class="timeline" viewBox="0 0 {W} {H}" role="img" '
-        f'aria-label="Score and thresholds over time" data-points="{data}">{"".join(parts)}</svg>'
+        f'aria-label="{title}" data-points="{data}">{"".join(parts)}{cursor}</svg>'
     )
 
 
-def _texts(p: Point) -> list[str]:
-    return [score(v) for v in (p.score, p.low, p.high)]
+def _sentence(p: Point) -> str:
+    value, low, high = (score(v) for v in (p.score, p.low, p.high))
+    return (
+        f"{clock(p.seconds)} · score {value} · Blurred from {low} · Clear from {high} · {p.state}"
+    )
 
 
-def _grid(axes: _Axes) -> Iterable[str]:
+def grid(axes: Axes) -> Iterable[str]:
+    """Lines and numbers of the values, times along the bottom, the name of the values."""
     digits = max(0, -math.floor(math.log10(axes.step) + 1e-9))
-    for i in range(round(axes.top / axes.step) + 1):
+    for i in range(round(axes.low / axes.step), round(axes.top / axes.step) + 1):
         y = axes.y(i * axes.step)
         yield f'<line class="grid" x1="{LEFT}" x2="{W - RIGHT}" y1="{y}" y2="{y}"/>'
         text = f"{i * axes.step:.{digits}f}"
@@ -178,7 +196,7 @@ def _grid(axes: _Axes) -> Iterable[str]:
         )
         at += step
     yield f'<text class="tick" x="{W - RIGHT}" y="{H - 2}" text-anchor="end">stream time</text>'
-    yield f'<text class="tick" transform="translate(12 {H // 2}) rotate(-90)">score</text>'
+    yield f'<text class="tick" transform="translate(12 {H // 2}) rotate(-90)">{axes.label}</text>'
 
 
 def _runs(points: Sequence[Point], *names: str) -> Iterable[list[Point]]:
@@ -195,7 +213,7 @@ def _runs(points: Sequence[Point], *names: str) -> Iterable[list[Point]]:
         yield run
 
 
-def _path(axes: _Axes, points: Sequence[Point], name: str) -> str:
+def _path(axes: Axes, points: Sequence[Point], name: str) -> str:
     lines = []
     for run in _runs(points, name):
         lines.append(
@@ -204,7 +222,7 @@ def _path(axes: _Axes, points: Sequence[Point], name: str) -> str:
     return "".join(lines)
 
 
-def _band(axes: _Axes, points: Sequence[Point]) -> str:
+def _band(axes: Axes, points: Sequence[Point]) -> str:
     areas = []
     for run in _runs(points, "low", "high"):
         over = [f"{axes.x(p.seconds):g} {axes.y(p.high):g}" for p in run]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_it_is_written_whole_or_not_at_all(kit: Kit, monkeypatch: pytest.MonkeyP
     def fail(handle: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(report_module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         kit.report(title="other")
     assert path.read_bytes() == before

@@ -1,0 +1,164 @@
+"""What every report is built of: the skeleton, boxes of numbers, stages, environment."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import msgspec
+
+from retain.apps.drawing import clock, number, size
+from retain.apps.page.stages import table
+from retain.pipeline.metrics import GraphStats
+
+HERE = Path(__file__).parent
+
+
+def write_page(
+    out: Path,
+    *,
+    title: str,
+    body: str,
+    numbers: Sequence[str],
+    stats: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    warning: Sequence[str] = (),
+    notice: str = "",
+    footer: str = "",
+) -> Path:
+    """Write the report ``out`` (atomically) and return it.
+
+    ``body``: HTML between the ``numbers`` (see ``cell``) and the stages. ``stats``: GraphStats as
+    plain values, or empty. ``environment``: anything worth knowing to repeat the run; ``command``
+    is shown first. ``warning``: sentences why the run is not whole. ``notice`` stands above all,
+    ``footer`` below; both are plain text.
+    """
+    graph = graph_stats(stats)
+    text = Template((HERE / "report.template.html").read_text("utf-8"))
+    script = re.search(r"<script>(.*?)</script>", text.template, re.DOTALL)
+    assert script is not None
+    page = text.substitute(
+        policy=_policy(script[1]),
+        tokens=(HERE / "page/static/tokens.css").read_text("utf-8"),
+        title=escape(title),
+        date=datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M"),
+        notice=f'<p class="notice" role="note">{escape(notice)}</p>' if notice else "",
+        warning=_warning(warning),
+        numbers="\n".join(numbers),
+        body=body,
+        stages=_stages(graph),
+        environment=_environment(environment),
+        footer=escape(footer),
+    )
+    _write(out, page)
+    return out
+
+
+def graph_stats(stats: Mapping[str, Any]) -> GraphStats | None:
+    return msgspec.convert(dict(stats), GraphStats) if stats else None
+
+
+def speed_cell(seconds: float, graph: GraphStats | None) -> list[str]:
+    """How fast ``seconds`` of stream were worked off; empty when that is not known."""
+    if graph is None or graph.uptime_s <= 0:
+        return []
+    speed = seconds / graph.uptime_s
+    return [cell("Speed", f"{speed:.1f}×", f"real time; took {clock(graph.uptime_s)}")]
+
+
+def cell(name: str, value: str, more: str, share: float | None = None) -> str:
+    """One box of numbers. ``share`` of a budget is drawn as a bar."""
+    bar = ""
+    if share is not None:
+        bar = f'<div class="bar"><i style="width:{min(100 * share, 100):.1f}%"></i></div>'
+    return f"<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd>{bar}</div>"
+
+
+def _warning(reasons: Sequence[str]) -> str:
+    if not reasons:
+        return ""
+    text = " ".join(escape(reason) for reason in reasons)
+    return f'<div class="warning" role="alert"><b>This run is incomplete.</b>{text}</div>'
+
+
+def _policy(script: str) -> str:
+    """Nothing is loaded from anywhere; only the one script of the template may run."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _stages(graph: GraphStats | None) -> str:
+    if graph is None:
+        return '<p class="note">No numbers of the stages were given.</p>'
+    rows = []
+    for stage in table([(0.0, graph)]):
+        dropped = ", ".join(f"{number(n)} {cause}" for cause, n in stage["dropped"].items() if n)
+        failed = " <small>failed</small>" if stage["state"] == "failed" else ""
+        cells = [
+            number(stage["done"]),
+            f"{stage['rate']:.1f}/s",
+            f"{stage['service_ms']:.1f} <small>/ {stage['service_p95_ms']:.1f} ms</small>",
+            f"{stage['age_ms']:.1f} ms",
+            f"{100 * stage['cpu']:.0f} %",
+            size(stage["memory_bytes"]) if stage["memory_bytes"] else "",
+            size(stage["rss_bytes"]) if stage["rss_bytes"] else "",
+        ]
+        rows.append(
+            f"<tr><td>{escape(stage['name'])} <small>{stage['role']}</small>{failed}</td>"
+            + "".join(f"<td class=n>{cell}</td>" for cell in cells)
+            + f'<td class="{"n bad" if dropped else "n"}">{escape(dropped) or "0"}</td></tr>'
+        )
+    names = ("frames", "rate", "service p50 / p95", "age p95", "CPU", "held", "process", "dropped")
+    head = "<th>stage</th>" + "".join(f"<th class=n>{name}</th>" for name in names)
+    return (
+        f'<div class="sheet"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _environment(environment: Mapping[str, Any]) -> str:
+    rest = dict(environment)
+    command = rest.pop("command", "")
+    if isinstance(command, (list, tuple)):
+        command = " ".join(map(str, command))
+    shown = f"<pre>{escape(str(command))}</pre>" if command else ""
+    rows = "".join(f"<dt>{escape(str(k))}</dt><dd>{_value(v)}</dd>" for k, v in rest.items())
+    return f'{shown}<div class="sheet"><dl class="environment">{rows}</dl></div>' if rows else shown
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{escape(str(k))} {_value(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    if isinstance(value, float):
+        return f"{value:g}" if math.isfinite(value) else "–"
+    return escape(str(value))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
