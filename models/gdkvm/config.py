@@ -1,0 +1,93 @@
+"""Sizes and switches of GDKVM (arXiv 2512.10252)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from retain.pipeline.errors import UsageError
+
+Mode = Literal["mass", "paper_raw", "released_2025"]
+Rule = Literal["full", "none", "sum", "replace", "beta", "alpha"]
+Size = Literal["mini", "base"]
+
+
+@dataclass(frozen=True, slots=True)
+class GdkvmConfig:
+    """What a network is; travels with its weights. Raises UsageError when it cannot be built."""
+
+    size: Size = "mini"
+    grid: int = 112
+    """Side of the square input, pixels; a multiple of ``stride``."""
+    objects: tuple[str, ...] = ("cavity", "myocardium", "atrium")
+    key_dim: int = 32
+    value_dim: int = 48
+    pixel_dim: int = 48
+    sensory_dim: int = 16
+    heads: int = 4
+    mode: Mode = "mass"
+    """How the memory is written; see docs/gated_delta.md. ``released_2025`` as in December 2025."""
+    rule: Rule = "full"
+    """Ablation of the write. ``sum`` is LKVA alone (linear attention over the past), ``full`` LKVA
+    with the gated delta rule; ``none`` reads zero, so only mask and sensory map carry the past."""
+    kpff: bool = True
+    """Key-pixel feature fusion; without it the key is the bare projection."""
+    pixfeat_lag: int = 0
+    """1 gives the value encoder the pixel feature of the frame before, as the public code does."""
+    aux_last_only: bool = False
+    """True computes the auxiliary loss for the last sample alone, as the public code does."""
+    summary_decay: float = 0.98
+    """Base size: what object summaries keep from one frame to the next. 1 sums for ever, as the
+    public code does."""
+
+    def __post_init__(self) -> None:
+        if self.size not in ("mini", "base"):
+            raise UsageError(f"The size of GDKVM is 'mini' or 'base', not {self.size!r}.")
+        if not self.objects or len(set(self.objects)) != len(self.objects):
+            raise UsageError(f"GDKVM needs objects with different names, got {self.objects}.")
+        if self.grid % self.stride or self.grid < 4 * self.stride:
+            raise UsageError(
+                f"The grid of GDKVM {self.size} must be a multiple of {self.stride} and at least "
+                f"{4 * self.stride}, got {self.grid}."
+            )
+        if self.value_dim % self.heads:
+            raise UsageError(f"value_dim {self.value_dim} does not split in {self.heads} heads.")
+        if self.pixfeat_lag not in (0, 1):
+            raise UsageError(f"pixfeat_lag is 0 or 1, got {self.pixfeat_lag}.")
+
+    @property
+    def stride(self) -> int:
+        """Of the memory's cells, in grid pixels."""
+        return 8 if self.size == "mini" else 16
+
+    @property
+    def cells(self) -> int:
+        """Side of the memory's map."""
+        return self.grid // self.stride
+
+    @staticmethod
+    def base(grid: int = 256, **changes: Any) -> GdkvmConfig:
+        """The paper's sizes: 35 M parameters."""
+        values: dict[str, Any] = {
+            "size": "base",
+            "grid": grid,
+            "objects": ("cavity",),
+            "key_dim": 64,
+            "value_dim": 256,
+            "pixel_dim": 256,
+            "sensory_dim": 256,
+            "heads": 8,
+        }
+        return GdkvmConfig(**(values | changes))
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "objects": list(self.objects)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> GdkvmConfig:
+        """Raises UsageError for keys it does not know."""
+        known = set(GdkvmConfig.__dataclass_fields__)
+        if unknown := sorted(set(values) - known):
+            raise UsageError(f"Unknown GDKVM settings: {', '.join(unknown)}.")
+        return GdkvmConfig(**{**values, "objects": tuple(values.get("objects", ("cavity",)))})

@@ -1,0 +1,74 @@
+"""What GDKVM is trained on: cross-entropy and soft Dice, dense or at uncertain points (spec 3.8)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retain.models.gdkvm.config import GdkvmConfig
+from retain.models.gdkvm.network import Out
+
+AUX_WEIGHT = 0.01
+OVERSAMPLE, UNCERTAIN = 3.0, 0.75
+"""PointRend: of so many times the points, this share are the least certain; the rest is random."""
+
+
+def clip_loss(
+    outs: list[Out],
+    target: Tensor,
+    supervised: list[int],
+    config: GdkvmConfig,
+    points: int = 0,
+) -> Tensor:
+    """Mean loss of the frames in ``supervised``.
+
+    ``target`` int64 [B, T, H, W]: 0 background, k + 1 object k, 255 not labelled. ``points``: how
+    many pixels are looked at per frame; 0 looks at all.
+    """
+    total = outs[0].logits.new_zeros(())
+    for t in supervised:
+        truth = target[:, t]
+        total = total + segmentation_loss(outs[t].logits, truth, points)
+        for coarse in outs[t].aux:
+            last = slice(-1, None) if config.aux_last_only else slice(None)
+            scale = 1 / len(truth) if config.aux_last_only else 1.0
+            size = truth.shape[-2:]
+            big = F.interpolate(coarse[last], size, mode="bilinear", align_corners=False)
+            total = total + AUX_WEIGHT * scale * segmentation_loss(big, truth[last], points)
+    return total / len(supervised)
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, points: int = 0) -> Tensor:
+    """Cross-entropy plus soft Dice 1 - (2 <p, y> + 1) / (|p| + |y| + 1), averaged over the objects.
+
+    ``logits`` [B, N + 1, H, W], ``target`` [B, H, W].
+    """
+    flat, truth = logits.flatten(2), target.flatten(1)
+    if points and points < truth.shape[1]:
+        chosen = uncertain_points(flat, points)
+        flat = flat.gather(2, chosen[:, None].expand(-1, flat.shape[1], -1))
+        truth = truth.gather(1, chosen)
+    known = truth != 255
+    safe = truth.where(known, 0)
+    entropy = F.cross_entropy(flat, safe, reduction="none")
+    entropy = (entropy * known).sum() / known.sum().clamp(min=1)
+    one_hot = F.one_hot(safe, flat.shape[1]).movedim(-1, 1)[:, 1:] * known[:, None]
+    p = flat.softmax(dim=1)[:, 1:] * known[:, None]
+    both = (p * one_hot).sum(-1)
+    dice = 1 - (2 * both + 1) / (p.sum(-1) + one_hot.sum(-1) + 1)
+    return entropy + dice.mean()
+
+
+def uncertain_points(flat: Tensor, points: int) -> Tensor:
+    """Pixels to look at, [B, points]: the least certain of a random draw, and some at random."""
+    batch, _, pixels = flat.shape
+    with torch.no_grad():
+        draw = min(pixels, int(points * OVERSAMPLE))
+        candidates = torch.rand(batch, pixels, device=flat.device).topk(draw).indices
+        top = flat.topk(2, dim=1).values
+        doubt = (top[:, 1] - top[:, 0]).gather(1, candidates)
+        hard = int(points * UNCERTAIN)
+        chosen = candidates.gather(1, doubt.topk(hard).indices)
+        rest = torch.randint(pixels, (batch, points - hard), device=flat.device)
+        return torch.cat([chosen, rest], dim=1)

@@ -1,0 +1,102 @@
+"""Weights on disk: safetensors with a JSON header that says what network they are of."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retain.models.gdkvm.config import GdkvmConfig
+from retain.models.gdkvm.network import Gdkvm
+from retain.pipeline.errors import StateError, UsageError, nearest
+
+SCHEMA = "retain-gdkvm/1"
+SHIPPED = {"mini": "gdkvm-mini.safetensors"}
+"""Weights that come with the package, by name; see MODEL_CARD.md beside them."""
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> None:
+    """Atomically: whoever reads ``path`` sees the old file or the whole new one."""
+    from safetensors.torch import save
+
+    own = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    text = json.dumps({"schema": SCHEMA, **head}, sort_keys=True)
+    blob = save(own, {"retain": text})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(blob)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header. Raises StateError when it is not such a file, whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            head = json.loads((file.metadata() or {})["retain"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UsageError(f"There is no weights file {str(path)!r}.") from None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise StateError(
+            f"{str(path)!r} is not a weights file of ours, or is damaged ({type(error).__name__}).",
+            hint="`retain train gdkvm` writes such files; `--weights mini` takes the shipped ones.",
+        ) from error
+    if head.get("schema") != SCHEMA:
+        raise StateError(f"{str(path)!r} has schema {head.get('schema')!r}, not {SCHEMA!r}.")
+    return tensors, head
+
+
+def save(path: Path, model: Gdkvm, head: Mapping[str, Any]) -> None:
+    """``head``: anything worth knowing of how they were made; the configuration is added."""
+    write(path, model.state_dict(), {**head, "config": model.config.as_json()})
+
+
+def load(source: str | Path, config: GdkvmConfig | None = None) -> Gdkvm:
+    """A network ready to use, from a file or by the name of shipped weights.
+
+    ``config``: what the file must be of. Raises StateError for a file that is damaged or of
+    another network, UsageError for a name nobody knows.
+    """
+    path = shipped(str(source)) if "/" not in str(source) and not Path(source).exists() else source
+    tensors, head = read(Path(path))
+    try:
+        own = GdkvmConfig.from_json(head["config"])
+    except (KeyError, TypeError) as error:
+        raise StateError(f"{str(path)!r} does not say what network it is of.") from error
+    if config is not None and own != config:
+        raise StateError(f"{str(path)!r} holds weights of another network: {own.as_json()}.")
+    model = Gdkvm(own)
+    with torch.no_grad():
+        own_state = model.state_dict()
+        wrong = [k for k, v in own_state.items() if k not in tensors or tensors[k].shape != v.shape]
+        if wrong or len(tensors) != len(own_state):
+            raise StateError(
+                f"{str(path)!r} does not fit its own description ({len(wrong)} wrong)."
+            )
+        model.load_state_dict(tensors)
+    return model.eval()
+
+
+def shipped(name: str) -> Path:
+    """Where the weights called ``name`` lie in the package."""
+    if name not in SHIPPED:
+        raise UsageError(
+            f"There are no weights called {name!r}, and no such file.", hint=nearest(name, SHIPPED)
+        )
+    return Path(__file__).parent / "weights" / SHIPPED[name]
