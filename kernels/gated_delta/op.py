@@ -1,11 +1,16 @@
-"""``frame``: one frame's write and read, by the device its tensors live on."""
+"""``retain::gated_delta_write`` and ``_read``: a frame's step, by the device its tensors live on.
+
+``frame`` is both. Gradients reach state, key, value and gates; ``dt`` has none.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from retain.kernels.gated_delta import reference
+from retain.kernels.gated_delta import cpu, gradient
 from retain.kernels.gated_delta.reference import Gates, Mode, Rule
 
 
@@ -26,9 +31,142 @@ def frame(
     ``value`` [B, N, Cv, P]; ``dt`` [B] frames since the last write, 1 if None. The state keeps its
     type and the readout has that of ``value``. ``reference.py`` says what is computed.
     """
-    new = reference.step(
-        state, key, value, gates, mode=mode, rule=rule, dt=dt, tile_alpha=tile_alpha
-    )
+    new = write(state, key, value, gates, mode=mode, rule=rule, dt=dt, tile_alpha=tile_alpha)
     if rule == "none":
         return new, torch.zeros_like(value)
-    return new, reference.read(new, key).to(value.dtype)
+    return new, read(new, key).to(value.dtype)
+
+
+def write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gates: Gates,
+    *,
+    mode: Mode = "mass",
+    rule: Rule = "full",
+    dt: Tensor | None = None,
+    tile_alpha: bool = False,
+) -> Tensor:
+    """``reference.step`` by the fastest way for its device; shapes and types as in ``frame``."""
+    if rule == "none":
+        return state
+    own = Gates(*(gate.to(state.dtype) for gate in gates))
+    if _plain(state):
+        own = Gates(*(gate.detach() for gate in own))
+        return cpu.write(state, key, value, own, dt, mode, rule, tile_alpha)
+    new: Tensor = gated_delta_write(state, key, value, *own, dt, mode, rule, tile_alpha)
+    return new
+
+
+def read(state: Tensor, key: Tensor) -> Tensor:
+    """``reference.read``: S^T K, [B, N, Cv, P] in the type of ``key``."""
+    if _plain(state):
+        return cpu.read(state, key)
+    readout: Tensor = gated_delta_read(state, key)
+    return readout
+
+
+def _plain(state: Tensor) -> bool:
+    """Whether nothing watches: then the dispatcher, which costs as much as a small step, is left
+    out."""
+    watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return type(state) is Tensor and state.device.type == "cpu" and not watched
+
+
+@torch.library.custom_op("retain::gated_delta_write", mutates_args=(), device_types="cpu")
+def gated_delta_write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    w_beta: Tensor,
+    w_alpha: Tensor,
+    a_log: Tensor,
+    dt_bias: Tensor,
+    dt: Tensor | None,
+    mode: str,
+    rule: str,
+    tile_alpha: bool,
+) -> Tensor:
+    gates = Gates(w_beta, w_alpha, a_log, dt_bias)
+    return cpu.write(state, key, value, gates, dt, mode, rule, tile_alpha)
+
+
+@gated_delta_write.register_kernel("cuda")
+def _(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    w_beta: Tensor,
+    w_alpha: Tensor,
+    a_log: Tensor,
+    dt_bias: Tensor,
+    dt: Tensor | None,
+    mode: str,
+    rule: str,
+    tile_alpha: bool,
+) -> Tensor:
+    from retain.kernels.gated_delta import triton_kernel
+
+    gates = Gates(w_beta, w_alpha, a_log, dt_bias)
+    return triton_kernel.write(state, key, value, gates, dt, mode, rule, tile_alpha)
+
+
+@gated_delta_write.register_fake
+def _(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    w_beta: Tensor,
+    w_alpha: Tensor,
+    a_log: Tensor,
+    dt_bias: Tensor,
+    dt: Tensor | None,
+    mode: str,
+    rule: str,
+    tile_alpha: bool,
+) -> Tensor:
+    return state.new_empty(state.shape)
+
+
+def _keep_write(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.options = inputs[8:]
+
+
+def _write_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    state, key, value, *gates, dt = ctx.saved_tensors
+    grads = gradient.write_backward(grad, state, key, value, Gates(*gates), dt, *ctx.options)
+    return (*grads, None, None, None, None)
+
+
+gated_delta_write.register_autograd(_write_backward, setup_context=_keep_write)
+
+
+@torch.library.custom_op("retain::gated_delta_read", mutates_args=(), device_types="cpu")
+def gated_delta_read(state: Tensor, key: Tensor) -> Tensor:
+    return cpu.read(state, key)
+
+
+@gated_delta_read.register_kernel("cuda")
+def _(state: Tensor, key: Tensor) -> Tensor:
+    from retain.kernels.gated_delta import triton_kernel
+
+    return triton_kernel.read(state, key)
+
+
+@gated_delta_read.register_fake
+def _(state: Tensor, key: Tensor) -> Tensor:
+    batch, objects, _, columns = state.shape
+    return key.new_empty(batch, objects, columns, key.shape[-1])
+
+
+def _keep_read(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _read_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    return gradient.read_backward(grad, *ctx.saved_tensors)
+
+
+gated_delta_read.register_autograd(_read_backward, setup_context=_keep_read)

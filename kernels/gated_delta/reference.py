@@ -86,7 +86,7 @@ def step(
         a = 1.0 if rule == "beta" else _decay(state, gates, mode, dt, tile_alpha)
         if rule == "alpha":
             return a * state + written
-        b = _spread(torch.sigmoid(state @ gates.w_beta.to(state.dtype).mT), state.shape[-1])
+        b = spread(torch.sigmoid(state @ gates.w_beta.to(state.dtype).mT), state.shape[-1])
         return a * (state - b * (gram @ state)) + b * written
 
 
@@ -119,10 +119,10 @@ def _decay(state: Tensor, gates: Gates, mode: Mode, dt: Tensor | None, tile_alph
         a = -g if gap is None else -(g**gap)
     else:
         a = torch.exp(-g if gap is None else -g * gap)
-    return _spread(a, state.shape[-1], tile=tile_alpha)
+    return spread(a, state.shape[-1], tile=tile_alpha)
 
 
-def _spread(gate: Tensor, channels: int, *, tile: bool = False) -> Tensor:
+def spread(gate: Tensor, channels: int, *, tile: bool = False) -> Tensor:
     """One gate per head [..., h] over the value channels [..., Cv]: in blocks, or tiled."""
     each = channels // gate.shape[-1]
     if tile:
