@@ -7,7 +7,9 @@ from retain.pipeline.catalog import Catalog
 DATASETS = Catalog(
     "data set",
     {
+        "camus": "retain.datasets.echo.camus:Camus",
         "echo-phantom": "retain.datasets.echo.phantom:make_clip",
+        "echonet": "retain.datasets.echo.echonet:EchoNet",
         "planted": "retain.datasets.planted:PlantedVideo",
     },
 )

@@ -199,7 +199,7 @@ class EchoNet:
             what = "the same tracing" if same else "different tracings"
             note(Trouble.DUPLICATE, f"{len(tracings)} times {what}; the first is taken.")
         tracing = tracings[0]
-        whole = np.isfinite(tracing).all(axis=1)
+        whole = np.asarray(np.isfinite(tracing).all(axis=1))
         if len(tracing) != 1 + CHORDS or not whole.all():
             bad = f", {int((~whole).sum())} of them not numbers" * bool((~whole).any())
             note(Trouble.POINTS, f"{len(tracing)} rows{bad}; {1 + CHORDS} are usual.")

@@ -36,8 +36,8 @@ def fill(tracing: Tracing, height: int, width: int) -> NDArray[np.bool_]:
     fillers leave the outline out, which makes a cavity about a pixel narrower all around.
     """
     chords = tracing[1:]
-    points = np.concatenate((chords[:, :2], chords[::-1, 2:]))
     canvas = np.zeros((height, width), np.uint8)
+    points = np.concatenate((chords[:, :2], chords[::-1, 2:])).clip(-1e6, 1e6)
     cv2.fillPoly(canvas, [points.round().astype(np.int32)], (1,))
     return canvas.astype(bool)
 
