@@ -21,7 +21,7 @@ def augment(
     frames: NDArray[np.uint8], masks: Labels, rng: np.random.Generator
 ) -> tuple[Frames, Labels]:
     """Where the heart lies, then how it looks; normalised as live frames are."""
-    looks, masks = place(frames.astype(np.float32) / 255, masks, rng)
+    looks, masks = place(frames.astype(np.float32) / np.float32(255), masks, rng)
     return normalise(look(looks, rng)), masks
 
 

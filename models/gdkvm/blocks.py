@@ -57,11 +57,12 @@ class AttendedResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(F.relu(x))))
-        return self.attention(y) + self.short(x)
+        out: Tensor = self.attention(y) + self.short(x)
+        return out
 
 
 class Fuse(nn.Module):
-    """Joins a picture's map, shared by its objects, with a map per object (spec: Fuse).
+    """Joins a picture's map, shared by its objects, with a map per object.
 
     forward: picture [B, P, h, w], objects [B, N, V, h, w] -> [B, N, outer, h, w].
     """
@@ -74,10 +75,10 @@ class Fuse(nn.Module):
 
     def forward(self, picture: Tensor, objects: Tensor) -> Tensor:
         batch, number = objects.shape[:2]
-        own = self.objects(objects.flatten(0, 1)).unflatten(0, (batch, number))
+        own = apart(self.objects(objects.flatten(0, 1)), batch, number)
         joined = own + self.picture(picture).unsqueeze(1)
         mixed: Tensor = self.blocks(joined.flatten(0, 1))
-        return mixed.unflatten(0, (batch, number))
+        return apart(mixed, batch, number)
 
 
 class UpBlock(nn.Module):
@@ -94,13 +95,13 @@ class UpBlock(nn.Module):
         """x [B, N, inner, h, w], skip [B, skip, 2h, 2w] -> [B, N, outer, 2h, 2w]."""
         batch, number = x.shape[:2]
         up = F.interpolate(x.flatten(0, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
-        up = (up.unflatten(0, (batch, number)) + self.skip(skip).unsqueeze(1)).flatten(0, 1)
+        up = (apart(up, batch, number) + self.skip(skip).unsqueeze(1)).flatten(0, 1)
         y = F.gelu(self.conv2(F.gelu(self.conv1(up)))) + self.short(up)
-        return y.unflatten(0, (batch, number))
+        return apart(y, batch, number)
 
 
 class SensoryUpdate(nn.Module):
-    """Gated recurrent update of the sensory map: h' = f h (1 - u) + u n (spec 3.7)."""
+    """Gated recurrent update of the sensory map: h' = f h (1 - u) + u n."""
 
     def __init__(self, inner: int, sensory: int) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class SensoryUpdate(nn.Module):
         """x [B, N, inner, h, w], sensory [B, N, S, h, w] -> [B, N, S, h, w]."""
         batch, number = sensory.shape[:2]
         values = self.transform(torch.cat([x, sensory], dim=2).flatten(0, 1))
-        forget, update, new = values.unflatten(0, (batch, number)).float().chunk(3, dim=2)
+        forget, update, new = apart(values, batch, number).float().chunk(3, dim=2)
         update = torch.sigmoid(update)
         return torch.sigmoid(forget) * sensory * (1 - update) + update * torch.tanh(new)
 
@@ -134,4 +135,20 @@ class Kpff(nn.Module):
     def forward(self, key: Tensor, pixel: Tensor) -> Tensor:
         summed = key + key.mean(dim=(2, 3), keepdim=True)
         gate = torch.sigmoid(self.gate(summed))
-        return gate * summed + (1 - gate) * self.layer2(F.relu(self.layer1(pixel)))
+        out: Tensor = gate * summed + (1 - gate) * self.layer2(F.relu(self.layer1(pixel)))
+        return out
+
+
+def aggregate(logit: Tensor) -> Tensor:
+    """Soft aggregation: object logits [B, N, h, w] -> [B, N + 1, h, w] with the background first.
+
+    Background is where no object is: p0 = prod(1 - p). For one object this doubles the logit.
+    """
+    p = torch.sigmoid(logit.float())
+    p = torch.cat([torch.prod(1 - p, dim=1, keepdim=True), p], dim=1).clamp(1e-7, 1 - 1e-7)
+    return torch.log(p / (1 - p))
+
+
+def apart(x: Tensor, batch: int, number: int) -> Tensor:
+    """Objects folded into the batch, out of it again: [B N, ...] -> [B, N, ...]."""
+    return x.view(batch, number, *x.shape[1:])

@@ -1,4 +1,4 @@
-"""Clips to train on: phantoms drawn once into a cache, batches that depend on seed and step alone."""
+"""Clips to train on: phantoms drawn once into a cache, batches of a seed and a step alone."""
 
 from __future__ import annotations
 

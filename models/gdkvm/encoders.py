@@ -1,4 +1,4 @@
-"""What turns pictures, and pictures with masks, into maps; the mini size's own, the base size's ResNets."""
+"""Pictures, and pictures with masks, into maps: small stages (mini), ResNets (base)."""
 
 from __future__ import annotations
 

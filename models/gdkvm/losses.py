@@ -1,4 +1,4 @@
-"""What GDKVM is trained on: cross-entropy and soft Dice, dense or at uncertain points (spec 3.8)."""
+"""What GDKVM is trained on: cross-entropy and soft Dice, dense or at uncertain points."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from retain.kernels.gated_delta.op import frame as memory_frame
 from retain.kernels.gated_delta.reference import Gates, read, start
-from retain.models.gdkvm.blocks import Fuse, Kpff, SensoryUpdate, UpBlock
+from retain.models.gdkvm.blocks import Fuse, Kpff, SensoryUpdate, UpBlock, aggregate, apart
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.encoders import (
     Maps,
@@ -109,7 +109,7 @@ class Gdkvm(nn.Module):
             from retain.models.gdkvm.transformer import ObjectTransformer
 
             self.transformer = ObjectTransformer(c.value_dim, c.summary_decay)
-        widths = (24, 12) if mini else (256, 128)
+        widths = (24, 12) if mini else (128, 128)
         self.up = nn.ModuleList(
             [UpBlock(c.value_dim, middle, widths[0]), UpBlock(widths[0], fine, widths[1])]
         )
@@ -161,13 +161,11 @@ class Gdkvm(nn.Module):
         out, after = self.answer(seen, state, value, sensory, memory)
         return out, after._replace(delta=delta)
 
-    def write(
-        self, seen: Described, state: StreamState, *, first: bool
-    ) -> tuple[Tensor, Tensor]:
+    def write(self, seen: Described, state: StreamState, *, first: bool) -> tuple[Tensor, Tensor]:
         """What the memory is given for this picture, float32 [B, N, Cv, cells²], and the sensory
         map after it."""
         batch, number = state.mask.shape[:2]
-        own = self.mask_encoder(with_masks(seen.picture, state.mask)).unflatten(0, (batch, number))
+        own = apart(self.mask_encoder(with_masks(seen.picture, state.mask)), batch, number)
         lagged = self.config.pixfeat_lag and not first
         value = self.value(state.pixel if lagged else seen.pixel, own)
         value = value + self.object[None, :, :, None, None]
@@ -179,7 +177,7 @@ class Gdkvm(nn.Module):
         """The segmentation from what the memory read, float32 [B, N, Cv, cells²], and the state to
         carry on (``delta`` as it was)."""
         side = self.config.cells
-        x = self._fuse(seen, state, memory.unflatten(3, (side, side)), sensory)
+        x = self._fuse(seen, state, memory.view(*memory.shape[:3], side, side), sensory)
         summaries = state.summaries
         aux: tuple[Tensor, ...] = ()
         if self.transformer is not None:
@@ -192,7 +190,7 @@ class Gdkvm(nn.Module):
         logits = F.interpolate(aggregate(logit), size, mode="bilinear", align_corners=False)
         mask = logits.softmax(dim=1)[:, 1:]
         if self.transformer is not None:
-            values = value.unflatten(3, (side, side))
+            values = value.view(*value.shape[:3], side, side)
             summaries = self.transformer.summarise(values, mask, summaries)
         after = StreamState(state.delta, sensory, mask, seen.pixel.float(), summaries)
         return Out(logits, (*aux, aggregate(hint))), after
@@ -217,7 +215,7 @@ class Gdkvm(nn.Module):
         others = mask.sum(dim=1, keepdim=True) - mask
         context = torch.cat([sensory, mask, others], dim=2)
         batch, number = memory.shape[:2]
-        extra = self.context(context.flatten(0, 1)).unflatten(0, (batch, number))
+        extra = apart(self.context(context.flatten(0, 1)), batch, number)
         named = memory + extra + self.object[None, :, :, None, None]
         out: Tensor = self.readout(seen.pixel, named)
         return out
@@ -225,7 +223,7 @@ class Gdkvm(nn.Module):
     def _decode(self, x: Tensor, maps: Maps) -> Tensor:
         """Logits [B, N, 4 cells, 4 cells]."""
         fine = self.up[1](self.up[0](x, maps.middle), maps.fine)
-        logit = self.to_logit(F.relu(fine.flatten(0, 1)))
+        logit: Tensor = self.to_logit(F.relu(fine.flatten(0, 1)))
         return logit.view(*x.shape[:2], *logit.shape[-2:])
 
 
@@ -233,16 +231,6 @@ def pick(seen: Described, t: int, batch: int, length: int) -> Described:
     """Frame ``t`` of a clip whose B x T pictures were described at once."""
 
     def at(x: Tensor) -> Tensor:
-        return x.unflatten(0, (batch, length))[:, t]
+        return apart(x, batch, length)[:, t]
 
     return Described(at(seen.picture), Maps(*map(at, seen.maps)), at(seen.key), at(seen.pixel))
-
-
-def aggregate(logit: Tensor) -> Tensor:
-    """Soft aggregation: object logits [B, N, h, w] -> [B, N + 1, h, w] with the background first.
-
-    Background is where no object is: p0 = prod(1 - p). For one object this doubles the logit.
-    """
-    p = torch.sigmoid(logit.float())
-    p = torch.cat([torch.prod(1 - p, dim=1, keepdim=True), p], dim=1).clamp(1e-7, 1 - 1e-7)
-    return torch.log(p / (1 - p))

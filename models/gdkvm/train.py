@@ -108,7 +108,10 @@ class Trainer:
         self.average = {k: v.clone() for k, v in self._weights().items()}
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
         others = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(
             groups, recipe.lr, weight_decay=recipe.weight_decay, eps=1e-6
         )
@@ -151,7 +154,7 @@ class Trainer:
         frames = list(range(r.length)) if r.labels == "all" else [0, r.length - 1]
         loss = clip_loss(outs, target, frames, r.model, r.points)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.clip_norm)
         self.optimiser.step()
         self._follow()
