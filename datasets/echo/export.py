@@ -146,7 +146,9 @@ def _fault(
 ) -> Fault | None:
     fault = (faults or {}).get(clip.name)
     if fault is not None and fault not in known:
-        raise UsageError(f"{fault!r} cannot be planted here.", hint=f"Known: {', '.join(known)}.")
+        raise UsageError(
+            f"{str(fault)!r} cannot be planted here.", hint=f"Known: {', '.join(known)}."
+        )
     return fault
 
 

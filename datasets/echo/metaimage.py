@@ -42,7 +42,7 @@ def read_mhd(path: Path) -> tuple[NDArray[np.generic], tuple[float, float]]:
         raise _broken(path, f"it has the sizes {sizes} and the spacing {spacing}")
     if kind not in _TYPES or header.get("ElementNumberOfChannels", "1") != "1":
         raise _broken(path, f"its pixels are {kind}, not one of {', '.join(_TYPES)}")
-    data = path.with_name(_get(path, header, "ElementDataFile"))
+    data = path.parent / _get(path, header, "ElementDataFile")
     if data.parent != path.parent or not data.is_file():
         raise DatasetError(
             path.name,
