@@ -31,6 +31,16 @@ class Mode(StrEnum):
     PAPER = "paper"
 
 
+class Structures(StrEnum):
+    CAVITY = "cavity"
+    ALL = "all"
+
+
+class VolumeMethod(StrEnum):
+    AREA_LENGTH = "area-length"
+    DISKS = "disks"
+
+
 class RunnerName(StrEnum):
     LOCAL = "local"
     INLINE = "inline"
@@ -60,6 +70,14 @@ OpenOption = Annotated[bool, typer.Option("--open", help="Open the live page in 
 RunnerOption = Annotated[
     RunnerName, typer.Option(help="local: a process per stage. inline: all in this one.")
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
+LimitOption = Annotated[
+    int, typer.Option(min=0, help="Stop after so many frames.", show_default="none")
+]
+SecondsOption = Annotated[
+    float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
+]
+RealtimeOption = Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -105,22 +123,16 @@ def watch(
     encoder: Annotated[str, typer.Option(help="Frame encoder; `retain doctor` lists them.")] = (
         "mobilenetv2"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     download: Annotated[
         bool, typer.Option("--download", help="Let the encoder fetch its weights.")
     ] = False,
     page: PageOption = True,
     port: PortOption = 0,
     open_page: OpenOption = False,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Stop after so many frames.", show_default="none")
-    ] = 0,
-    seconds: Annotated[
-        float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
-    ] = 0.0,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play a file as if it were live.")
-    ] = False,
+    limit: LimitOption = 0,
+    seconds: SecondsOption = 0.0,
+    realtime: RealtimeOption = False,
     runner: RunnerOption = RunnerName.LOCAL,
     resume: Annotated[Path | None, typer.Option(help="Continue from a memory.safetensors.")] = None,
 ) -> None:
@@ -148,6 +160,62 @@ def watch(
             pace=1.0 if realtime else 0.0,
             runner=runner.value,
             resume=resume,
+            command=_command(),
+        ),
+        job.tell,
+    )
+    raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def segment(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Echo clip: DICOM, AVI, MP4, folder, 'pattern*.png', 0 (camera), rtsp://…"
+        ),
+    ],
+    out: OutOption = None,
+    structures: Annotated[
+        Structures, typer.Option(help="Outline the cavity, or myocardium and atrium as well.")
+    ] = Structures.CAVITY,
+    method: Annotated[
+        VolumeMethod, typer.Option(help="How volumes and EF follow from the outline.")
+    ] = VolumeMethod.AREA_LENGTH,
+    weights: Annotated[
+        str, typer.Option(help="Weights by name or file.", show_default="those that ship")
+    ] = "",
+    device: DeviceOption = "auto",
+    page: PageOption = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    limit: LimitOption = 0,
+    seconds: SecondsOption = 0.0,
+    realtime: RealtimeOption = False,
+    runner: RunnerOption = RunnerName.LOCAL,
+) -> None:
+    """Outline the left ventricle in an echo clip; measure area, beats and EF. Not for diagnosis.
+
+    Needs a grey apical view that shows the whole fan. Writes a mask per frame, the area curve, the
+    beats with their ejection fraction and method, an overlay video and a report.
+    """
+    from retain.apps.segment import run as job
+
+    done = job.segment(
+        job.SegmentOptions(
+            source=source,
+            out=out,
+            structures=structures.value,
+            method=method.value,
+            weights=weights,
+            device=device,
+            page=page,
+            port=port,
+            open_page=open_page,
+            limit=limit,
+            seconds=seconds,
+            pace=1.0 if realtime else 0.0,
+            runner=runner.value,
             command=_command(),
         ),
         job.tell,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 
 from retain.apps.page.section import Json, Recent, Section
@@ -15,6 +13,9 @@ from retain.pipeline.results import Masks, Vitals
 
 SMOOTH = 0.4
 """Pixels by which a drawn outline may leave the true one; a third of the points remain."""
+
+DOUBT_S = 3.0
+"""A doubt is shown for so long after the last frame that raised it."""
 
 
 def about() -> Json:
@@ -64,13 +65,18 @@ class Beats(Section):
     def __init__(self) -> None:
         super().__init__()
         self._vitals: Vitals | None = None
+        self._seen: dict[str, float] = {}
+        """When each doubt was last raised, seconds."""
 
     def observe(self, packet: Packet) -> None:
         vitals, before = packet.results.get("vitals"), self._vitals
         if not isinstance(vitals, Vitals):
             return
         self._vitals = vitals
-        if before is None or (vitals.beats, vitals.flags) != (before.beats, before.flags):
+        now, flags = packet.frame.seconds, list(self._seen)
+        self._seen |= dict.fromkeys(vitals.flags, now)
+        self._seen = {f: at for f, at in self._seen.items() if 0 <= now - at <= DOUBT_S}
+        if before is None or vitals.beats != before.beats or list(self._seen) != flags:
             self.version += 1
 
     def view(self, since: int) -> Json:
@@ -80,7 +86,7 @@ class Beats(Section):
         return {
             "unit": vitals.unit,
             "method": vitals.method,
-            "ef": vitals.ef if math.isfinite(vitals.ef) else None,
-            "doubts": doubts(vitals.flags),
+            "ef": vitals.ef,
+            "doubts": doubts(self._seen),
             "beats": vitals.beats[::-1],
         }

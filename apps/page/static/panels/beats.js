@@ -5,6 +5,15 @@ export const title = "Ejection fraction";
 export const classes = "beats";
 
 const SHOWN = 12;
+// Name, text of a beat, and the unit without which there is no such column.
+const COLUMNS = [
+  ["beat at", (beat) => clock(beat.ed_seconds)],
+  ["EF", (beat) => `${number(beat.ef)} %`],
+  ["EDV", (beat, unit) => volume(beat.edv, unit), "mm"],
+  ["ESV", (beat, unit) => volume(beat.esv, unit), "mm"],
+  ["ED area", (beat, unit) => area(beat.ed_area, unit)],
+  ["ES area", (beat, unit) => area(beat.es_area, unit)],
+];
 const ui = {};
 
 export function mount(root) {
@@ -13,9 +22,8 @@ export function mount(root) {
   ui.method = el("p", { class: "method" }, "No whole beat yet.");
   ui.doubts = el("ul", { class: "doubts", role: "status", hidden: true });
   ui.body = el("tbody");
-  const head = [["beat at", ""], ["ED area", "n"], ["ES area", "n"], ["EDV", "n"], ["ESV", "n"], ["EF", "n"]];
-  ui.table = el("table", { hidden: true },
-    el("thead", {}, el("tr", {}, ...head.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))), ui.body);
+  ui.head = el("tr");
+  ui.table = el("table", { hidden: true }, el("thead", {}, ui.head), ui.body);
   root.append(
     el("header", {}, el("h2", {}, title), ui.count),
     el("div", { class: "result" }, ui.ef, ui.method), ui.doubts,
@@ -34,8 +42,8 @@ export function update(patch) {
   ui.doubts.hidden = !doubts.length;
   ui.doubts.replaceChildren(...doubts.map((text) => el("li", {}, text)));
   ui.table.hidden = !beats.length;
+  const columns = COLUMNS.filter(([, , known]) => !known || known === unit);
+  ui.head.replaceChildren(...columns.map(([name], i) => el("th", { scope: "col", class: i ? "n" : "" }, name)));
   ui.body.replaceChildren(...beats.slice(0, SHOWN).map((beat) => el("tr", {},
-    el("td", {}, clock(beat.ed_seconds)),
-    ...[area(beat.ed_area, unit), area(beat.es_area, unit), volume(beat.edv, unit), volume(beat.esv, unit), `${number(beat.ef)} %`]
-      .map((text) => el("td", { class: "n" }, text)))));
+    ...columns.map(([, text], i) => el("td", { class: i ? "n" : "" }, text(beat, unit))))));
 }
