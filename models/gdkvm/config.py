@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import UsageError, nearest
 
 Mode = Literal["mass", "paper_raw", "released_2025"]
 Rule = Literal["full", "none", "sum", "replace", "beta", "alpha"]
@@ -51,10 +51,25 @@ class GdkvmConfig:
                 f"The grid of GDKVM {self.size} must be a multiple of {self.stride} and at least "
                 f"{4 * self.stride}, got {self.grid}."
             )
+        for name in ("key_dim", "value_dim", "pixel_dim", "sensory_dim", "heads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.value_dim % self.heads:
             raise UsageError(f"value_dim {self.value_dim} does not split in {self.heads} heads.")
+        if self.size == "base" and (self.value_dim % 8 or self.value_dim < 16):
+            raise UsageError(f"value_dim of GDKVM base must be 16, 24, ..., got {self.value_dim}.")
+        if self.mode not in get_args(Mode):
+            raise UsageError(
+                f"Unknown mode {self.mode!r}.", hint=nearest(self.mode, get_args(Mode))
+            )
+        if self.rule not in get_args(Rule):
+            raise UsageError(
+                f"Unknown rule {self.rule!r}.", hint=nearest(self.rule, get_args(Rule))
+            )
         if self.pixfeat_lag not in (0, 1):
             raise UsageError(f"pixfeat_lag is 0 or 1, got {self.pixfeat_lag}.")
+        if not 0 <= self.summary_decay <= 1:
+            raise UsageError(f"summary_decay is from 0 to 1, got {self.summary_decay}.")
 
     @property
     def stride(self) -> int:
@@ -90,4 +105,5 @@ class GdkvmConfig:
         known = set(GdkvmConfig.__dataclass_fields__)
         if unknown := sorted(set(values) - known):
             raise UsageError(f"Unknown GDKVM settings: {', '.join(unknown)}.")
-        return GdkvmConfig(**{**values, "objects": tuple(values.get("objects", ("cavity",)))})
+        named: dict[str, Any] = {k: tuple(v) if k == "objects" else v for k, v in values.items()}
+        return GdkvmConfig(**named)

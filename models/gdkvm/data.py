@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.models.gdkvm.augment import augment, corrupt
+from retain.models.gdkvm.draw import draw
 
-PRESETS = ("easy", "default", "default", "poor")
-"""Of clip i: entry i modulo 4."""
-SECONDS, FPS = 1.1, 22.0
-"""A little more than a beat, densely enough for windows of many speeds."""
 VERSION = 1
 """Raise when the phantom's look changes, so that old caches are drawn anew."""
 
@@ -53,38 +48,19 @@ def phantoms(folder: Path, clips: int, size: int, seed: int, tell: Progress) -> 
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=folder))
         try:
-            _draw(unfinished, clips, size, seed, tell)
+            draw(unfinished, clips, size, seed, tell)
             (unfinished / "meta.json").write_text(json.dumps(what))
-            unfinished.replace(place)
+            try:
+                unfinished.replace(place)
+            except OSError:  # another run was faster, and has drawn the same
+                if not place.is_dir():
+                    raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return ClipCache(
         np.load(place / "frames.npy", mmap_mode="r", allow_pickle=False),
         np.load(place / "masks.npy", mmap_mode="r", allow_pickle=False),
     )
-
-
-def _draw(place: Path, clips: int, size: int, seed: int, tell: Progress) -> None:
-    shape = (clips, round(SECONDS * FPS), size, size)
-    arrays = [
-        np.lib.format.open_memmap(place / f"{name}.npy", "w+", np.uint8, shape)
-        for name in ("frames", "masks")
-    ]
-    jobs = [(seed + i, size, PRESETS[i % len(PRESETS)]) for i in range(clips)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for i, (frames, masks) in enumerate(pool.map(_one, jobs, chunksize=4)):
-            arrays[0][i], arrays[1][i] = frames, masks
-            tell(i + 1, clips)
-    for array in arrays:
-        array.flush()
-
-
-def _one(job: tuple[int, int, str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    from retain.datasets.echo.phantom import PhantomConfig, make_stream
-
-    seed, size, preset = job
-    clip = make_stream(seed, SECONDS, FPS, PhantomConfig(size=size, preset=preset))  # type: ignore[arg-type]
-    return clip.frames, clip.masks
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -16,6 +20,7 @@ from torch import Tensor
 from retain.datasets.echo.clip import LABELS
 from retain.models.gdkvm import data, weights
 from retain.models.gdkvm.config import GdkvmConfig
+from retain.models.gdkvm.draw import LENGTH
 from retain.models.gdkvm.losses import clip_loss
 from retain.models.gdkvm.network import Gdkvm
 from retain.pipeline.errors import StateError, UsageError
@@ -52,8 +57,8 @@ class Recipe:
         for name in ("steps", "batch", "clips"):
             if getattr(self, name) < 1:
                 raise UsageError(f"The recipe's {name} must be at least 1.")
-        if self.length < 2:
-            raise UsageError("Clips to train on need at least 2 frames.")
+        if not 2 <= self.length <= LENGTH:
+            raise UsageError(f"Clips to train on have 2 to {LENGTH} frames, not {self.length}.")
         if self.labels not in ("all", "ends"):
             raise UsageError(f"The recipe's labels are 'all' or 'ends', not {self.labels!r}.")
         if unknown := set(self.model.objects) - set(LABELS):
@@ -119,18 +124,24 @@ class Trainer:
         self._labels = [LABELS.index(name) + 1 for name in recipe.model.objects]
 
     def train(self, tell: Callable[[Progress], None], save_every: int = 100) -> None:
-        """Until the last step. A KeyboardInterrupt saves and goes on upwards."""
+        """Until the last step. A KeyboardInterrupt waits for the end of its step, saves and goes
+        on upwards; a second one does not wait, and leaves the last checkpoint as it is."""
+        whole = True
         try:
             while self.step < self.recipe.steps:
                 began = time.perf_counter()
-                loss = self._one()
+                with _patience():
+                    whole = False
+                    loss = self._one()
+                    self.step += 1
+                    whole = True
                 took = time.perf_counter() - began
-                self.step += 1
                 tell(Progress(self.step, self.recipe.steps, loss, self._rate, took))
                 if self.step % save_every == 0:
                     self.save()
         finally:
-            self.save()
+            if whole:
+                self.save()
 
     def _one(self) -> float:
         r = self.recipe
@@ -183,8 +194,9 @@ class Trainer:
         tensors = {f"model/{k}": v for k, v in self._weights().items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
         names = [n for group in self._names() for n in group]
+        states = self.optimiser.state_dict()["state"]
         for index, name in enumerate(names):
-            state = self.optimiser.state_dict()["state"].get(index, {})
+            state = states.get(index, {})
             tensors |= {f"adam/{name}/{k}": torch.as_tensor(v) for k, v in state.items()}
         head = {"recipe": self.recipe.as_json(), "step": self.step}
         weights.write(self.out / CHECKPOINT, tensors, head)
@@ -219,6 +231,29 @@ class Trainer:
         """Parameter names in the optimiser's order."""
         named = {id(p): n for n, p in self.model.named_parameters()}
         return [[named[id(p)] for p in group["params"]] for group in self.optimiser.param_groups]
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Ctrl-C is heard at the end of the block, a second one at once. Only where it can be: signals
+    belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    heard: list[int] = []
+
+    def hear(number: int, where: FrameType | None) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _comparable(recipe: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -26,8 +27,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) ->
     from safetensors.torch import save
 
     own = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    text = json.dumps({"schema": SCHEMA, **head}, sort_keys=True)
-    blob = save(own, {"retain": text})
+    head = {"schema": SCHEMA, **head}
+    blob = save(own, {"retain": json.dumps({**head, "sha256": _digest(own, head)}, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -50,16 +51,27 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             head = json.loads((file.metadata() or {})["retain"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        whole = head.pop("sha256", None) in (None, _digest(tensors, head))
     except FileNotFoundError:
         raise UsageError(f"There is no weights file {str(path)!r}.") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
         raise StateError(
             f"{str(path)!r} is not a weights file of ours, or is damaged ({type(error).__name__}).",
             hint="`retain train gdkvm` writes such files; `--weights mini` takes the shipped ones.",
         ) from error
     if head.get("schema") != SCHEMA:
         raise StateError(f"{str(path)!r} has schema {head.get('schema')!r}, not {SCHEMA!r}.")
+    if not whole:
+        raise StateError(f"{str(path)!r} was altered or damaged after it was written.")
     return tensors, head
+
+
+def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save(path: Path, model: Gdkvm, head: Mapping[str, Any]) -> None:
