@@ -227,6 +227,15 @@ class Gdkvm(nn.Module):
         return logit.view(*x.shape[:2], *logit.shape[-2:])
 
 
+class PerFrame(Gdkvm):
+    """The same network without a past: what memory is compared with."""
+
+    def step(
+        self, seen: Described, state: StreamState, *, first: bool, dt: Tensor | None = None
+    ) -> tuple[Out, StreamState]:
+        return super().step(seen, self.start(len(seen.picture), seen.picture.device), first=True)
+
+
 def pick(seen: Described, t: int, batch: int, length: int) -> Described:
     """Frame ``t`` of a clip whose B x T pictures were described at once."""
 

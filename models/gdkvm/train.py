@@ -22,7 +22,7 @@ from retain.models.gdkvm import data, weights
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.draw import LENGTH
 from retain.models.gdkvm.losses import clip_loss
-from retain.models.gdkvm.network import Gdkvm
+from retain.models.gdkvm.network import Gdkvm, PerFrame
 from retain.pipeline.errors import StateError, UsageError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -49,6 +49,8 @@ class Recipe:
     clip_norm: float = 3.0
     average: float = 0.998
     """Of the exponential moving average of the weights, which is what is kept."""
+    per_frame: bool = False
+    """Every frame from an empty state: a U-Net of the same cost, for comparison."""
     points: int = 0
     """Pixels per frame the loss looks at; 0: all."""
     seed: int = 0
@@ -102,6 +104,11 @@ def base_recipe(grid: int = 128, **changes: Any) -> Recipe:
     return Recipe(**(values | changes))
 
 
+def build(recipe: Recipe) -> Gdkvm:
+    """The network of ``recipe``, with random weights."""
+    return (PerFrame if recipe.per_frame else Gdkvm)(recipe.model)
+
+
 class Trainer:
     """A run in ``out``; ``train`` goes on from the checkpoint there, if there is one."""
 
@@ -109,7 +116,7 @@ class Trainer:
         self.recipe, self.cache, self.out = recipe, cache, out
         self.device = torch.device(device)
         torch.manual_seed(recipe.seed)
-        self.model = Gdkvm(recipe.model).to(self.device).train()
+        self.model = build(recipe).to(self.device).train()
         self.average = {k: v.clone() for k, v in self._weights().items()}
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
         others = [p for p in self.model.parameters() if p.dim() <= 1]
@@ -185,7 +192,7 @@ class Trainer:
 
     def averaged(self) -> Gdkvm:
         """The network that is kept, ready to use."""
-        model = Gdkvm(self.recipe.model).to(self.device)
+        model = build(self.recipe).to(self.device)
         model.load_state_dict(self.average)
         return model.eval()
 
