@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -156,8 +155,3 @@ def ed_to_es(clip: EchoClip) -> EchoClip:
         es=abs(clip.es - clip.ed),
         flipped=clip.flipped != (step < 0),
     )
-
-
-def joined(words: Iterable[object]) -> str:
-    """``a, b, c``."""
-    return ", ".join(str(word) for word in words)
