@@ -82,7 +82,8 @@ class Masks(msgspec.Struct, frozen=True, tag="masks/1"):
     labels: tuple[str, ...]
     """Names of the K planes, in palette order: plane k is mask value k + 1."""
     to_frame: np.ndarray
-    """float32 [2, 3], affine: grid pixel centres (x, y, 1) to frame pixel centres."""
+    """float32 [2, 3], affine: (x, y, 1) on the grid to (x, y) in the frame, both in pixels, pixel i
+    having its centre at i + 0.5."""
     flags: tuple[str, ...] = ()
     """Doubts about this frame, by name; see models/gdkvm/flags.py. Empty: none."""
 
@@ -112,7 +113,7 @@ class Vitals(msgspec.Struct, frozen=True, tag="vitals/1"):
     length: float
     """Long axis of the cavity, in unit; NaN when there is no mask."""
     volume: float
-    """By area-length, in ml (unit mm) or unit³; NaN when there is no mask."""
+    """By ``method``, in ml (unit mm) or unit³; NaN when there is no mask."""
     unit: Literal["mm", "px"]
     method: str
     """How volumes and EF are computed, as shown to people."""

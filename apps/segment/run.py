@@ -24,6 +24,7 @@ from retain.apps.running import (
     incomplete,
     run_stream,
 )
+from retain.pipeline.errors import RetainError
 from retain.pipeline.graph import Graph
 from retain.pipeline.run import RunReport
 
@@ -122,6 +123,8 @@ def _write_outputs(
     from retain.apps.segment.record import MASKS
     from retain.apps.segment.report import write_report
 
+    if journal.flags["no-sector"] == journal.frames:
+        raise _no_fan(report)
     frame_s = journal.footage_s / max(journal.frames - 1, 1)
     left_out = write_nifti(folder / NIFTI, folder / MASKS, journal.spacing_mm, frame_s)
     own = {"structures": options.structures, "method": options.method}
@@ -139,6 +142,15 @@ def _write_outputs(
         left_out=left_out,
     )
     return left_out
+
+
+def _no_fan(report: RunReport) -> RetainError:
+    """Nothing was segmented: said as an error, not as a folder full of empty masks."""
+    from retain.datasets.echo.sector import NoSector
+
+    if report.errors:
+        return RetainError(report.errors[0].message)
+    return NoSector("not one frame shows it")
 
 
 def _facts(journal: Recorder, left_out: str) -> dict[str, Any]:

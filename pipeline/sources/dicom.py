@@ -49,7 +49,9 @@ class DicomSource:
     (the first that is there; else 25 per second, and the log says so). ``meta``, where the file
     tells: ``manufacturer``, ``model``, ``heart_rate`` (1/min), and of the first two-dimensional
     ultrasound region ``physical_delta_x``, ``physical_delta_y`` and ``physical_unit`` (length per
-    pixel). Nothing that identifies a patient is read.
+    pixel) with its bounds ``region_x0``, ``region_y0``, ``region_x1``, ``region_y1``: they leave
+    the picture where the clip was scaled after it was written, and then no length is right. Nothing
+    that identifies a patient is read.
     """
 
     def __init__(
@@ -274,8 +276,18 @@ def describe_device(header: Any) -> Mapping[str, MetaValue]:
             meta["physical_delta_y"] = abs(float(region.get("PhysicalDeltaY") or 0))
             units = region.get("PhysicalUnitsXDirection")
             meta["physical_unit"] = {3: "cm", 4: "s", 5: "Hz"}.get(units, "unknown")
+            meta |= _bounds(region)
             break
     return meta
+
+
+def _bounds(region: Any) -> dict[str, MetaValue]:
+    """Where the region lies in the picture, pixels, ends exclusive; empty when it is not told."""
+    corners = [region.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+    if None in corners:
+        return {}
+    x0, y0, x1, y1 = map(int, corners)
+    return {"region_x0": x0, "region_y0": y0, "region_x1": x1 + 1, "region_y1": y1 + 1}
 
 
 def _kind(header: Any) -> str:

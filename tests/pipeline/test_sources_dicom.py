@@ -67,6 +67,8 @@ def test_a_real_echo_clip() -> None:
     assert frames[0].meta["manufacturer"] == "SonoSite, Inc."
     assert frames[0].meta["physical_delta_x"] == pytest.approx(0.05105, abs=1e-5)
     assert frames[0].meta["physical_unit"] == "cm"
+    bounds = [frames[0].meta[f"region_{side}"] for side in ("x0", "y0", "x1", "y1")]
+    assert bounds == [84, 31, 596, 415], "as written, for the 640x480 it once had"
     image = frames[0].image.astype(int)
     assert image[:8].mean() < 20, "the surround of an echo is dark"
     assert 5 < image.mean() < 60
