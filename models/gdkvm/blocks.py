@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -115,6 +116,26 @@ class SensoryUpdate(nn.Module):
         forget, update, new = apart(values, batch, number).float().chunk(3, dim=2)
         update = torch.sigmoid(update)
         return torch.sigmoid(forget) * sensory * (1 - update) + update * torch.tanh(new)
+
+
+class Gather(nn.Module):
+    """Maps that double in size, each through a 1x1 convolution, averaged down to the first's and
+    summed: what the decoder saw, told to the sensory map.
+
+    forward: maps k [B, N, channels k, 2^k h, 2^k w] -> [B, N, outer, h, w].
+    """
+
+    def __init__(self, channels: Sequence[int], outer: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(inner, outer, 1) for inner in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        batch, number, _, *size = maps[0].shape
+        small = (
+            layer(F.interpolate(x.flatten(0, 1), size=size, mode="area"))
+            for layer, x in zip(self.layers, maps, strict=True)
+        )
+        return apart(torch.stack(list(small)).sum(dim=0), batch, number)
 
 
 class Kpff(nn.Module):

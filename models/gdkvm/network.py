@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from retain.kernels.gated_delta.op import frame as memory_frame
 from retain.kernels.gated_delta.reference import Gates, read, start
-from retain.models.gdkvm.blocks import Fuse, Kpff, SensoryUpdate, UpBlock, aggregate, apart
+from retain.models.gdkvm.blocks import Fuse, Gather, Kpff, SensoryUpdate, UpBlock, aggregate, apart
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.encoders import (
     Maps,
@@ -115,7 +115,9 @@ class Gdkvm(nn.Module):
         )
         self.to_logit = nn.Conv2d(widths[1], 1, 3, 1, 1)
         self.sense_value = SensoryUpdate(c.value_dim, c.sensory_dim)
-        self.sense_mask = SensoryUpdate(c.value_dim + 1, c.sensory_dim)
+        # The mini size tells the sensory map of the coarsest map and the logit alone.
+        self.gather = None if mini else Gather((c.value_dim, widths[0], widths[1] + 1), c.value_dim)
+        self.sense_mask = SensoryUpdate(c.value_dim + int(mini), c.sensory_dim)
         self.aux_sensory = nn.Conv2d(c.sensory_dim, 1, 1)
 
     @property
@@ -182,9 +184,8 @@ class Gdkvm(nn.Module):
         aux: tuple[Tensor, ...] = ()
         if self.transformer is not None:
             x, aux = self.transformer(x, summaries)
-        logit = self._decode(x, seen.maps)
-        small = F.interpolate(logit, size=(side, side), mode="area").unsqueeze(2)
-        sensory = self.sense_mask(torch.cat([x, small], dim=2), sensory)
+        logit, decoded = self._decode(x, seen.maps)
+        sensory = self.sense_mask(decoded, sensory)
         hint = self.aux_sensory(sensory.flatten(0, 1)).view(*logit.shape[:2], side, side)
         size = (self.config.grid, self.config.grid)
         logits = F.interpolate(aggregate(logit), size, mode="bilinear", align_corners=False)
@@ -220,11 +221,17 @@ class Gdkvm(nn.Module):
         out: Tensor = self.readout(seen.pixel, named)
         return out
 
-    def _decode(self, x: Tensor, maps: Maps) -> Tensor:
-        """Logits [B, N, 4 cells, 4 cells]."""
-        fine = self.up[1](self.up[0](x, maps.middle), maps.fine)
+    def _decode(self, x: Tensor, maps: Maps) -> tuple[Tensor, Tensor]:
+        """Logits [B, N, 4 cells, 4 cells], and what of the way there the sensory map is told,
+        [B, N, C, cells, cells]."""
+        middle = self.up[0](x, maps.middle)
+        fine = self.up[1](middle, maps.fine)
         logit: Tensor = self.to_logit(F.relu(fine.flatten(0, 1)))
-        return logit.view(*x.shape[:2], *logit.shape[-2:])
+        logit = logit.view(*x.shape[:2], *logit.shape[-2:])
+        if self.gather is not None:
+            return logit, self.gather((x, middle, torch.cat([fine, logit.unsqueeze(2)], dim=2)))
+        small = F.interpolate(logit, size=x.shape[-2:], mode="area").unsqueeze(2)
+        return logit, torch.cat([x, small], dim=2)
 
 
 class PerFrame(Gdkvm):
