@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import console
+from retain.apps import cli_models, console
 from retain.pipeline.errors import RetainError, UsageError
 
 INTERRUPTED = 130
@@ -24,6 +24,9 @@ app = typer.Typer(
     help="Streaming video perception with bounded memory.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed, 130 interrupted.",
 )
+
+app.add_typer(cli_models.train, name="train")
+app.add_typer(cli_models.evaluate, name="eval")
 
 
 class Mode(StrEnum):

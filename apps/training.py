@@ -1,4 +1,4 @@
-"""`retain train gdkvm`: draw phantoms, train, leave weights and curves; goes on where it stopped."""
+"""`retain train gdkvm`: phantoms in, weights and curves; goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""`retain train …` and `retain eval …`. Heavy imports wait until a command is called."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+train = typer.Typer(no_args_is_help=True, help="Train a network on what it makes or you have.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a network; `--json FILE` keeps it.")
+
+
+class Size(StrEnum):
+    MINI = "mini"
+    BASE = "base"
+
+
+class LabelsGiven(StrEnum):
+    ALL = "all"
+    ENDS = "ends"
+
+
+@train.callback()
+def _train() -> None:
+    """A group even while it has one command."""
+
+
+@evaluate.callback()
+def _evaluate() -> None:
+    """A group even while it has one command."""
+
+
+@train.command()
+def gdkvm(
+    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    size: Annotated[Size, typer.Option(help="mini: CPU. base: the paper's sizes, for a GPU.")] = (
+        Size.MINI
+    ),
+    steps: Annotated[
+        int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, show_default="of the recipe", help="Phantoms to draw.")
+    ] = None,
+    labels: Annotated[
+        LabelsGiven | None,
+        typer.Option(
+            show_default="of the recipe",
+            help="Supervise all frames, or as the paper the first and the last.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    init: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where phantoms are kept.", show_default="the user's cache folder"),
+    ] = None,
+) -> None:
+    """Train the echo network on phantoms. Ctrl-C saves; the same command goes on."""
+    from retain.apps import training as job
+
+    options = job.TrainOptions(
+        out=out,
+        size=size.value,
+        steps=steps,
+        clips=clips,
+        labels=labels.value if labels else None,
+        seed=seed,
+        device=device,
+        threads=threads,
+        init=init,
+        cache=cache,
+    )
+    raise typer.Exit(job.train(options))
+
+
+@evaluate.command()
+def echo(
+    weights: Annotated[str, typer.Option(help="Weights by name or file.")] = "mini",
+    clips: Annotated[int, typer.Option(min=2, help="Held-out phantoms per preset.")] = 40,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also train the paper's ablation rows: hours.")
+    ] = False,
+    rows: Annotated[
+        str, typer.Option(help="Ablation rows, joined by commas.", show_default="all")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Of each ablation row.")] = 3,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Of each ablation run.", show_default="of its recipe")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Where ablation runs are kept.")] = Path(
+        "retain-out/ablation"
+    ),
+    json: Annotated[Path | None, typer.Option(help="Also write the rows here.")] = None,
+) -> None:
+    """Judge the echo network on phantoms it has not seen: clean, damaged, long and gappy."""
+    from retain.apps import evaluation as job
+
+    options = job.EvalOptions(
+        weights=weights,
+        clips=clips,
+        ablation=ablation,
+        rows=tuple(row for row in rows.split(",") if row),
+        seeds=seeds,
+        steps=steps,
+        out=out,
+        json=json,
+    )
+    raise typer.Exit(job.evaluate(options))
