@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def output() -> Console:
-    """For results. Colour and width follow the terminal; NO_COLOR is honoured."""
+    """For results, as they are: brackets in a name are no markup. NO_COLOR is honoured."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def messages() -> Console:

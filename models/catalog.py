@@ -21,5 +21,7 @@ STAGES = Catalog(
     {
         "encode": "retain.models.curvestream:Encode",
         "remember": "retain.models.curvestream:Remember",
+        "segment": "retain.models.gdkvm.stage:Segment",
+        "measure": "retain.models.gdkvm.measure:Measure",
     },
 )

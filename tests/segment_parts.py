@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 
 import numpy as np
 
+from retain.models.gdkvm.measure import Measure
 from retain.pipeline.errors import RetainError
-from retain.pipeline.frame import Frame
+from retain.pipeline.frame import Frame, MetaValue
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Masks
 from retain.pipeline.stage import StatValue
@@ -46,7 +48,8 @@ class Ellipses:
     """Stands in for ``retain.models.gdkvm.stage:Segment``, options and held-back packets included.
 
     ``weights``: words that change what it does: ``broken`` refuses the first frame, ``flagged``
-    doubts every second frame, ``none`` finds nothing, ``still`` does not beat.
+    doubts every second frame, ``none`` finds nothing, ``still`` does not beat, ``fanless`` finds no
+    fan anywhere and says so frame by frame.
     """
 
     def __init__(self, weights: str = "", device: str = "auto", structures: str = "cavity") -> None:
@@ -74,4 +77,20 @@ class Ellipses:
         frame = packet.frame
         scale = 1.0 if "still" in self.words else shrink(frame.seconds)
         flags = ("colour-doppler",) if "flagged" in self.words and frame.seq % 2 else ()
+        if "fanless" in self.words:
+            return packet.plus(masks=masks(0.01, frame, ("no-sector",)))
         return packet.plus(masks=masks(0.01 if "none" in self.words else scale, frame, flags))
+
+
+def measured(count: int, words: str = "", fps: int = 30, **meta: MetaValue) -> list[Packet]:
+    """Packets as the segment graph makes them, of dark pictures with a brighter fan."""
+    segment, measure = Ellipses(words), Measure()
+    y, x = np.mgrid[:180, :240]
+    fan = 70.0 * (np.abs(x - 120) < 0.8 * y) * (np.hypot(x - 120, y) < 170)
+    picture = np.repeat(fan.astype(np.uint8)[..., None], 3, axis=2)
+    made: list[Packet] = []
+    for seq in range(count):
+        frame = Frame("heart", seq, seq, Fraction(1, fps), picture.copy(), meta=meta)
+        made += segment.process(Packet(frame))
+    made += segment.flush()
+    return [packet for packet in map(measure.process, made) if packet is not None]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from retain.datasets.echo.check import FLAGS as PICTURE_FLAGS
 from retain.models.gdkvm.measure import FLAGS as MEASURE_FLAGS
+from retain.models.gdkvm.stage import FLAGS as MASK_FLAGS
 
 NOTICE = "Not for diagnosis"
 DISCLAIMER = (
@@ -16,7 +17,7 @@ DISCLAIMER = (
 
 def doubt(flag: str) -> str:
     """What a flag means, as a sentence."""
-    known = PICTURE_FLAGS | MEASURE_FLAGS
+    known = PICTURE_FLAGS | MASK_FLAGS | MEASURE_FLAGS
     return known.get(flag, f"{flag.replace('-', ' ').capitalize()}.")
 
 

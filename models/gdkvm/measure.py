@@ -20,6 +20,7 @@ from retain.datasets.echo.sector import region
 from retain.memory.base import State
 from retain.memory.snapshot import MemoryFile, check_config, load, save
 from retain.models.gdkvm.place import masks_on_frame
+from retain.models.gdkvm.stage import REFUSED
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
@@ -154,7 +155,7 @@ class Measure:
     ) -> tuple[str, ...]:
         seconds, before = (math.nan, math.nan) if frame.discontinuity else self._before
         if not whole:
-            return () if "no-cavity" in masks.flags else ("no-cavity",)
+            return () if {*REFUSED} & {*masks.flags} else ("no-cavity",)
         self._before = frame.seconds, area
         change, passed = abs(math.log(area / before)), frame.seconds - seconds
         plane = masks.probability[masks.labels.index(self._structure)]

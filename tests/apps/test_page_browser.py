@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+import segment_parts
 from page_feed import FakeRun, Feed
 
 from retain.apps.page.server import Page
@@ -210,6 +211,119 @@ def test_a_failed_run_says_why(browser: Browser, page: Page) -> None:
         expect(watched.tab.locator(".pill")).to_have_text("Failed")
         expect(watched.tab.get_by_text("The camera refused the password.")).to_be_visible()
         expect(watched.tab.get_by_role("link", name="Open the report")).to_be_hidden()
+
+
+CM = {"physical_delta_x": 0.05, "physical_delta_y": 0.05, "physical_unit": "cm"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_heart_from_the_first_frame_to_the_report(
+    browser: Browser, size: str, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    packets = segment_parts.measured(110, "flagged", **CM)
+    page = Page(NAME, "clip.dcm", view="segment")
+    page.start()
+    try:
+        with Watched(browser, size) as watched:
+            tab = watched.tab
+            tab.goto(page.url)
+            expect(tab.locator(".notice")).to_have_text("Not for diagnosis")
+            expect(tab.get_by_text("No area yet.")).to_be_visible()
+            expect(tab.locator(".beats .ef")).to_have_text("–")
+            for packet in packets[:20]:
+                page.process(packet)
+            until(tab, "document.querySelector('.stage canvas').width === 240")
+            empty = plot(tab)
+            for packet in packets[20:]:
+                page.process(packet)
+            expect(tab.locator(".beats .ef")).to_have_text(f"{segment_parts.EF:.0f} %")
+            expect(tab.locator(".beats tbody tr")).to_have_count(3)
+            expect(tab.locator(".beats")).to_contain_text("area-length, one view")
+            expect(tab.locator(".beats")).to_contain_text("ml")
+            expect(tab.locator(".beats .doubts")).to_contain_text("colour Doppler")
+            until(tab, f"document.querySelector('.plot canvas').toDataURL() !== {empty!r}")
+            tab.locator(".plot canvas").focus()
+            tab.keyboard.press("ArrowLeft")
+            expect(tab.locator(".tip")).to_contain_text("#109")
+            expect(tab.locator(".tip")).to_contain_text("cm²")
+            drawn = stage(tab)
+            tab.get_by_label("Outlines").uncheck()
+            until(tab, f"document.querySelector('.stage canvas').toDataURL() !== {drawn!r}")
+            assert not watched.wide()
+            page.finish(None, "The stream has ended.")
+            expect(tab.locator(".pill")).to_have_text("Finished")
+            assert watched.problems == []
+    finally:
+        page.stop()
+
+
+def stage(tab: Tab) -> str:
+    return str(tab.evaluate("document.querySelector('.stage canvas').toDataURL()"))
+
+
+def test_another_kind_of_run_on_the_port_brings_its_own_panels(
+    browser: Browser, page: Page
+) -> None:
+    from playwright.sync_api import expect
+
+    port = int(page.url.rstrip("/").rpartition(":")[2])
+    with Watched(browser) as watched:
+        tab = watched.tab
+        tab.goto(page.url)
+        expect(tab.get_by_text("Nothing kept yet.")).to_be_visible()
+        page.stop()
+        expect(tab.locator(".pill")).to_have_text("Reconnecting…")
+        second = Page("heart", "clip.dcm", port=port, view="segment")
+        second.start()
+        try:
+            expect(tab.get_by_text("No area yet.")).to_be_visible()
+            expect(tab.get_by_text("Nothing kept yet.")).to_have_count(0)
+        finally:
+            second.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_report_of_a_heart_opens_from_disk(
+    browser: Browser, size: str, scheme: str, heart_report: Path
+) -> None:
+    with Watched(browser, size, scheme) as watched:
+        tab = watched.tab
+        requests: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(heart_report.as_uri())
+        until(
+            tab,
+            "[...document.images].length && [...document.images].every(i => i.naturalWidth > 0)",
+        )
+        assert "Not for diagnosis" in tab.locator(".notice").inner_text()
+        tab.locator("svg.timeline").hover(position={"x": 200, "y": 40})
+        until(tab, "document.getElementById('reading').textContent")
+        assert "cm²" in tab.locator("#reading").inner_text()
+        assert not watched.wide()
+        assert all(address.startswith(("file:", "data:")) for address in requests)
+        assert watched.problems == []
+
+
+@pytest.fixture(scope="module")
+def heart_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a beating ellipse in millimetres."""
+    from retain.apps.segment.record import Recorder
+    from retain.apps.segment.report import write_report as write_heart_report
+    from retain.pipeline.run import RunReport
+
+    folder = tmp_path_factory.mktemp("heart")
+    journal, run = Recorder(folder), FakeRun()
+    for packet in segment_parts.measured(110, "flagged", **CM):
+        journal.process(packet)
+    journal.close()
+    run.frames, run.uptime_s, run.state = journal.frames, 4.0, "done"
+    report = RunReport(True, [], run.stats(), {}, 0, 1)
+    return write_heart_report(
+        folder, title=NAME, journal=journal, report=report, environment={"command": "retain"}
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
