@@ -32,6 +32,7 @@ FEW = 4
 def draw(place: Path, clips: int, size: int, seed: int, tell: Callable[[int, int], None]) -> None:
     """frames.npy and masks.npy in ``place``, uint8 [clips, LENGTH, size, size]. Clip i is of
     ``seed`` + i, whoever draws it. Raises RetainError when a process fails."""
+    PhantomConfig(size=size)  # refuses sizes that cannot be drawn here, not in every process
     for name in ARRAYS:
         np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
             place / f"{name}.npy", "w+", np.uint8, (clips, LENGTH, size, size)
