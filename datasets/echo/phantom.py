@@ -76,6 +76,10 @@ class _Beat:
     strength: float
     """Contraction at its end-systole, 1 for the first beat."""
 
+    @property
+    def end(self) -> float:
+        return self.start + self.seconds
+
 
 class _Case:
     """Everything a seed decides."""
@@ -94,24 +98,21 @@ class _Case:
         zoom = 1.0 + rng.normal(0, level.rough)
         self.beams = Beams(self.look, config.size, (rough[0], rough[1]), zoom)
         self.cycle = Cycle(systole=rng.uniform(0.33, 0.42))
-        self.beats = self._beats(60.0 / rng.uniform(50, 105))
+        self.seconds = 60.0 / rng.uniform(50, 105)
+        self.irregular = rng.uniform(0.1, 0.25) if rng.random() < 0.15 else 0.01
+        self.beats = [_Beat(0.0, self.seconds, 1.0)]
         self.drift = rng.normal(0, 1, 4)
         self.renderer = Renderer(rng, self.heart, paint(rng, self.heart, level.hard), self.beams)
 
-    def _beats(self, seconds: float) -> list[_Beat]:
-        irregular = self.rng.uniform(0.1, 0.25) if self.rng.random() < 0.15 else 0.01
-        beats: list[_Beat] = []
-        start = 0.0
-        while start < 600:
-            long = seconds * float(np.clip(self.rng.normal(1, irregular), 0.55, 1.6))
-            strength = (
-                1.0
-                if not beats
-                else float(np.clip(1 + 0.6 * (beats[-1].seconds / seconds - 1), 0.7, 1))
-            )
-            beats.append(_Beat(start, long, strength))
-            start += long
-        return beats
+    def _beat(self, t: float) -> _Beat:
+        """The beat at time ``t``; beats are drawn as far as they are asked for."""
+        while self.beats[-1].end < t:
+            last = self.beats[-1]
+            seconds = self.seconds * float(np.clip(self.rng.normal(1, self.irregular), 0.55, 1.6))
+            # A short pause fills less, so the next beat throws out less.
+            strength = float(np.clip(1 + 0.6 * (last.seconds / self.seconds - 1), 0.7, 1.0))
+            self.beats.append(_Beat(last.end, seconds, strength))
+        return next(b for b in self.beats if t <= b.end + 1e-9)
 
     def clip(self, times: NDArray[np.floating[Any]], fps: float) -> EchoClip:
         """Render the frames at ``times`` (seconds from the first end-diastole)."""
@@ -120,7 +121,7 @@ class _Case:
         masks = np.zeros_like(frames)
         contraction = np.empty(len(times))
         for i, t in enumerate(times):
-            beat = next(b for b in self.beats if t <= b.start + b.seconds + 1e-9)
+            beat = self._beat(float(t))
             phase = (t - beat.start) / beat.seconds
             c = contraction[i] = beat.strength * self.cycle.contraction(phase)
             walls, pose = self.heart.at(c), self._pose(float(t), c)

@@ -51,11 +51,18 @@ class Painter:
 
     def stroke(self, line: Floats, wide: float, level: float, add: bool = False) -> None:
         """Draw a line ``wide`` cm across; with ``add`` on top of what is there, in dB."""
-        pixels = np.round((line - (X0, Z0)) * PER_CM * 16).astype(np.int32)
-        out = np.zeros((TALL, WIDE), np.uint8)
-        cv2.polylines(out, [pixels], False, 255, max(1, round(wide * PER_CM)), cv2.LINE_AA, 4)
+        pixels = (line - (X0, Z0)) * PER_CM
+        margin = wide * PER_CM + 6
+        low = np.clip(np.floor(pixels.min(0) - margin), 0, (WIDE, TALL)).astype(int)
+        high = np.clip(np.ceil(pixels.max(0) + margin), 0, (WIDE, TALL)).astype(int)
+        if (high - low).min() < 1:
+            return
+        out = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        at = np.round((pixels - low) * 16).astype(np.int32)
+        cv2.polylines(out, [at], False, 255, max(1, round(wide * PER_CM)), cv2.LINE_AA, 4)
         m = np.asarray(cv2.GaussianBlur(out, (0, 0), 1.2), np.float32) / np.float32(255)
-        self.db += m * (level if add else level - self.db)
+        part = self.db[low[1] : high[1], low[0] : high[0]]
+        part += m * (np.float32(level) if add else np.float32(level) - part)
 
 
 def paint(rng: np.random.Generator, heart: Heart, hard: float) -> Plane:
@@ -88,8 +95,11 @@ def _surroundings(rng: np.random.Generator, p: Painter, outlines: list[Floats]) 
     """A fading shell of tissue round the heart, chest wall above, lung (nearly nothing) beyond."""
     z = np.arange(TALL, dtype=np.float32)[:, None] / PER_CM + Z0
     heart = np.max([p.mask(o) for o in outlines], axis=0)
-    grown = cv2.dilate(heart, np.ones((3, 3)), iterations=round(rng.uniform(0.3, 1.8) * PER_CM))
-    soft = np.asarray(cv2.GaussianBlur(grown, (0, 0), rng.uniform(0.3, 1.0) * PER_CM), np.float32)
+    small = cv2.resize(heart, (WIDE // 4, TALL // 4), interpolation=cv2.INTER_AREA)
+    reach = round(rng.uniform(0.3, 1.8) * PER_CM / 4) * 2 + 1
+    grown = cv2.dilate(small, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    grown = cv2.GaussianBlur(grown, (0, 0), rng.uniform(0.3, 1.0) * PER_CM / 4)
+    soft = np.asarray(cv2.resize(grown, (WIDE, TALL)), np.float32)
     level = rng.uniform(-10, -1) + rng.uniform(-0.4, 0.9) * (z - 4.0)
     level = level + rng.uniform(2, 4) * smooth_noise(rng, p.db.shape, (10, 8))
     p.db += soft * (np.minimum(level, 5.0) - p.db)

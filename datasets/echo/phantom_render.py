@@ -17,7 +17,7 @@ from retain.datasets.echo.phantom_speckle import (
     axial_kernel,
     envelope,
     lateral_kernels,
-    scatterers,
+    piece,
 )
 
 ROWS, LINES = 320, 128
@@ -70,8 +70,9 @@ class Beams:
         self.look, self.size = look, size
         self.apex = ((APEX[0] + offset[0]) * size, (APEX[1] + offset[1]) * size)
         self.px_per_cm = RADIUS * zoom * size / look.depth_cm
-        r = (np.arange(ROWS) + 0.5) / ROWS * look.depth_cm
-        a = ((np.arange(LINES) + 0.5) / LINES * 2 - 1) * look.half_angle
+        # Tissue moves smoothly: its origins are found on every second sample and line.
+        r = (np.arange(ROWS // 2) + 0.5) / (ROWS // 2) * look.depth_cm
+        a = ((np.arange(LINES // 2) + 0.5) / (LINES // 2) * 2 - 1) * look.half_angle
         self.points = np.ascontiguousarray(
             np.stack([r[:, None] * np.sin(a), r[:, None] * np.cos(a)], -1).reshape(-1, 2),
             np.float32,
@@ -116,16 +117,13 @@ class Renderer:
 
     def __init__(self, rng: np.random.Generator, heart: Heart, tissue: Plane, beams: Beams) -> None:
         self.rng, self.heart, self.beams = rng, heart, beams
-        s = scatterers(rng, (tissue.shape[0], tissue.shape[1]))
-        # A little blur, scaled back to unit power: sampling between pixels then keeps the power.
-        s = np.stack([cv2.GaussianBlur(part, (0, 0), 0.7) for part in s])
-        self.signal = np.asarray(s * (tissue / np.sqrt((s**2).sum(0).mean())), np.float32)
+        self.signal = piece(rng, (tissue.shape[0], tissue.shape[1]), 0.7) * tissue
         self.rest = heart.at(0.0)
-        self._clutter = scatterers(rng, (ROWS, LINES))
+        self._clutter = piece(rng, (ROWS, LINES))
         self._levels()
         self._last: Plane | None = None
         # A smooth sheet answers the beam almost in phase: less grainy than a block of tissue.
-        sheen = scatterers(rng, (ROWS, LINES))
+        sheen = piece(rng, (ROWS, LINES))
         self._sheen = np.float32(0.25) + np.stack([cv2.GaussianBlur(p, (0, 0), 1.5) for p in sheen])
 
     def _levels(self) -> None:
@@ -146,9 +144,9 @@ class Renderer:
         signal = self._tissue(walls, pose, contraction)
         self._leaflets(signal, walls, pose, opening)
         signal *= self.beams.look.beam_gain
-        signal += self.flow * scatterers(self.rng, (ROWS, LINES))
+        signal += self.flow * piece(self.rng, (ROWS, LINES))
         # Haze changes slowly: it is tissue seen through side lobes and echoes between layers.
-        fresh = scatterers(self.rng, (ROWS, LINES))
+        fresh = piece(self.rng, (ROWS, LINES))
         self._clutter = np.float32(0.97) * self._clutter + np.float32(0.243) * fresh
         signal += self.haze * self._clutter
         magnitude = np.empty((ROWS, LINES), np.float32)
@@ -157,7 +155,7 @@ class Renderer:
 
     def _tissue(self, walls: Walls, pose: Pose, contraction: float) -> Plane:
         heart = self.heart
-        x, y = np.empty(ROWS * LINES, np.float32), np.empty(ROWS * LINES, np.float32)
+        x, y = np.empty((2, ROWS // 2 * LINES // 2), np.float32)
         extra = np.array(
             [
                 heart.length,
@@ -179,7 +177,7 @@ class Renderer:
             x,
             y,
         )
-        at_x, at_y = x.reshape(ROWS, LINES), y.reshape(ROWS, LINES)
+        at_x, at_y = (cv2.resize(p.reshape(ROWS // 2, -1), (LINES, ROWS)) for p in (x, y))
         parts = [
             cv2.remap(p, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             for p in self.signal

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -19,6 +21,32 @@ _compiled = njit(cache=True, nogil=True, fastmath=True)
 def scatterers(rng: np.random.Generator, shape: tuple[int, int]) -> Complex:
     """Complex Gaussian scatterers of unit mean power, [2, H, W] float32."""
     return rng.standard_normal((2, *shape), dtype=np.float32) * np.float32(math.sqrt(0.5))
+
+
+POOL = 1024
+
+
+@cache
+def _pool(smooth: float) -> Complex:
+    """Scatterers to cut pieces from, [2, POOL, POOL]: drawing anew costs half a frame's time."""
+    pool = scatterers(np.random.default_rng(0), (POOL, POOL))
+    if smooth > 0:
+        pool = np.stack([cv2.GaussianBlur(part, (0, 0), smooth) for part in pool])
+        pool /= np.sqrt((pool**2).sum(0).mean())
+    pool.flags.writeable = False
+    return pool
+
+
+def piece(rng: np.random.Generator, shape: tuple[int, int], smooth: float = 0.0) -> Complex:
+    """Scatterers like ``scatterers``', cut at random from a fixed pool, turned and phase-shifted.
+
+    smooth   sigma (pixels) of a blur that keeps unit power, so that sampling between pixels does
+    """
+    y, x = (int(rng.integers(POOL - n + 1)) for n in shape)
+    cut = _pool(smooth)[:, y : y + shape[0], x : x + shape[1]]
+    way = int(rng.integers(8))
+    cut = cut[:: -1 if way & 4 else 1, :: -1 if way & 1 else 1, :: -1 if way & 2 else 1]
+    return np.array(cut, np.float32, order="C")
 
 
 def lateral_kernels(
