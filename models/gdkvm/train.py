@@ -33,13 +33,13 @@ class Recipe:
     """Everything a training run depends on. Raises UsageError for values that cannot work."""
 
     model: GdkvmConfig = field(default_factory=GdkvmConfig)
-    steps: int = 2000
+    steps: int = 1600
     batch: int = 4
     length: int = 6
     """Frames per clip."""
     labels: Literal["all", "ends"] = "all"
     """``ends``: only the first and the last frame of a clip are supervised, as in the paper."""
-    clips: int = 480
+    clips: int = 720
     corruption: float = 0.6
     """How often frames of a clip are blacked, dimmed or shadowed."""
     mask_dropout: float = 0.1
