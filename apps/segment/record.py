@@ -31,15 +31,18 @@ MASKS, OVERLAY, CURVE_CSV, BEATS_CSV = "masks", "overlay.mp4", "curve.csv", "bea
 KEPT_BEATS = 500
 """Beats kept for the report; all go to beats.csv."""
 KEPT_SPELLS = 40
+SPELL_GAP_S = 1.0
+"""Frames further apart than this are two spells of doubt."""
 
 
 @dataclass
 class Spell:
-    """Frames in a row with the same doubt."""
+    """Frames with the same doubt, close to each other."""
 
     flag: str
     start_s: float
     end_s: float
+    """Time of its last frame."""
     frames: int
 
 
@@ -170,15 +173,12 @@ class Recorder(Footage):
     def _doubt(self, seconds: float, flags: tuple[str, ...]) -> None:
         self.doubtful += bool(flags)
         self.flags.update(flags)
-        open_spells = {spell.flag: spell for spell in self.spells if spell.end_s == math.inf}
-        for flag, spell in open_spells.items():
-            if flag in flags:
-                spell.frames += 1
-            else:
-                spell.end_s = seconds
         for flag in flags:
-            if flag not in open_spells:
-                self.spells.append(Spell(flag, seconds, math.inf, 1))
+            last = next((spell for spell in reversed(self.spells) if spell.flag == flag), None)
+            if last is not None and 0 <= seconds - last.end_s <= SPELL_GAP_S:
+                last.end_s, last.frames = seconds, last.frames + 1
+            else:
+                self.spells.append(Spell(flag, seconds, seconds, 1))
 
     def _add_beats(self, beats: tuple[Beat, ...]) -> None:
         assert self.vitals is not None or not beats

@@ -50,6 +50,7 @@ def write_report(
     around = journal.start_s + journal.footage_s / 2 if whole else middle
     sizes = read_curve(folder / CURVE_CSV, around)
     body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
+        alarm=_alarm(journal),
         curve_note=_curve_note(journal, sizes),
         curve=curve_svg(sizes, journal.beats),
         pictures_note=_pictures_note(journal, beat),
@@ -86,12 +87,17 @@ def _numbers(journal: Recorder, beat: Beat | None, report: RunReport) -> list[st
         )
     ]
     if beat:
-        for name, volume, area in (("ED", beat.edv, beat.ed_area), ("ES", beat.esv, beat.es_area)):
+        ends = (
+            ("ED", beat.edv, beat.ed_area, "largest"),
+            ("ES", beat.esv, beat.es_area, "smallest"),
+        )
+        for name, volume, area, extreme in ends:
+            of = "median beat" if journal.whole else f"{extreme} area"
             if unit == "mm":
-                text, more = volume_text(volume, unit), f"{area_text(area, unit)}, median beat"
-                cells.append(cell(f"{name} volume", text, more))
+                text = f"{area_text(area, unit)}, {of}"
+                cells.append(cell(f"{name} volume", volume_text(volume, unit), text))
             else:
-                cells.append(cell(f"{name} area", area_text(area, unit), "median beat"))
+                cells.append(cell(f"{name} area", area_text(area, unit), of))
     if rate := _heart_rate(journal):
         cells.append(cell("Heart rate", f"{rate:.0f}", "per minute, from the beats"))
     lost = sum(sum(edge.dropped.values()) for edge in report.stats.edges)
@@ -100,6 +106,15 @@ def _numbers(journal: Recorder, beat: Beat | None, report: RunReport) -> list[st
     share = f"of {number(journal.frames)}" if journal.doubtful else "frames"
     cells.append(cell("Doubtful", number(journal.doubtful), share))
     return cells + speed_cell(journal.footage_s, report.stats)
+
+
+def _alarm(journal: Recorder) -> str:
+    """The doubts, above everything they concern."""
+    if not journal.flags:
+        return ""
+    told = " ".join(escape(doubt(flag)) for flag, _ in journal.flags.most_common())
+    head = f"{number(journal.doubtful)} of {number(journal.frames)} frames are doubtful."
+    return f'<div class="warning" role="alert"><b>{head}</b>{told}</div>'
 
 
 def _heart_rate(journal: Recorder) -> float:
@@ -202,7 +217,7 @@ def _doubts(journal: Recorder) -> str:
     spells = [
         [
             clock(spell.start_s),
-            clock(spell.end_s) if spell.end_s < float("inf") else "the end",
+            clock(spell.end_s),
             number(spell.frames),
             doubt(spell.flag),
         ]
@@ -228,8 +243,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="sheet">{table}</div>'
 
 
-def _model(report: RunReport) -> dict[str, str]:
-    """What the segmenting stage says of its network."""
+def _model(report: RunReport) -> dict[str, Any]:
+    """What the segmenting stage says of itself: its weights, how sure it is of the fan, ..."""
     node = next((node for node in report.stats.nodes if node.name == "segment"), None)
     told = node.extra if node else {}
-    return {name: value for name, value in told.items() if isinstance(value, str) and value}
+    told = {name: value for name, value in told.items() if not name.endswith("_bytes")}
+    return {name.replace("_", " "): value for name, value in told.items() if value != ""}

@@ -270,7 +270,7 @@ def test_help_needs_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["watch", "demo", "doctor", "run", "graph", "bench"])
+@pytest.mark.parametrize("command", ["watch", "segment", "demo", "doctor", "run", "graph", "bench"])
 def test_every_command_has_help(retain: Retain, command: str) -> None:
     said = retain(command, "--help")
     assert said.code == 0
