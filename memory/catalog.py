@@ -4,4 +4,11 @@ from __future__ import annotations
 
 from retain.pipeline.catalog import Catalog
 
-MEMORIES = Catalog("memory", {"frames": "retain.memory.curvestream:FrameMemory"})
+MEMORIES = Catalog(
+    "memory",
+    {
+        "frames": "retain.memory.curvestream:FrameMemory",
+        "gated-delta": "retain.memory.gated_delta:GatedDelta",
+        "carry": "retain.memory.carry:Carry",
+    },
+)

@@ -258,7 +258,10 @@ class FrameMemory:
             rows.remove(victim)
             if not len(rows) and not self._warned:
                 self._warned = True
-                log.warning("a single frame exceeds the budget of the frame memory; it was dropped")
+                log.warning(
+                    "One frame alone exceeds the memory's budget of tokens or bytes, so nothing is"
+                    " kept. Raise it."
+                )
 
     def _demote(self, rows: RowStore, rank: NDArray[np.float64]) -> bool:
         """Make the Clear row of lowest rank Blurred; the newest only when it is alone."""

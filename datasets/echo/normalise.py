@@ -36,17 +36,18 @@ class Normaliser:
     """
 
     def __init__(self) -> None:
-        self._state = np.zeros(3, np.float64)  # frames measured, mean log white, mean log middle
+        # Frames measured, mean log white, mean log middle: float32, as memories store it.
+        self._state = np.zeros(3, np.float32)
 
     def __call__(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """``grid``: float32, any shape, 0..1 (``sector.to_grid``). Returns the same shape, 0..1."""
         measured = _levels(grid)
         if measured is not None:
             self._state[0] = min(self._state[0] + 1, FRAMES)
-            self._state[1:] += (np.log(measured) - self._state[1:]) / self._state[0]
+            self._state[1:] += (np.log(measured) - self._state[1:]) / float(self._state[0])
         if not self._state[0]:
             return grid
-        white, middle = np.exp(self._state[1:])
+        white, middle = np.exp(self._state[1:].astype(np.float64))
         gain = np.float32(WHITE / max(white, LEAST_WHITE))
         gamma = np.log(MIDDLE / WHITE) / min(np.log(middle / white), -0.05)
         power = np.float32(np.clip(gamma, *GAMMA))
@@ -56,15 +57,15 @@ class Normaliser:
         return result
 
     @property
-    def state(self) -> NDArray[np.float64]:
+    def state(self) -> NDArray[np.float32]:
         """[3], to be stored; ``restore`` takes it back."""
         return self._state.copy()
 
-    def restore(self, state: NDArray[np.float64]) -> None:
+    def restore(self, state: NDArray[np.float32]) -> None:
         """Continue as the normaliser whose ``state`` this was. Raises StateError."""
         if state.shape != (3,) or not np.isfinite(state).all() or not 0 <= state[0] <= FRAMES:
             raise StateError(f"The state of a grey-level normaliser is 3 numbers, not {state}.")
-        self._state = state.astype(np.float64)
+        self._state = state.astype(np.float32)
 
 
 def normalise(grid: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -211,7 +211,6 @@ class _Mind:
                 key_dim=c.key_dim,
                 value_dim=c.value_dim,
                 heads=c.heads,
-                pixels=c.cells**2,
                 mode=c.mode,
                 rule=c.rule,
             ),
@@ -249,7 +248,7 @@ class _Mind:
                 f"these have {self.size[1]}x{self.size[0]}."
             )
         self.sector = Sector((x, y), radius, left, right, confidence, inner)
-        self._levels.restore(kept["levels"].double().cpu().numpy())
+        self._levels.restore(kept["levels"].cpu().numpy())
 
     def look(self, frame: Frame, gap: int) -> Masks:
         """Segment one frame and remember it. ``gap``: frames since the last one."""
@@ -287,7 +286,7 @@ class _Mind:
         memory = self.delta.read(stream, seen.key[0])[None]
         out, after = network.answer(seen, state, value, sensory, memory)
         carried: dict[str, Tensor] = {name: getattr(after, name)[0] for name in _CARRIED}
-        levels = torch.from_numpy(self._levels.state).float()
+        levels = torch.from_numpy(self._levels.state)
         self.carry.write(stream, {**carried, "levels": levels})
         return out
 

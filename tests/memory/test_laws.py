@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from memory_parts import features, frames
 
+from retain.kernels.gated_delta.reference import Gates
 from retain.memory.base import Memory, State
+from retain.memory.carry import Carry
 from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
+from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.router import Router, RouterConfig
 from retain.pipeline.errors import StateError, UsageError
 
@@ -35,13 +39,38 @@ def routed_frames(count: int, seed: int) -> Iterator[Item]:
         yield Item(frame.image, frame.seq, frame.pts, frame.time_base, frame.seconds, row, route)
 
 
+def delta_memory() -> GatedDelta:
+    rng = torch.Generator().manual_seed(0)
+    gates = Gates(*(0.1 * torch.randn(shape, generator=rng) for shape in ((2, 8), (2, 8), 2, 2)))
+    return GatedDelta(GatedDeltaConfig(objects=2, key_dim=4, value_dim=8, heads=2), gates)
+
+
+def delta_writes(count: int, seed: int) -> Iterator[DeltaWrite]:
+    rng = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        key = torch.randn(4, 9, generator=rng).softmax(dim=0)
+        yield DeltaWrite(key, torch.randn(2, 8, 9, generator=rng), 1.0 + i % 3)
+
+
+CARRIED = {"map": (2, 3, 4), "numbers": (5,)}
+
+
+def carried(count: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    rng = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        names = sorted(CARRIED) if i % 2 else ["map"]
+        yield {name: torch.randn(CARRIED[name], generator=rng) for name in names}
+
+
 CASES = {
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
         150_000,
         routed_frames,
         FrameQuery(),
-    )
+    ),
+    "gated-delta": Case(delta_memory, 4 * 2 * 4 * 8, delta_writes, torch.full((4, 9), 0.25)),
+    "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
 }
 
 
