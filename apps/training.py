@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
 from retain.pipeline.errors import RetainError
@@ -41,10 +41,10 @@ class TrainOptions:
     def recipe(self) -> Recipe:
         from retain.models.gdkvm.train import Recipe, base_recipe
 
+        recipe = base_recipe() if self.size == "base" else Recipe()
         given = {"steps": self.steps, "clips": self.clips, "labels": self.labels}
-        changes = {name: value for name, value in given.items() if value is not None}
-        make = base_recipe if self.size == "base" else Recipe
-        return make(seed=self.seed, **changes)  # type: ignore[operator]
+        changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+        return replace(recipe, seed=self.seed, **changes)
 
 
 def train(options: TrainOptions) -> int:
