@@ -11,7 +11,7 @@ from retain.pipeline.frame import Image
 COLOUR = 0.02
 """Share of strongly coloured pixels in the fan from which it counts as colour Doppler."""
 
-CURVED = 0.3
+CURVED = 0.25
 """Share of the radius before the picture begins from which the probe is no cardiac one."""
 
 FLAGS = {

@@ -6,6 +6,7 @@ i + 0.5. Angles are radians from straight down, positive to the right of the pic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.datasets.echo.grid import APEX, GRID_SIZE, RADIUS
-from retain.datasets.echo.sector_fit import Fan, Plane, fit
+from retain.datasets.echo.sector_fit import fit
+from retain.datasets.echo.sector_outline import Fan, Plane
 from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image, MetaValue
 
@@ -28,8 +30,8 @@ SURE = 0.6
 WORK_SIDE = 320
 """Frames are shrunk to this before the search: the memory is bounded whatever the frames' size."""
 
-_UPRIGHT = np.radians(6.0)
-"""Fans that lean less than this are not turned: the two edges are never found exactly."""
+UPRIGHT = math.radians(10.0)
+"""Fans whose axis leans less than this are not turned: the two edges are never found exactly."""
 
 
 class NoSector(RetainError):
@@ -63,7 +65,7 @@ class Sector:
     def tilt(self) -> float:
         """Angle of the fan's axis; 0 for fans that are upright within measuring error."""
         axis = (self.left + self.right) / 2
-        return axis if abs(axis) > _UPRIGHT else 0.0
+        return axis if abs(axis) > UPRIGHT else 0.0
 
     def to_frame(self, size: int = GRID_SIZE) -> NDArray[np.float32]:
         """[2, 3]: takes (x, y, 1) on the grid of side ``size`` to (x, y) in the frame."""
@@ -132,7 +134,8 @@ class SectorFinder:
         window = None
         if prior is not None and _fits(prior, width, height):
             window = (prior[0] * sx, prior[1] * sy, prior[2] * sx, prior[3] * sy)
-        planes = [self._highest, self._sum / self.count]
+        mean: Plane = self._sum / np.float32(self.count)
+        planes: list[Plane] = [self._highest, mean]
         if self.count > 1:
             planes.append(self._highest - self._lowest)
         fan = fit(planes, window)

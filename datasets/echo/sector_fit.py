@@ -8,39 +8,32 @@ arc likewise. The candidate whose outline best separates bright from dark wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
-Points = NDArray[np.float64]
+from retain.datasets.echo.sector_outline import Fan, Plane, Points, assess, refine
 
 THRESHOLDS = (1.2, 2.0, 3.5, 6.0, 10.0, 18.0, 32.0)
 """Grey levels above which a pixel is no background: black is 0..1, dirty after compression."""
 
-LEAST = 0.35
+LEAST = 0.5
 """Fans of lower confidence are not reported at all."""
+
+RIVAL, WIDER = 0.85, 1.12
+"""A fan with this share of the best confidence and this many times its angle is preferred."""
 
 _STEEP = (np.radians(8.0), np.radians(80.0))
 """Angles an edge may have with the vertical."""
+_NARROWEST, _STEEPEST_AXIS = np.radians(40.0), np.radians(35.0)
+"""Least opening of a fan and greatest lean of its axis: what leans more has lost a flank."""
+_LATEST = 0.4
+"""Share of the radius by which the picture must have begun: linear probes begin later."""
 _TOLERANCE = 1.5
+"""Distance from a line or an arc at which a point of the outline still lies on it, pixels."""
 _SMALLEST = 0.06
 """Least share of the picture that a fan covers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fan:
-    """As ``sector.Sector``, in pixels of the plane."""
-
-    x: float
-    y: float
-    radius: float
-    left: float
-    right: float
-    inner: float
-    confidence: float = 0.0
 
 
 def fit(planes: Sequence[Plane], window: tuple[float, float, float, float] | None) -> Fan | str:
@@ -50,20 +43,34 @@ def fit(planes: Sequence[Plane], window: tuple[float, float, float, float] | Non
         return "the picture is smaller than 32 pixels"
     if planes[0].max() < THRESHOLDS[0] * 4:
         return "the picture is black"
-    best: Fan | None = None
+    found = []
     for plane in planes:
         shown = cv2.blur(_clip(plane, window), (3, 3))
+        area = 0
         for threshold in THRESHOLDS:
-            fan = _candidate(shown > threshold)
-            if fan is None:
+            part = _largest(shown > threshold)
+            if part is None or abs(int(part.sum()) - area) < 0.003 * part.size:
                 continue
-            fan = replace(fan, confidence=_support(shown, fan))
-            if best is None or fan.confidence > best.confidence:
-                best = fan
-    if best is None:
+            area = int(part.sum())
+            fan = _candidate(part)
+            if fan is not None:
+                found.append((assess(shown, part, fan), shown, part))
+    if not found:
         return "nothing in it has two straight edges that meet at the top"
-    if best.confidence < LEAST:
-        return f"the best outline is confirmed only to {best.confidence:.0%} by the picture"
+    most = max(fan.confidence for fan, _, _ in found)
+    if most < LEAST:
+        return f"the best outline is confirmed only to {most:.0%} by the picture"
+    fine = [
+        assess(plane, part, refine(plane, fan))
+        for fan, plane, part in found
+        if fan.confidence >= RIVAL * most
+    ]
+    best = max(fine, key=lambda fan: fan.confidence * (1 + 0.1 * fan.strength))
+    sure = RIVAL * best.confidence
+    for fan in fine:  # a shadow has edges too: of two fans alike but for their angles, the wider
+        wider = fan.right - fan.left > WIDER * (best.right - best.left)
+        if wider and fan.confidence >= sure and abs(fan.radius / best.radius - 1) < 0.05:
+            best = fan
     return best
 
 
@@ -77,18 +84,15 @@ def _clip(plane: Plane, window: tuple[float, float, float, float] | None) -> Pla
     return kept
 
 
-def _candidate(bright: NDArray[np.bool_]) -> Fan | None:
-    """A fan around the largest connected part of ``bright`` [h, w]."""
-    part = _largest(bright)
-    if part is None:
-        return None
+def _candidate(part: NDArray[np.bool_]) -> Fan | None:
+    """A fan around ``part`` [h, w]."""
     left = _edge(_outline(part, -1), -1)
     right = _edge(_outline(part, +1), +1)
     if left is None or right is None:
         return None
     # x = a + b y on either edge
     (a, b), (c, d) = left, right
-    if d - b < 0.15:
+    if d <= b:
         return None
     y = (a - c) / (d - b)
     x = a + b * y
@@ -97,9 +101,18 @@ def _candidate(bright: NDArray[np.bool_]) -> Fan | None:
     angle, distance = np.arctan2(dx, dy), np.hypot(dx, dy)
     angles = (float(np.arctan(b)), float(np.arctan(d)))
     radius, inner = _radii(part.shape, (x, y), angle, distance, angles)
-    if radius < 0.2 * min(part.shape) or not -radius < y < 0.7 * part.shape[0]:
-        return None
-    return Fan(float(x), float(y), radius, *angles, inner)
+    fan = Fan(float(x), float(y), radius, *angles, inner)
+    return fan if _plausible(fan, part.shape) else None
+
+
+def _plausible(fan: Fan, shape: tuple[int, ...]) -> bool:
+    return bool(
+        fan.right - fan.left > _NARROWEST
+        and abs(fan.left + fan.right) / 2 < _STEEPEST_AXIS
+        and fan.radius > 0.3 * min(shape)
+        and fan.inner < _LATEST * fan.radius
+        and -0.6 * fan.radius < fan.y < 0.7 * shape[0]
+    )
 
 
 def _largest(bright: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
@@ -134,11 +147,9 @@ def _outline(part: NDArray[np.bool_], side: int) -> Points:
     """[n, 2]: (y, x) of the outermost point of each row on one side, off the picture's border."""
     width = part.shape[1]
     rows = np.flatnonzero(part.any(axis=1))
-    first = (
-        part[rows].argmax(axis=1)
-        if side < 0
-        else width - part[rows][:, ::-1].argmax(axis=1)  # right side of the pixel
-    )
+    lit = part[rows] if side < 0 else part[rows, ::-1]
+    first = lit.argmax(axis=1)
+    first = first if side < 0 else width - first  # the pixel's outer side
     keep = (first > 2) & (first < width - 2) & (rows > 1)
     return np.stack((rows[keep] + 0.5, first[keep]), axis=1).astype(np.float64)
 
@@ -148,8 +159,8 @@ def _edge(points: Points, side: int) -> tuple[float, float] | None:
     count = len(points)
     if count < 10:
         return None
-    y, x = points[:, 0], points[:, 1]
-    ends = np.unique(np.linspace(0, count - 1, min(count, 64)).astype(int))
+    y, x = points.astype(np.float32).T
+    ends = np.unique(np.linspace(0, count - 1, min(count, 48)).astype(int))
     i, j = (index.ravel() for index in np.meshgrid(ends, ends, indexing="ij"))
     far = y[j] - y[i] >= max(8.0, 0.12 * (y[-1] - y[0]))
     i, j = i[far], j[far]
@@ -160,7 +171,7 @@ def _edge(points: Points, side: int) -> tuple[float, float] | None:
         return None
     beyond = side * (x[None] - x[i, None] - slope[:, None] * (y[None] - y[i, None]))
     beyond /= np.sqrt(1 + slope[:, None] ** 2)  # distance from the line, outwards
-    score = (np.abs(beyond) <= _TOLERANCE).sum(1) - 1.0 * (beyond > _TOLERANCE).sum(1)
+    score = (np.abs(beyond) <= _TOLERANCE).sum(1) - (beyond > _TOLERANCE).sum(1)
     best = int(score.argmax())
     on = np.abs(beyond[best]) <= _TOLERANCE
     if on.sum() < max(8, 0.1 * count):
@@ -183,67 +194,25 @@ def _radii(
     far, near = np.zeros(64), np.full(64, np.inf)
     np.maximum.at(far, which[inside], distance[inside])
     np.minimum.at(near, which[inside], distance[inside])
-    middle = (bins[:-1] + bins[1:]) / 2
-    x, y = apex[0] + far * np.sin(middle), apex[1] + far * np.cos(middle)
-    cut = (x < 3) | (x > shape[1] - 3) | (y > shape[0] - 3)
-    ends = far[(far > 0) & ~cut]
     if not (far > 0).any():
         return 0.0, 0.0
-    inner = float(np.median(near[np.isfinite(near)]))
+    middle = (bins[:-1] + bins[1:]) / 2
+
+    def free(reach: Points) -> NDArray[np.bool_]:
+        """Where a beam of that length ends within the picture, so that nothing cut it off."""
+        x, y = apex[0] + reach * np.sin(middle), apex[1] + reach * np.cos(middle)
+        inside: NDArray[np.bool_] = (x > 3) & (x < shape[1] - 3) & (y > 3) & (y < shape[0] - 3)
+        return inside
+
+    near = np.where(np.isfinite(near), near, 0)
+    starts = near[(near > 0) & free(near)]
+    inner = float(np.median(starts)) if len(starts) > 12 else 0.0
+    uncut = (far > 0) & free(far)
+    ends = far[uncut]
     if len(ends) < 6:
         return float(far.max()), inner
     beyond = ends[None] - ends[:, None]
     score = (np.abs(beyond) <= 2).sum(1) - 0.7 * (beyond > 2).sum(1)
     best = int(score.argmax())
     radius = float(np.median(ends[np.abs(beyond[best]) <= 2])) + 0.5
-    return max(radius, float(far[cut].max(initial=0.0))), inner
-
-
-def _support(plane: Plane, fan: Fan) -> float:
-    """Share of the fan's outline within the picture that is bright inside and dark outside."""
-    depth = np.linspace(max(fan.inner + 3, 0.12 * fan.radius), 0.95 * fan.radius, 64)
-    arc = np.linspace(fan.left, fan.right, 66)[1:-1]
-    shares, weights = [], []
-    for along, across in (
-        ((depth, fan.left), 1.0),
-        ((depth, fan.right), -1.0),
-        ((fan.radius, arc), 0.0),
-    ):
-        share, seen = _contrast(plane, fan, along, across)
-        shares.append(share)
-        weights.append(seen)
-    total = sum(weights)
-    if total < 0.75 or weights[0] < 0.15 or weights[1] < 0.15:
-        return 0.0
-    return float(np.dot(shares, weights) / total)
-
-
-def _contrast(
-    plane: Plane, fan: Fan, along: tuple[object, object], across: float
-) -> tuple[float, float]:
-    """(share of confirmed points, share of points within the picture) of one part of the outline.
-
-    ``across``: +1 / -1 when the inside is at larger / smaller angles, 0 when at smaller distances.
-    """
-    distance, angle = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in along))
-    x, y = fan.x + distance * np.sin(angle), fan.y + distance * np.cos(angle)
-    if across:
-        nx, ny = across * np.cos(angle), -across * np.sin(angle)
-    else:
-        nx, ny = -np.sin(angle), -np.cos(angle)
-    inside = np.mean([_sample(plane, x + k * nx, y + k * ny) for k in (2.0, 4.0, 6.0)], axis=0)
-    outside = np.mean([_sample(plane, x - k * nx, y - k * ny) for k in (2.5, 4.5, 6.5)], axis=0)
-    known = np.isfinite(inside) & np.isfinite(outside)
-    if not known.any():
-        return 0.0, 0.0
-    contrast = (inside - outside)[known] / (inside + outside + 1.0)[known]
-    return float(np.clip(contrast / 0.35, 0, 1).mean()), float(known.mean())
-
-
-def _sample(plane: Plane, x: Points, y: Points) -> Points:
-    """Nearest values; nan outside the picture."""
-    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-    known = (column >= 0) & (column < plane.shape[1]) & (row >= 0) & (row < plane.shape[0])
-    values = np.full(x.shape, np.nan)
-    values[known] = plane[row[known], column[known]]
-    return values
+    return max(radius, float(far[~uncut].max(initial=0.0))), inner
