@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -97,7 +98,8 @@ def watch(
     ],
     out: OutOption = None,
     fps: Annotated[
-        float, typer.Option(min=0, help="Frames looked at per second of footage; 0: all.")
+        float,
+        typer.Option(min=0, max=100_000, help="Frames looked at per second of footage; 0: all."),
     ] = 2.0,
     mode: Annotated[Mode, typer.Option(help="Routing and eviction; paper is 2603.19571.")] = (
         Mode.ROBUST
@@ -314,6 +316,8 @@ def _command() -> str:
 
 def main() -> None:
     """The console script."""
+    # Outside a run too, being ended politely must not leave half of anything behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:  # it may stand anywhere

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from retain.apps import console
 from retain.apps.folder import building, free_place, stream_name
-from retain.pipeline.errors import RetainError
+from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats
@@ -265,7 +265,8 @@ def _end_after(options: StreamOptions, live: bool) -> float:
 
 def _nothing(report: RunReport) -> RetainError:
     if report.errors:
-        return RetainError(report.errors[0].message)
+        fault = report.errors[0]
+        return (UsageError if fault.code == "usage" else RetainError)(fault.message)
     if report.stopped:
         stopped = RetainError("Stopped before the first frame; nothing was written.")
         stopped.exit_code = INTERRUPTED

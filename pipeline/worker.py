@@ -99,6 +99,8 @@ def main() -> None:
     die_with_parent(spec)
     logging.basicConfig(level=spec.log_level, format=f"%(levelname)s {spec.node.name}: %(message)s")
     sys.setswitchinterval(_SWITCH_S)
+    # Descriptor 0 is the parent's; what a source may read is the caller's.
+    sys.stdin = None if spec.stdin is None else os.fdopen(spec.stdin)  # type: ignore[assignment]
     Worker(spec).run()
 
 

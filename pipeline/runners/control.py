@@ -40,6 +40,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Pictures its ring should hold, at least as many as downstream may have in hand at once."""
     save: str | None = None
     log_level: int = 30
+    stdin: int | None = None
+    """A source's descriptor of the caller's standard input; its own one brings this spec."""
 
     @property
     def node(self) -> Node:

@@ -239,16 +239,21 @@ class LocalRun(Run):
         self._io.call(lambda: self._done.add(name))
 
     def _spawn(self, node: Node) -> subprocess.Popen[bytes]:
+        stdin = _dup_stdin() if node.role == "source" else None
         worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "retain.pipeline.worker"],
             stdin=subprocess.PIPE,
             stdout=2,  # results are the caller's to print
             env=self._environment(),
             start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
+            pass_fds=() if stdin is None else (stdin,),
         )
+        if stdin is not None:
+            os.close(stdin)
         assert worker.stdin
+        spec = msgspec.structs.replace(self._spec(node), stdin=stdin)
         with suppress(BrokenPipeError):  # it died at once: that is noticed by its exit code
-            worker.stdin.write(msgspec.json.encode(self._spec(node)) + b"\n")
+            worker.stdin.write(msgspec.json.encode(spec) + b"\n")
             worker.stdin.flush()
         return worker
 
@@ -299,6 +304,14 @@ def _slots(graph: Graph, name: str) -> int:
                 slots += edge.policy.depth + window + 1 + SPARE_SLOTS
                 ahead.append(edge.dst)
     return slots
+
+
+def _dup_stdin() -> int | None:
+    """The caller's standard input under a number of its own; None when it has none."""
+    try:
+        return os.dup(0)
+    except OSError:
+        return None
 
 
 def _obituary(name: str, code: int) -> str:

@@ -170,7 +170,7 @@ def list_images(source: str) -> list[Path]:
     if not images:
         raise SourceError(
             SourceFault.EMPTY,
-            f"{source!r} holds no images, only {_inventory(found)}.",
+            f"{source!r} {_inventory(found)}.",
             hint=f"Images are files ending in {', '.join(sorted(IMAGE_SUFFIXES))}.",
         )
     return sorted(images, key=_natural)
@@ -234,12 +234,12 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _inventory(found: Sequence[Path]) -> str:
-    """What lies there, in words: ``2 folders, 3 .txt files``."""
+    """What lies there, in words: ``holds no images, only 2 folders, 3 .txt files``."""
     kinds = Counter("folder" if p.is_dir() else f"{p.suffix.lower()} file".strip() for p in found)
     if not kinds:
-        return "nothing at all"
+        return "is an empty folder"
     words = [f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in kinds.most_common(5)]
-    return ", ".join(words) + (", ..." if len(kinds) > 5 else "")
+    return f"holds no images, only {', '.join(words)}{', ...' if len(kinds) > 5 else ''}"
 
 
 def _times_in(files: Sequence[Path]) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +18,9 @@ from retain.pipeline.sources.common import Sampler, number, text
 from retain.pipeline.stage import SourceInfo, StatValue
 
 log = logging.getLogger(__name__)
+
+_LOOK_UP_S = 0.1
+"""How often a wait for the next line sees whether the source was closed."""
 
 _NANO = Fraction(1, 1_000_000_000)
 
@@ -60,10 +65,7 @@ class StdinSource:
 
     def frames(self) -> Iterator[Frame]:
         """Raises SourceError(BROKEN) at the end when items failed, EMPTY when there were none."""
-        for line in sys.stdin:
-            name = line.strip()
-            if not name:
-                continue
+        for name in self._names():
             self._items += 1
             try:
                 yield from self._one(name)
@@ -82,6 +84,30 @@ class StdinSource:
             )
         if not self._items:
             raise SourceError(SourceFault.EMPTY, "Standard input named no files.")
+
+    def _names(self) -> Iterator[str]:
+        """Non-empty lines as they come. Reads the descriptor: a reader that waits inside
+        ``sys.stdin`` cannot be told to stop. Raises SourceError(NOT_VIDEO) for bytes that are no
+        text."""
+        rest = b""
+        while not self._stop and sys.stdin is not None:
+            fd = sys.stdin.fileno()
+            if not select.select([fd], [], [], _LOOK_UP_S)[0]:
+                continue
+            data = os.read(fd, 1 << 16)
+            if b"\0" in data or len(rest) > 1 << 16:
+                raise SourceError(
+                    SourceFault.NOT_VIDEO,
+                    "Standard input carries data, not a list of files.",
+                    hint="Give the file itself as SOURCE, or paths, one a line.",
+                    decoded=self._sampler.kept,
+                )
+            *lines, rest = (rest + data).split(b"\n")
+            if not data:
+                lines, rest = [rest], b""
+            yield from filter(None, (os.fsdecode(line).strip() for line in lines))
+            if not data:
+                return
 
     def _one(self, name: str) -> Iterator[Frame]:
         kind = describe(name)

@@ -98,6 +98,32 @@ def test_a_bad_source_is_one_sentence_and_leaves_nothing(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.parametrize("runner", ["inline", "local"])
+def test_a_list_of_files_comes_through_standard_input(
+    retain: Retain, tmp_path: Path, runner: str
+) -> None:
+    clip = media.write_video(tmp_path / "clip.mp4", 10)
+    command = [sys.executable, "-m", "retain.apps.cli", *WATCH, "-", "--out", "out", "--fps", "0"]
+    command += ["--runner", runner]
+    said = subprocess.run(command, input=f"{clip}\n{clip}\n".encode(), capture_output=True)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(Path("out/summary.json").read_text())["frames"] == 20
+    said = subprocess.run([*command, "--out", "none"], input=b"", capture_output=True)
+    assert said.returncode == 1
+    assert b"named no files" in said.stderr
+    assert not Path("none").exists()
+
+
+@pytest.mark.parametrize("runner", ["inline", "local"])
+@pytest.mark.parametrize("wrong", ["--bytes=10", "--policy=best", "--encoder=nosuch"])
+def test_a_wrong_option_is_wrong_usage_whoever_notices(
+    retain: Retain, runner: str, wrong: str
+) -> None:
+    said = retain(*WATCH, "synthetic://still", wrong, "--limit", 3, "--runner", runner)
+    assert said.code == 2, said.err
+    assert list(Path().iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["truncated", "scrambled"])
 def test_a_damaged_file_gives_what_there_is_and_says_so(
     retain: Retain, tmp_path: Path, name: str
@@ -326,6 +352,19 @@ def test_a_watch_that_is_interrupted_leaves_complete_results(tmp_path: Path, how
     assert summary["frames"] == len(lines(tmp_path / "out/results.jsonl"))
     assert "stopped by hand" in (tmp_path / "out/report.html").read_text()
     assert not [process for process in family if process.is_running()]
+
+
+def test_a_watch_that_is_ended_at_once_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retain.apps.cli", "watch", "synthetic://scenes?live=1"]
+    with subprocess.Popen(
+        [*command, "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_for(lambda: next(tmp_path.glob(".out.*"), None))
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
 
 
 def wait_for(what: Callable[[], Any]) -> Any:

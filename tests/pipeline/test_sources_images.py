@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -97,7 +100,7 @@ def test_unreadable_images_are_counted_and_reported(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no images, only nothing at all") as caught:
+    with pytest.raises(SourceError, match="is an empty folder") as caught:
         ImageSource(str(tmp_path)).open()
     assert caught.value.fault == SourceFault.EMPTY
     (tmp_path / "sub").mkdir()
@@ -118,10 +121,26 @@ def test_huge_images_are_refused_before_decoding(tmp_path: Path) -> None:
     assert caught.value.fault == SourceFault.TOO_LARGE
 
 
-def test_paths_on_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def give_stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """Make a pipe the standard input: one that ends after the data, or is silent without any."""
+    with ExitStack() as stack:
+
+        def give(data: bytes) -> None:
+            ours, theirs = os.pipe()
+            monkeypatch.setattr("sys.stdin", stack.enter_context(os.fdopen(ours)))
+            other = stack.enter_context(os.fdopen(theirs, "wb"))
+            if data:
+                other.write(data)
+                other.close()
+
+        yield give
+
+
+def test_paths_on_standard_input(folder: Path, give_stdin: Callable[[bytes], None]) -> None:
     clip = media.write_video(folder.parent / "clip.mp4", 10)
     lines = [folder / "im1.png", folder / "im12.bmp", clip, "", clip]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(str, lines))))
+    give_stdin("\n".join(map(str, lines)).encode())
     source = AnySource("-", rate=10)
     assert source.open().kind == "finite"
     frames = list(source.frames())
@@ -134,17 +153,34 @@ def test_paths_on_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert frames[2].meta["item"] == str(clip)
 
 
-def test_bad_items_of_a_list_do_not_stop_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_items_of_a_list_do_not_stop_it(
+    folder: Path, give_stdin: Callable[[bytes], None]
+) -> None:
     lines = ["/no/such/file.png", str(folder / "im1.png"), "0", "synthetic://still?live=1"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    give_stdin("\n".join(lines).encode())
     source = StdinSource()
     frames: list[Frame] = []
     with pytest.raises(SourceError, match="3 of 4 items on standard input failed") as caught:
         frames.extend(source.frames())
     assert len(frames) == caught.value.decoded == 1
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    give_stdin(b"\n")
     with pytest.raises(SourceError, match="named no files"):
         next(StdinSource().frames())
+
+
+def test_a_silent_standard_input_can_be_left(give_stdin: Callable[[bytes], None]) -> None:
+    give_stdin(b"")
+    source = StdinSource()
+    threading.Timer(0.2, source.close).start()
+    with pytest.raises(SourceError, match="named no files"):
+        next(source.frames())
+
+
+def test_data_on_standard_input_is_no_list(give_stdin: Callable[[bytes], None]) -> None:
+    give_stdin(b"\x00\x00\x00\x20ftypisom")
+    with pytest.raises(SourceError, match="carries data, not a list of files") as caught:
+        next(StdinSource().frames())
+    assert caught.value.fault == SourceFault.NOT_VIDEO
 
 
 def test_rate_is_checked() -> None:

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from runtime_parts import frame
 
 from retain.pipeline import wire
-from retain.pipeline.errors import RetainError, SourceError, SourceFault, WireError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError, WireError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding, Held, HeldFrame, Route
 from retain.pipeline.wire import Credit, End, Fault, PixelRef, Released, Ticket
@@ -141,4 +141,5 @@ def test_faults_say_what_happened() -> None:
     broken = Fault.of("cam", SourceError(SourceFault.BROKEN, "It broke.", hint="Mend it."))
     assert (broken.code, broken.message) == ("broken", "It broke. Mend it.")
     assert Fault.of("a", RetainError("No.")).code == "error"
+    assert Fault.of("a", UsageError("No.")).code == "usage"
     assert Fault.of("a", KeyError("x")).message == "'a' raised KeyError: 'x'"
