@@ -109,7 +109,7 @@ def _gated(
         w_beta = _weight(d_logit, state)
     if rule == "beta":
         return d_state, d_written, d_gram, d_share, (w_beta, None, None, None)
-    d_raw = d_a.unflatten(-1, (-1, heads)).sum(-2) if tile_alpha else _heads(d_a, heads)
+    d_raw = _heads(d_a, heads, tile=tile_alpha)
     d_g = d_raw * slope
     d_logit = d_g * gates.a_log.exp() * sigma
     d_state = d_state + d_logit @ gates.w_alpha
@@ -131,9 +131,10 @@ def _decay(
     return a, -gap * a, g, torch.sigmoid(logit)
 
 
-def _heads(gate: Tensor, heads: int) -> Tensor:
-    """Sum over the channels of each head: [..., Cv] to [..., h]."""
-    return gate.unflatten(-1, (heads, -1)).sum(-1)
+def _heads(gate: Tensor, heads: int, *, tile: bool = False) -> Tensor:
+    """Sum over the channels of each head: [..., Cv] to [..., h]; undoes ``reference.spread``."""
+    lead = gate.shape[:-1]
+    return gate.view(*lead, -1, heads).sum(-2) if tile else gate.view(*lead, heads, -1).sum(-1)
 
 
 def _weight(d_logit: Tensor, state: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """``retain::gated_delta_write`` and ``_read``: a frame's step, by the device its tensors live on.
 
-``frame`` is both. Gradients reach state, key, value and gates; ``dt`` has none.
+``frame`` is both. Gradients reach state, key, value and gates; ``dt`` has none. Eager CPU goes
+past the dispatcher, whose bookkeeping costs more than a small step does.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from retain.kernels.gated_delta import cpu, gradient
+from retain.kernels.gated_delta import cpu, cpu_gradient, gradient
 from retain.kernels.gated_delta.reference import Gates, Mode, Rule
 
 
@@ -31,9 +33,15 @@ def frame(
     ``value`` [B, N, Cv, P]; ``dt`` [B] frames since the last write, 1 if None. The state keeps its
     type and the readout has that of ``value``. ``reference.py`` says what is computed.
     """
-    new = write(state, key, value, gates, mode=mode, rule=rule, dt=dt, tile_alpha=tile_alpha)
     if rule == "none":
-        return new, torch.zeros_like(value)
+        return state, torch.zeros_like(value)
+    if _eager_cpu(state) and torch.is_grad_enabled():
+        own = _as(gates, state)
+        both: tuple[Tensor, Tensor] = _Frame.apply(
+            state, key, value, *own, dt, mode, rule, tile_alpha
+        )
+        return both
+    new = write(state, key, value, gates, mode=mode, rule=rule, dt=dt, tile_alpha=tile_alpha)
     return new, read(new, key).to(value.dtype)
 
 
@@ -51,8 +59,8 @@ def write(
     """``reference.step`` by the fastest way for its device; shapes and types as in ``frame``."""
     if rule == "none":
         return state
-    own = Gates(*(gate.to(state.dtype) for gate in gates))
-    if _plain(state):
+    own = _as(gates, state)
+    if _eager_cpu(state) and not torch.is_grad_enabled():
         own = Gates(*(gate.detach() for gate in own))
         return cpu.write(state, key, value, own, dt, mode, rule, tile_alpha)
     new: Tensor = gated_delta_write(state, key, value, *own, dt, mode, rule, tile_alpha)
@@ -61,17 +69,44 @@ def write(
 
 def read(state: Tensor, key: Tensor) -> Tensor:
     """``reference.read``: S^T K, [B, N, Cv, P] in the type of ``key``."""
-    if _plain(state):
+    if _eager_cpu(state) and not torch.is_grad_enabled():
         return cpu.read(state, key)
     readout: Tensor = gated_delta_read(state, key)
     return readout
 
 
-def _plain(state: Tensor) -> bool:
-    """Whether nothing watches: then the dispatcher, which costs as much as a small step, is left
-    out."""
-    watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return type(state) is Tensor and state.device.type == "cpu" and not watched
+def _as(gates: Gates, state: Tensor) -> Gates:
+    return Gates(*(gate.to(state.dtype) for gate in gates))
+
+
+def _eager_cpu(state: Tensor) -> bool:
+    """Whether there is a CPU tensor and nobody traces."""
+    return type(state) is Tensor and state.is_cpu and not torch.compiler.is_compiling()
+
+
+class _Frame(torch.autograd.Function):
+    """``frame`` on CPU with gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, state: Tensor, key: Tensor, value: Tensor, *rest: Any
+    ) -> tuple[Tensor, Tensor]:
+        *gates, dt, mode, rule, tile_alpha = rest
+        new = cpu.write(state, key, value, Gates(*gates), dt, mode, rule, tile_alpha)
+        ctx.save_for_backward(state, key, value, *gates, dt, new)
+        ctx.options = mode, rule, tile_alpha
+        return new, cpu.read(new, key).to(value.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_new: Tensor, d_readout: Tensor) -> tuple[Tensor | None, ...]:
+        state, key, value, *gates, dt, new = ctx.saved_tensors
+        through, d_read = gradient.read_backward(d_readout, new, key)
+        own = cpu_gradient if ctx.options[1] in ("full", "beta", "alpha") else gradient
+        d_state, d_key, *rest = own.write_backward(
+            d_new + through, state, key, value, Gates(*gates), dt, *ctx.options
+        )
+        return (d_state, d_key + d_read, *rest, None, None, None, None)
 
 
 @torch.library.custom_op("retain::gated_delta_write", mutates_args=(), device_types="cpu")
