@@ -93,7 +93,7 @@ class _Case:
         heart = draw_heart(rng, low)
         self.pose, half, depth = draw_pose(rng, heart)
         self.heart = _with_ef(heart, ef, self.pose, rng.uniform(0.2, 0.34))
-        self.look = draw_look(rng, level, half, depth)
+        self.look = draw_look(rng, level, config.size, half, depth)
         rough = rng.normal(0, level.rough, 2)
         zoom = 1.0 + rng.normal(0, level.rough)
         self.beams = Beams(self.look, config.size, (rough[0], rough[1]), zoom)
@@ -102,6 +102,7 @@ class _Case:
         self.irregular = rng.uniform(0.1, 0.25) if rng.random() < 0.15 else 0.01
         self.beats = [_Beat(0.0, self.seconds, 1.0)]
         self.drift = rng.normal(0, 1, 4)
+        self.sweep = rng.uniform(0.5, 3.0) if rng.random() < 0.3 else 0.5
         self.renderer = Renderer(rng, self.heart, paint(rng, self.heart, level.hard), self.beams)
 
     def _beat(self, t: float) -> _Beat:
@@ -155,11 +156,11 @@ class _Case:
     def _pose(self, t: float, c: float) -> Pose:
         """The heart rocks a little with each beat; hand and breath move the probe slowly."""
         p, d = self.pose, self.drift
-        slow = math.sin(1.5 * t + d[0])
+        slow = self.sweep * (math.sin(1.5 * t + d[0]) - math.sin(d[0]))
         return Pose(
-            p.x + 0.05 * d[1] * c + 0.12 * d[2] * slow,
-            p.depth + 0.06 * d[3] * c + 0.08 * d[1] * slow,
-            p.tilt + math.radians(1.5 * d[0] * c + 1.5 * d[3] * slow),
+            p.x + 0.05 * d[1] * c + 0.15 * d[2] * slow,
+            p.depth + 0.06 * d[3] * c + 0.1 * d[1] * slow,
+            p.tilt + math.radians(1.5 * d[0] * c + 2.0 * d[3] * slow),
             p.mirror,
             p.shear,
         )

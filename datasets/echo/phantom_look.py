@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retain.datasets.echo.phantom_heart import Heart, Pose
+from retain.datasets.echo.phantom_marks import draw_marks
 from retain.datasets.echo.phantom_paint import Plane, smooth_noise
 from retain.datasets.echo.phantom_render import LINES, ROWS, Look
 
@@ -39,8 +40,10 @@ DIFFICULTY = {
 }
 
 
-def draw_look(rng: np.random.Generator, level: Difficulty, half_angle: float, depth: float) -> Look:
-    """A machine and a window."""
+def draw_look(
+    rng: np.random.Generator, level: Difficulty, size: int, half_angle: float, depth: float
+) -> Look:
+    """A machine and a window: half-angle (rad) and depth (cm) of the fan, side of the grid."""
     near = rng.uniform(0.6, 1.5)
     smoothing = (0.0, 0.0)
     if rng.random() < 0.75:
@@ -71,7 +74,7 @@ def draw_look(rng: np.random.Generator, level: Difficulty, half_angle: float, de
         sharpen=rng.uniform(0.3, 1.2) if rng.random() < some * 0.6 else 0.0,
         median=bool(rng.random() < some * 0.5),
         jpeg=int(rng.integers(35, 95)) if rng.random() < some else 0,
-        marks=bool(rng.random() < some * 0.5),
+        marks=draw_marks(rng, size, half_angle) if rng.random() < some * 0.5 else None,
         leaflet_db=rng.uniform(0, 12),
     )
 

@@ -50,7 +50,7 @@ class Cycle:
     def opening(self, phase: float) -> float:
         """How far the mitral leaflets are open, 0 to 1; the tricuspid ones go with them."""
         if phase < self.systole:
-            return max(0.0, 0.4 - phase / 0.05)
+            return max(0.0, 0.2 - phase / 0.1)
         d = (phase - self.systole) / (1.0 - self.systole)
         early = _bump(d, 0.03, 0.16, self.early + 0.12)
         late = 0.8 * _bump(d, 1.0 - self.kick - 0.02, 1.0 - 0.6 * self.kick, 1.03)

@@ -58,7 +58,8 @@ class Look:
     median: bool
     jpeg: int
     """Quality, 0: not compressed."""
-    marks: bool
+    marks: tuple[Plane, Plane] | None
+    """What is drawn over the picture: share of it that stays, grey put over it."""
     leaflet_db: float
 
 
@@ -243,6 +244,8 @@ def finish(look: Look, picture: Plane, fan: NDArray[np.bool_]) -> NDArray[np.uin
     if look.sharpen > 0:
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
         picture = picture + np.float32(look.sharpen) * (picture - np.asarray(soft, np.float32))
+    if look.marks is not None:
+        picture = picture * look.marks[0] + look.marks[1]
     out = np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
     if look.median:
         out = np.asarray(cv2.medianBlur(out, 3), np.uint8)
