@@ -30,6 +30,8 @@ from retain.pipeline.stage import StatValue
 MASKS, OVERLAY, CURVE_CSV, BEATS_CSV = "masks", "overlay.mp4", "curve.csv", "beats.csv"
 KEPT_BEATS = 500
 """Beats kept for the report; all go to beats.csv."""
+SHAKY = 0.1
+"""Share of doubtful frames from which numbers are called doubtful as well."""
 KEPT_SPELLS = 40
 SPELL_GAP_S = 1.0
 """Frames further apart than this are two spells of doubt."""
@@ -132,6 +134,11 @@ class Recorder(Footage):
         """The kept beat whose EF is nearest to the median."""
         known = [beat for beat in self.beats if beat.ef == beat.ef]
         return min(known, key=lambda beat: abs(beat.ef - self.ef), default=None)
+
+    @property
+    def shaky(self) -> bool:
+        """Whether so many frames are doubtful that every number is."""
+        return self.doubtful > SHAKY * self.frames
 
     @property
     def method(self) -> str:

@@ -46,7 +46,7 @@ def write_report(
     """Write ``report.html`` into ``folder``, beside the files of a closed ``journal``."""
     beat = journal.median_beat
     middle = beat.ed_seconds if beat else journal.start_s + min(journal.footage_s, SHOWN_S) / 2
-    whole = journal.footage_s <= SHOWN_S / 2
+    whole = journal.footage_s <= SHOWN_S
     around = journal.start_s + journal.footage_s / 2 if whole else middle
     sizes = read_curve(folder / CURVE_CSV, around)
     body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
@@ -81,11 +81,9 @@ def _numbers(journal: Recorder, beat: Beat | None, report: RunReport) -> list[st
     unit = journal.vitals.unit if journal.vitals else "px"
     count = journal.beat_count
     counted = f"median of {count} beats" if count > 1 else "one beat" if count else "no beat found"
-    cells = [
-        cell(
-            "Ejection fraction", percent(journal.ef), counted if journal.whole else "no whole beat"
-        )
-    ]
+    counted = counted if journal.whole else "no whole beat"
+    counted = f"doubtful; {counted}" if journal.shaky else counted
+    cells = [cell("Ejection fraction", percent(journal.ef), counted)]
     if beat:
         ends = (
             ("ED", beat.edv, beat.ed_area, "largest"),
@@ -100,7 +98,8 @@ def _numbers(journal: Recorder, beat: Beat | None, report: RunReport) -> list[st
                 cells.append(cell(f"{name} area", area_text(area, unit), of))
     if rate := _heart_rate(journal):
         cells.append(cell("Heart rate", f"{rate:.0f}", "per minute, from the beats"))
-    lost = sum(sum(edge.dropped.values()) for edge in report.stats.edges)
+    edges = [edge for edge in report.stats.edges if edge.dst != "page"]
+    lost = sum(sum(edge.dropped.values()) for edge in edges)
     more = f"{number(lost)} more were lost" if lost else "none lost"
     cells.append(cell("Frames", number(journal.frames), f"{clock(journal.footage_s)}; {more}"))
     share = f"of {number(journal.frames)}" if journal.doubtful else "frames"
@@ -126,7 +125,7 @@ def _heart_rate(journal: Recorder) -> float:
 
 def _curve_note(journal: Recorder, sizes: Sequence[Size]) -> str:
     told = "From ED to ES the ventricle ejects; a beat is measured at these two frames."
-    if sizes and journal.footage_s > SHOWN_S / 2 and len(sizes) < journal.frames:
+    if sizes and len(sizes) < journal.frames:
         told += (
             f" Shown is the stretch around the median beat, {clock(sizes[0].seconds)} to "
             f"{clock(sizes[-1].seconds)}; all of it is in {CURVE_CSV}."

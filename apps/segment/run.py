@@ -80,7 +80,8 @@ def tell(done: Segmented) -> None:
     )
     if journal.beat_count:
         count = f"median of {journal.beat_count} beats" if journal.beat_count > 1 else "one beat"
-        say(f"EF {percent(journal.ef)}, {count if journal.whole else 'no whole beat'}")
+        count = count if journal.whole else "no whole beat"
+        say(f"EF {percent(journal.ef)}, {count}{'; doubtful' if journal.shaky else ''}")
         say(f"  method: {journal.method}")
     else:
         say("no EF: not one beat was found")
@@ -167,6 +168,7 @@ def _facts(journal: Recorder, left_out: str) -> dict[str, Any]:
         "spacing_mm": journal.spacing_mm,
         "labels": journal.labels,
         "doubtful_frames": journal.doubtful,
+        "doubtful": journal.shaky,
         "flags": dict(journal.flags.most_common()),
         "left_out": left_out,
     }

@@ -299,9 +299,12 @@ def test_doubts_are_shown_everywhere(retain: Retain, clip: Path) -> None:
     assert "doubtful, 37 of 75 frames: The fan shows colour Doppler" in said.out
     told = summary()
     assert told["doubtful_frames"] == 37
+    assert told["doubtful"] is True
+    assert "median of 2 beats; doubtful" in said.out
     assert told["flags"] == {"colour-doppler": 37}
     report = Path("out/report.html").read_text()
-    assert "37 of 75 frames were flagged" in report
+    assert "37 of 75 frames are doubtful" in report
+    assert "doubtful; median of 2 beats" in report
     assert "colour Doppler" in report
     assert [row["flags"] for row in table(Path("out/curve.csv"))][:2] == ["", "colour-doppler"]
 
