@@ -271,6 +271,12 @@ def _nothing(report: RunReport) -> RetainError:
         stopped = RetainError("Stopped before the first frame; nothing was written.")
         stopped.exit_code = INTERRUPTED
         return stopped
+    if seen := sum(node.sent for node in report.stats.nodes if node.role == "source"):
+        return RetainError(
+            f"The source gave {seen} frames, all of which the resumed memory has seen; nothing was"
+            " written.",
+            hint="If this is other footage of the same name, rename the file.",
+        )
     return RetainError("The source ended without a single frame; nothing was written.")
 
 

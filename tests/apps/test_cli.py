@@ -207,6 +207,9 @@ def test_a_resumed_watch_goes_on_as_if_it_had_never_stopped(retain: Retain) -> N
     memories = [Path(name, "memory.safetensors").read_bytes() for name in RUNS]
     assert memories[2] == memories[0]
     assert memories[1] != memories[0]
+    said = retain(*WATCH, source, *few, "--resume", "whole/memory.safetensors", "--out", "third")
+    assert said.code == 1
+    assert "all of which the resumed memory has seen" in said.err
 
 
 @pytest.mark.parametrize(
