@@ -9,6 +9,7 @@ MEMORIES = Catalog(
     {
         "frames": "retain.memory.curvestream:FrameMemory",
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
+        "delta-scan": "retain.memory.delta_scan:DeltaScan",
         "carry": "retain.memory.carry:Carry",
     },
 )

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from memory_parts import features, frames
+from torch.nn.functional import normalize
 
 from retain.kernels.gated_delta.reference import Gates
 from retain.memory.base import Memory, State
 from retain.memory.carry import Carry
 from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
+from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.router import Router, RouterConfig
 from retain.pipeline.errors import StateError, UsageError
@@ -52,6 +54,16 @@ def delta_writes(count: int, seed: int) -> Iterator[DeltaWrite]:
         yield DeltaWrite(key, torch.randn(2, 8, 9, generator=rng), 1.0 + i % 3)
 
 
+def scan_writes(count: int, seed: int) -> Iterator[ScanWrite]:
+    rng = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        tokens = (1, 9, 40)[i % 3]
+        k = normalize(torch.randn(tokens, 2, 4, generator=rng), dim=-1)
+        v = torch.randn(tokens, 2, 8, generator=rng)
+        g, beta = -torch.rand(tokens, 2, generator=rng), torch.rand(tokens, 2, generator=rng)
+        yield ScanWrite(k, v, g, beta)
+
+
 CARRIED = {"map": (2, 3, 4), "numbers": (5,)}
 
 
@@ -70,6 +82,12 @@ CASES = {
         FrameQuery(),
     ),
     "gated-delta": Case(delta_memory, 4 * 2 * 4 * 8, delta_writes, torch.full((4, 9), 0.25)),
+    "delta-scan": Case(
+        lambda: DeltaScan(DeltaScanConfig(heads=2, key_dim=4, value_dim=8)),
+        4 * 2 * 4 * 8,
+        scan_writes,
+        torch.ones(3, 2, 4),
+    ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
 }
 
