@@ -20,7 +20,7 @@ from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.train import Recipe, Trainer
 from retain.pipeline.errors import UsageError, nearest
 
-GRID, STEPS, CLIPS, JUDGED = 80, 240, 240, 40
+GRID, STEPS, CLIPS, JUDGED = 64, 240, 240, 40
 BLACK = (4, 5, 6)
 """Frames of ten that go black."""
 
