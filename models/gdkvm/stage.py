@@ -75,7 +75,8 @@ class Segment:
         if threads < 1:
             raise UsageError(f"The option 'threads' of segment must be >= 1, not {threads}.")
         self._device = choose_device(device)
-        self._network = load(weights or "mini").to(self._device)
+        self._weights = weights or "mini"
+        self._network = load(self._weights).to(self._device)
         self._config = self._network.config
         known = self._config.objects
         self._labels = known if structures == "all" else known[:1]
@@ -84,6 +85,8 @@ class Segment:
         self._held: list[Packet] = []
         self._finder = SectorFinder()
         self._ever = False
+        self._none: NoSector | None = None
+        """Why there was no fan in the frames looked at last."""
         self._mind: _Mind | None = None
         self._seq = self._seen_to = -1
         if resume:
@@ -114,6 +117,8 @@ class Segment:
         whole stream showed a fan."""
         if self._held:
             yield from self._release(at_end=True)
+        elif self._none is not None and not self._ever:
+            raise self._none
 
     def _release(self, *, at_end: bool) -> Iterator[Packet]:
         """Look for the fan in what is held, then let it go, segmented or flagged."""
@@ -122,7 +127,8 @@ class Segment:
         first = held[0].frame
         try:
             sector = finder.find(region(first.meta))
-        except NoSector:
+        except NoSector as error:
+            self._none = error
             if at_end and not self._ever:
                 raise
             for packet in held:
@@ -181,10 +187,12 @@ class Segment:
         self._held, self._finder = [], SectorFinder()
 
     def stats(self) -> Mapping[str, StatValue]:
+        about: dict[str, StatValue] = {"weights": self._weights, "network": self._config.size}
         if self._mind is None:
-            return {"memory_bytes": 0}
+            return {**about, "memory_bytes": 0}
         hub = self._mind.hub
         return {
+            **about,
             "memory_bytes": hub.nbytes,
             "budget_bytes": hub.budget_bytes,
             "sector_confidence": self._mind.sector.confidence,

@@ -136,6 +136,13 @@ def test_colour_doppler_gets_no_mask_and_says_why(small: str, echo: list[Frame])
     assert "colour-doppler" not in out[11].get("masks", Masks).flags
 
 
+def test_a_whole_number_of_looks_without_a_fan_is_an_error_too(small: str) -> None:
+    stage = Segment(weights=small)
+    feed(stage, [grey(i, np.zeros((64, 64, 3))) for i in range(2 * HOLD)])
+    with pytest.raises(NoSector):
+        list(stage.flush())
+
+
 @pytest.mark.parametrize("cut", ["discontinuity", "size"])
 def test_the_past_ends_at_a_cut(small: str, echo: list[Frame], cut: str) -> None:
     again = [replace(f, seq=f.seq + 12) for f in echo[:10]]
