@@ -8,8 +8,10 @@ The products are torch's: a second BLAS would bring threads that fight with thos
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +26,25 @@ compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 FULL, BETA, ALPHA = range(3)
 _RULES = {"full": FULL, "beta": BETA, "alpha": ALPHA}
 
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 
+
+def without_autocast(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """The products of ``function`` stay in the type of its tensors. Entering ``torch.autocast``
+    costs as much as one of them, so only where it is on."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@without_autocast
 def write(
     state: Tensor,
     key: Tensor,
@@ -49,6 +69,7 @@ def write(
     return new
 
 
+@without_autocast
 def read(state: Tensor, key: Tensor) -> Tensor:
     """S^T K in the type of ``key``; see ``reference.read``."""
     batch, objects, rows, columns = state.shape

@@ -26,11 +26,13 @@ from retain.kernels.gated_delta.cpu import (
     sigmoid,
     softplus,
     spread,
+    without_autocast,
 )
 from retain.kernels.gated_delta.gradient import Grads
 from retain.kernels.gated_delta.reference import MASS_FLOOR, Gates
 
 
+@without_autocast
 def write_backward(
     grad: Tensor,
     state: Tensor,
@@ -167,4 +169,4 @@ def _decay_slope(x: float, scale: float, gap: float, negative: bool) -> float:
     """da / dg."""
     if negative:
         return float(-gap * (scale * softplus(x)) ** (gap - 1.0))
-    return -gap * decay(x, scale, gap, negative)
+    return float(-gap * decay(x, scale, gap, negative))
