@@ -132,7 +132,7 @@ def _pictures(entries: Sequence[Entry]) -> list[bytes]:
 def _card(entry: Entry, picture: bytes) -> str:
     when, tier = clock(entry.seconds), entry.tier
     image = (
-        f'<img src="{data_uri(picture)}" alt="The stream at {when}" decoding="async">'
+        f'<img src="{data_uri(picture)}" alt="The stream at {when}" decoding="sync">'
         if picture
         else "<p>Only the feature was kept.</p>"
     )
