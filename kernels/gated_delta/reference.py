@@ -14,8 +14,8 @@ share its keys, hence G and n. ``Mode``:
 
 - ``mass``: a = exp(-g), and G and N are divided by n, row by row. G / n has eigenvalues in [0, 1],
   so an erase never enlarges what the frame's keys read, at any number of pixels (ours; the
-  default). The state's own length may grow a little: that frames of different keys cannot
-  enlarge it together takes a decay.
+  default). The state itself it can enlarge, and frames of different keys in turn without bound
+  where the decay is too weak.
 - ``paper_raw``: a = exp(-g), no division: the paper's equation and the authors' re-release.
 - ``released_2025``: a = -g, no division: the public code of September 2025 (whose alpha heads are
   tiled over the channels, ``tile_alpha``) and of December 2025. For its checkpoints only.
