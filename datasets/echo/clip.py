@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BACKGROUND, CAVITY, MYOCARDIUM, ATRIUM, UNLABELLED = 0, 1, 2, 3, 255
-"""Mask values, as CAMUS has them; 255 marks a frame (or pixel) nobody labelled, never background."""
+"""Mask values, as CAMUS has them; 255 marks what nobody labelled, never background."""
 
 LABELS = ("cavity", "myocardium", "atrium")
 """Names of labels 1, 2, 3."""
@@ -60,4 +60,5 @@ class EchoClip:
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """[T]: frames with a full label."""
-        return ~(self.masks == UNLABELLED).any(axis=(1, 2))
+        known: NDArray[np.bool_] = ~(self.masks == UNLABELLED).any(axis=(1, 2))
+        return known

@@ -1,4 +1,4 @@
-"""The grid: where the fan of an echo image lies in the square a model sees, in fractions of its side."""
+"""The grid: where the fan of an echo lies in the square a model sees, in fractions of its side."""
 
 from __future__ import annotations
 

@@ -85,8 +85,11 @@ def load(source: str | Path, config: GdkvmConfig | None = None) -> Gdkvm:
     ``config``: what the file must be of. Raises StateError for a file that is damaged or of
     another network, UsageError for a name nobody knows.
     """
-    path = shipped(str(source)) if "/" not in str(source) and not Path(source).exists() else source
-    tensors, head = read(Path(path))
+    name = str(source)
+    path = Path(source)
+    if name in SHIPPED or ("/" not in name and not path.exists()):
+        path = shipped(name)
+    tensors, head = read(path)
     try:
         own = GdkvmConfig.from_json(head["config"])
     except (KeyError, TypeError) as error:
@@ -111,4 +114,4 @@ def shipped(name: str) -> Path:
         raise UsageError(
             f"There are no weights called {name!r}, and no such file.", hint=nearest(name, SHIPPED)
         )
-    return Path(__file__).parent / "weights" / SHIPPED[name]
+    return Path(__file__).parent / "shipped" / SHIPPED[name]
