@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from retain.datasets.echo.sector import SURE, NoSector, Sector, find_sector
 from retain.pipeline.frame import Image
@@ -17,6 +19,7 @@ CURVED = 0.25
 FLAGS = {
     "no-sector": "There is no ultrasound fan in the picture.",
     "uncertain-sector": "The fan's outline is only partly visible; check the drawn outline.",
+    "leaning-sector": "The fan leans: the picture is turned, or one flank is in shadow.",
     "colour-doppler": "The fan shows colour Doppler, which hides the grey picture.",
     "not-grey": "The picture is tinted or coloured.",
     "too-dark": "The fan is almost black.",
@@ -35,20 +38,27 @@ def check_input(image: Image, sector: Sector | None = None) -> tuple[str, ...]:
         sector = sector or find_sector(image)
     except NoSector:
         return ("no-sector",)
-    pixels = image[sector.mask(*image.shape[:2])].astype(np.int16)
+    step = max(1, round(sector.radius / 100))  # some thousand pixels tell as much as all
+    pixels = image[::step, ::step][_mask(sector, *image.shape[:2])[::step, ::step]].astype(np.int16)
     if not len(pixels):
         return ("no-sector",)
     brightest, spread = pixels.max(axis=1), np.ptp(pixels, axis=1)
     coloured = (spread > 60) & (spread > 0.4 * brightest)
     seen = brightest > 24
-    tinted = np.median(spread[seen] / brightest[seen]) > 0.15 if seen.any() else False
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[sector.mask(*image.shape[:2])]
+    tinted = seen.any() and np.median(spread[seen] / brightest[seen]) > 0.15
+    grey = pixels.mean(axis=1)
     found = {
         "uncertain-sector": sector.confidence < SURE,
+        "leaning-sector": sector.tilt != 0,
+        "curved-probe": sector.inner > CURVED * sector.radius,
         "colour-doppler": coloured.mean() > COLOUR and not tinted,
         "not-grey": tinted,
         "too-dark": np.percentile(grey, 98) < 24,
         "saturated": (grey >= 250).mean() > 0.25,
-        "curved-probe": sector.inner > CURVED * sector.radius,
     }
     return tuple(flag for flag, true in found.items() if true)
+
+
+@lru_cache(maxsize=16)
+def _mask(sector: Sector, height: int, width: int) -> NDArray[np.bool_]:
+    return sector.mask(height, width)

@@ -6,7 +6,6 @@ i + 0.5. Angles are radians from straight down, positive to the right of the pic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.datasets.echo.grid import APEX, GRID_SIZE, RADIUS
-from retain.datasets.echo.sector_fit import fit
+from retain.datasets.echo.sector_fit import UPRIGHT, fit
 from retain.datasets.echo.sector_outline import Fan, Plane
 from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image, MetaValue
@@ -29,9 +28,6 @@ SURE = 0.6
 
 WORK_SIDE = 320
 """Frames are shrunk to this before the search: the memory is bounded whatever the frames' size."""
-
-UPRIGHT = math.radians(10.0)
-"""Fans whose axis leans less than this are not turned: the two edges are never found exactly."""
 
 
 class NoSector(RetainError):
@@ -65,7 +61,7 @@ class Sector:
     def tilt(self) -> float:
         """Angle of the fan's axis; 0 for fans that are upright within measuring error."""
         axis = (self.left + self.right) / 2
-        return axis if abs(axis) > UPRIGHT else 0.0
+        return axis if abs(axis) >= UPRIGHT else 0.0
 
     def to_frame(self, size: int = GRID_SIZE) -> NDArray[np.float32]:
         """[2, 3]: takes (x, y, 1) on the grid of side ``size`` to (x, y) in the frame."""

@@ -8,6 +8,7 @@ arc likewise. The candidate whose outline best separates bright from dark wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -18,20 +19,31 @@ from retain.datasets.echo.sector_outline import Fan, Plane, Points, assess, refi
 THRESHOLDS = (1.2, 2.0, 3.5, 6.0, 10.0, 18.0, 32.0)
 """Grey levels above which a pixel is no background: black is 0..1, dirty after compression."""
 
-LEAST = 0.5
+LEAST = 0.45
 """Fans of lower confidence are not reported at all."""
 
 RIVAL, WIDER = 0.85, 1.12
 """A fan with this share of the best confidence and this many times its angle is preferred."""
 
+UPRIGHT: float = np.radians(10.0).item()
+"""Least lean of the axis at which a fan counts as turned rather than shadowed on one side."""
+
+CONTENDS = 0.7
+"""Share of the best confidence with which a candidate is looked at more closely."""
+
 _STEEP = (np.radians(8.0), np.radians(80.0))
 """Angles an edge may have with the vertical."""
-_NARROWEST, _STEEPEST_AXIS = np.radians(40.0), np.radians(35.0)
+_NARROWEST, _STEEPEST_AXIS = np.radians(45.0), np.radians(35.0)
 """Least opening of a fan and greatest lean of its axis: what leans more has lost a flank."""
 _LATEST = 0.4
 """Share of the radius by which the picture must have begun: linear probes begin later."""
+_BIN: float = np.radians(3.0).item()
+_LEAN = 1.5
+"""What a lean of one radian costs, as a share of the points on both edges."""
 _TOLERANCE = 1.5
 """Distance from a line or an arc at which a point of the outline still lies on it, pixels."""
+_BEYOND = 3.0
+"""What a point beyond an edge costs, in points on it: shadows may lie within, nothing without."""
 _SMALLEST = 0.06
 """Least share of the picture that a fan covers."""
 
@@ -63,15 +75,32 @@ def fit(planes: Sequence[Plane], window: tuple[float, float, float, float] | Non
     fine = [
         assess(plane, part, refine(plane, fan))
         for fan, plane, part in found
-        if fan.confidence >= RIVAL * most
+        if fan.confidence >= CONTENDS * most
     ]
-    best = max(fine, key=lambda fan: fan.confidence * (1 + 0.1 * fan.strength))
+    best = max(fine, key=lambda fan: _rank(fan, fine))
     sure = RIVAL * best.confidence
     for fan in fine:  # a shadow has edges too: of two fans alike but for their angles, the wider
         wider = fan.right - fan.left > WIDER * (best.right - best.left)
         if wider and fan.confidence >= sure and abs(fan.radius / best.radius - 1) < 0.05:
             best = fan
-    return best
+    if abs(best.left + best.right) / 2 >= UPRIGHT:
+        return best
+    half = max(-best.left, best.right)  # an upright fan is symmetric: a shadow hid the rest
+    return replace(best, left=-half, right=half)
+
+
+def _rank(fan: Fan, others: Sequence[Fan]) -> float:
+    """For choosing: fans stand upright, begin near their apex, and thresholds agree on them."""
+    lean = max(0.0, abs(fan.left + fan.right) - _BIN)
+    late = max(0.0, fan.inner / fan.radius - 0.15)
+    alike = float(np.mean([_distance(fan, other) < 0.05 for other in others]))
+    return fan.confidence * (0.8 + 0.3 * alike + 0.1 * fan.strength - lean - late)
+
+
+def _distance(fan: Fan, other: Fan) -> float:
+    """How far apex and arc of the two are apart, as a share of the radius."""
+    apart = np.hypot(fan.x - other.x, fan.y - other.y) + abs(fan.radius - other.radius)
+    return float(apart / fan.radius)
 
 
 def _clip(plane: Plane, window: tuple[float, float, float, float] | None) -> Plane:
@@ -86,12 +115,11 @@ def _clip(plane: Plane, window: tuple[float, float, float, float] | None) -> Pla
 
 def _candidate(part: NDArray[np.bool_]) -> Fan | None:
     """A fan around ``part`` [h, w]."""
-    left = _edge(_outline(part, -1), -1)
-    right = _edge(_outline(part, +1), +1)
-    if left is None or right is None:
+    ends = _outline(part, -1), _outline(part, +1)
+    pair = _pair(_edges(ends[0], -1), _edges(ends[1], +1))
+    if pair is None:
         return None
-    # x = a + b y on either edge
-    (a, b), (c, d) = left, right
+    (a, b), (c, d) = _fitted(ends[0], pair[0]), _fitted(ends[1], pair[1])
     if d <= b:
         return None
     y = (a - c) / (d - b)
@@ -154,30 +182,56 @@ def _outline(part: NDArray[np.bool_], side: int) -> Points:
     return np.stack((rows[keep] + 0.5, first[keep]), axis=1).astype(np.float64)
 
 
-def _edge(points: Points, side: int) -> tuple[float, float] | None:
-    """(a, b) of x = a + b y: many points on it, few beyond it. None when there is no such line."""
+def _edges(points: Points, side: int) -> Points:
+    """[n, 3]: (a, b, score) of the best line x = a + b y per ``_BIN`` of angle. The score is the
+    number of points on the line, less what those beyond it cost."""
     count = len(points)
     if count < 10:
-        return None
+        return np.zeros((0, 3))
     y, x = points.astype(np.float32).T
     ends = np.unique(np.linspace(0, count - 1, min(count, 48)).astype(int))
     i, j = (index.ravel() for index in np.meshgrid(ends, ends, indexing="ij"))
     far = y[j] - y[i] >= max(8.0, 0.12 * (y[-1] - y[0]))
     i, j = i[far], j[far]
     slope = (x[j] - x[i]) / (y[j] - y[i])
-    steep = (np.arctan(side * slope) > _STEEP[0]) & (np.arctan(side * slope) < _STEEP[1])
-    i, slope = i[steep], slope[steep]
+    angle = np.arctan(side * slope)
+    steep = (angle > _STEEP[0]) & (angle < _STEEP[1])
+    i, slope, angle = i[steep], slope[steep], angle[steep]
     if not len(i):
-        return None
+        return np.zeros((0, 3))
     beyond = side * (x[None] - x[i, None] - slope[:, None] * (y[None] - y[i, None]))
-    beyond /= np.sqrt(1 + slope[:, None] ** 2)  # distance from the line, outwards
-    score = (np.abs(beyond) <= _TOLERANCE).sum(1) - (beyond > _TOLERANCE).sum(1)
-    best = int(score.argmax())
-    on = np.abs(beyond[best]) <= _TOLERANCE
-    if on.sum() < max(8, 0.1 * count):
-        return None
+    beyond *= np.cos(angle)[:, None]  # distance from the line, outwards
+    on = (np.abs(beyond) <= _TOLERANCE).sum(1)
+    score = on - _BEYOND * (beyond > _TOLERANCE).sum(1)
+    lines = []
+    for each in range(int(_STEEP[1] / _BIN) + 1):
+        alike = np.flatnonzero((angle // _BIN == each) & (on >= 8))
+        if len(alike):
+            best = alike[score[alike].argmax()]
+            lines.append((x[i[best]] - slope[best] * y[i[best]], slope[best], score[best]))
+    return np.array(lines, np.float64).reshape(-1, 3)
+
+
+def _fitted(points: Points, line: Points) -> tuple[float, float]:
+    """(a, b) of the line through all points that lie on ``line``."""
+    y, x = points.T
+    on = np.abs(x - line[0] - line[1] * y) <= _TOLERANCE * np.hypot(1, line[1])
     b, a = np.polyfit(y[on], x[on], 1)
     return float(a), float(b)
+
+
+def _pair(left: Points, right: Points) -> tuple[Points, Points] | None:
+    """The two lines of ``_edges`` that together have the best score: fans stand upright, so that
+    a lean costs; a fan that does lean has no upright rival."""
+    if not len(left) or not len(right):
+        return None
+    first, second = np.arctan(left[:, None, 1]), np.arctan(right[None, :, 1])
+    lean = np.abs(first + second) - _BIN
+    score = left[:, None, 2] + right[None, :, 2]
+    score = score - _LEAN * lean.clip(0) * (left[:, 2].max() + right[:, 2].max())
+    score[second - first < _NARROWEST] = -np.inf
+    i, j = np.unravel_index(int(score.argmax()), score.shape)
+    return (left[i], right[j]) if np.isfinite(score[i, j]) else None
 
 
 def _radii(

@@ -36,10 +36,16 @@ class Fan:
         offset = np.stack((distance * np.sin(angle), distance * np.cos(angle)), axis=-1)
         return np.asarray(offset + np.array((self.x, self.y)))
 
+    def line(self, angle: float) -> tuple[float, float]:
+        """(a, b) of x = a + b y along that beam."""
+        slope = float(np.tan(angle))
+        return self.x - slope * self.y, slope
+
 
 def assess(plane: Plane, part: NDArray[np.bool_], fan: Fan) -> Fan:
     """``fan`` with its confidence: share of the outline that is bright inside and dark outside,
-    times its overlap with ``part`` [h, w]. 0 when too little of the outline is in the picture."""
+    times its overlap with ``part`` [h, w], less for curved probes; 0 when the picture shows too
+    little of the outline."""
     shares, seen, strengths = [], [], []
     for points, normals in _outline(fan, 64):
         profile, known = _profiles(plane, points, normals)
@@ -54,7 +60,8 @@ def assess(plane: Plane, part: NDArray[np.bool_], fan: Fan) -> Fan:
         return replace(fan, confidence=0.0)
     mean = float(np.dot(shares, seen)) / total
     weakest = min(share for share, part_seen in zip(shares, seen, strict=True) if part_seen > 0.3)
-    sure = (2 * mean + weakest) / 3 * overlap(part, fan)
+    late = 2 * max(0.0, fan.inner / fan.radius - 0.2)
+    sure = (2 * mean + weakest) / 3 * overlap(part, fan) * max(0.0, 1 - late)
     return replace(fan, confidence=sure, strength=float(np.dot(strengths, seen)) / total)
 
 
@@ -102,11 +109,13 @@ def _hull(points: Points, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def refine(plane: Plane, fan: Fan) -> Fan:
     """``fan`` with its outline where brightness passes the middle between outside and inside."""
     for _ in range(2):
-        left, right, _ = (_crossings(plane, *part) for part in _outline(fan, 96))
-        first, second = _line(left), _line(right)
-        if first is None or second is None:
+        sides = _outline(fan, 96)[:2]
+        (a, b), (c, d) = (
+            _line(_crossings(plane, *side)) or fan.line(angle)
+            for side, angle in zip(sides, (fan.left, fan.right), strict=True)
+        )
+        if d - b < 0.3:
             return fan
-        (a, b), (c, d) = first, second
         y = (a - c) / (d - b)
         moved = replace(fan, x=a + b * y, y=y, left=float(np.arctan(b)), right=float(np.arctan(d)))
         moved = replace(moved, radius=fan.radius + fan.y - y)
