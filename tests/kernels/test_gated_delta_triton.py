@@ -59,14 +59,20 @@ def agree(
 
 def check(device: str, types: tuple[torch.dtype, ...]) -> None:
     """The kernels against the definition, in a process where they can run."""
-    rules: tuple[Rule, ...] = ("full", "beta", "alpha", "sum", "replace")
-    modes: tuple[Mode, ...] = ("mass", "paper_raw", "released_2025")
-    for i, sizes in enumerate(ODD):
-        for j, mode in enumerate(modes):
-            agree(sizes, mode, "full", device, torch.float32, gap=(i + j) % 2 == 0)
-    for mode in modes:
-        for rule in rules:
-            agree(ODD[0], mode, rule, device, torch.float32, gap=True)
+    cases: tuple[tuple[int, Mode, Rule, bool], ...] = (
+        (0, "mass", "full", True),
+        (1, "mass", "full", False),
+        (2, "released_2025", "full", True),
+        (1, "released_2025", "alpha", False),
+        (0, "paper_raw", "full", True),
+        (1, "paper_raw", "alpha", True),
+        (1, "mass", "beta", False),
+        (1, "mass", "sum", False),
+        (1, "mass", "replace", False),
+        (1, "paper_raw", "sum", False),
+    )
+    for which, mode, rule, gap in cases:
+        agree(ODD[which], mode, rule, device, torch.float32, gap)
     for dtype in types:
         agree(ODD[0], "mass", "full", device, dtype, gap=False)
 
