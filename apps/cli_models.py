@@ -52,6 +52,10 @@ def gdkvm(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, show_default="of the recipe", help="Highest learning rate."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
@@ -70,6 +74,7 @@ def gdkvm(
         clips=clips,
         labels=labels.value if labels else None,
         seed=seed,
+        rate=rate,
         device=device,
         threads=threads,
         init=init,

@@ -31,6 +31,7 @@ class TrainOptions:
     steps: int | None = None
     clips: int | None = None
     seed: int = 0
+    rate: float | None = None
     labels: str | None = None
     device: str = "auto"
     threads: int = 0
@@ -42,7 +43,9 @@ class TrainOptions:
         from retain.models.gdkvm.train import Recipe, base_recipe
 
         recipe = base_recipe() if self.size == "base" else Recipe()
-        given = {"steps": self.steps, "clips": self.clips, "labels": self.labels}
+        given = {
+            "steps": self.steps, "clips": self.clips, "labels": self.labels, "lr": self.rate,
+        }  # fmt: skip
         changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
         return replace(recipe, seed=self.seed, **changes)
 

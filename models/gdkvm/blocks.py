@@ -173,3 +173,18 @@ def aggregate(logit: Tensor) -> Tensor:
 def apart(x: Tensor, batch: int, number: int) -> Tensor:
     """Objects folded into the batch, out of it again: [B N, ...] -> [B, N, ...]."""
     return x.view(batch, number, *x.shape[1:])
+
+
+def places(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Where a cell lies, float32 [h w, dim]: sines and cosines of y and of x, at ``dim / 4``
+    wavelengths from an eighth of the map to sixteen times the map."""
+    rates = 16 * math.pi * 128 ** (-torch.arange(dim // 4, device=device) / (dim // 4 - 1))
+
+    def waves(count: int) -> Tensor:
+        at = (torch.arange(count, device=device) + 0.5) / count
+        angle = at[:, None] * rates
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    down = waves(height)[:, None].expand(-1, width, -1)
+    across = waves(width)[None].expand(height, -1, -1)
+    return torch.cat([down, across], dim=2).flatten(0, 1)

@@ -33,6 +33,9 @@ class GdkvmConfig:
     with the gated delta rule; ``none`` reads zero, so only mask and sensory map carry the past."""
     kpff: bool = True
     """Key-pixel feature fusion; without it the key is the bare projection."""
+    placed_keys: bool = True
+    """Keys carry a learned code of their place (ours): a picture that shows nothing still finds
+    what the memory knows of each place. False: keys are of the picture alone, as published."""
     pixfeat_lag: int = 0
     """1 gives the value encoder the pixel feature of the frame before, as the public code does."""
     aux_last_only: bool = False

@@ -18,7 +18,7 @@ from torch import Tensor
 from retain.models.gdkvm.augment import augment, corrupt
 from retain.models.gdkvm.draw import draw
 
-VERSION = 1
+VERSION = 2
 """Raise when the phantom's look changes, so that old caches are drawn anew."""
 
 Progress = Callable[[int, int], None]

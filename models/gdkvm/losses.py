@@ -10,6 +10,10 @@ from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.network import Out
 
 AUX_WEIGHT = 0.01
+AREA_WEIGHT = 1.0
+"""Of ``area_loss`` (ours)."""
+LEAST_AREA = 16
+"""Structures of fewer pixels have no area to speak of."""
 OVERSAMPLE, UNCERTAIN = 3.0, 0.75
 """PointRend: of so many times the points, this share are the least certain; the rest is random."""
 
@@ -21,7 +25,7 @@ def clip_loss(
     config: GdkvmConfig,
     points: int = 0,
 ) -> Tensor:
-    """Mean loss of the frames in ``supervised``.
+    """Mean loss of the frames in ``supervised``: overlap, and area (ours).
 
     ``target`` int64 [B, T, H, W]: 0 background, k + 1 object k, 255 not labelled. ``points``: how
     many pixels are looked at per frame; 0 looks at all.
@@ -30,6 +34,7 @@ def clip_loss(
     for t in supervised:
         truth = target[:, t]
         total = total + segmentation_loss(outs[t].logits, truth, points)
+        total = total + AREA_WEIGHT * area_loss(outs[t].logits, truth)
         for coarse in outs[t].aux:
             last = slice(-1, None) if config.aux_last_only else slice(None)
             scale = 1 / len(truth) if config.aux_last_only else 1.0
@@ -58,6 +63,23 @@ def segmentation_loss(logits: Tensor, target: Tensor, points: int = 0) -> Tensor
     both = (p * one_hot).sum(-1)
     dice = 1 - (2 * both + 1) / (p.sum(-1) + one_hot.sum(-1) + 1)
     return entropy + dice.mean()
+
+
+def area_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean |log(area / true area)| of the objects that are fully labelled and seen.
+
+    Overlap alone lets a network hedge where a border is vague, which flattens the area over the
+    beat: Dice 0.95 with an ejection fraction ten points too low. ``logits`` [B, N + 1, H, W],
+    ``target`` [B, H, W].
+    """
+    known = (target != 255).flatten(1).all(dim=1)
+    number = logits.shape[1]
+    one_hot = F.one_hot(target.where(target != 255, 0), number).movedim(-1, 1)[:, 1:]
+    true = one_hot.flatten(2).sum(-1).float()
+    area = logits.float().softmax(dim=1)[:, 1:].flatten(2).sum(-1)
+    counted = (true >= LEAST_AREA) & known[:, None]
+    ratio = torch.log((area + 1) / (true + 1)).abs()
+    return (ratio * counted).sum() / counted.sum().clamp(min=1)
 
 
 def uncertain_points(flat: Tensor, points: int) -> Tensor:

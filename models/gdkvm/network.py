@@ -21,7 +21,16 @@ from torch import Tensor, nn
 
 from retain.kernels.gated_delta.op import frame as memory_frame
 from retain.kernels.gated_delta.reference import Gates, read, start
-from retain.models.gdkvm.blocks import Fuse, Gather, Kpff, SensoryUpdate, UpBlock, aggregate, apart
+from retain.models.gdkvm.blocks import (
+    Fuse,
+    Gather,
+    Kpff,
+    SensoryUpdate,
+    UpBlock,
+    aggregate,
+    apart,
+    places,
+)
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.encoders import (
     Maps,
@@ -31,6 +40,9 @@ from retain.models.gdkvm.encoders import (
     ResNetMaskEncoder,
     with_masks,
 )
+
+PLACE = 16
+"""Length of the code of a place."""
 
 
 class Described(NamedTuple):
@@ -98,6 +110,7 @@ class Gdkvm(nn.Module):
             nn.Conv2d(coarse, c.pixel_dim, 1), nn.Conv2d(c.pixel_dim, c.key_dim, 3, 1, 1)
         )
         self.kpff = Kpff(c.pixel_dim, c.key_dim) if c.kpff else None
+        self.to_place = nn.Conv2d(PLACE, c.key_dim, 1, bias=False) if c.placed_keys else None
         self.object = nn.Parameter(0.02 * torch.randn(len(c.objects), c.value_dim))
         depth = 1 if mini else 2
         self.value = Fuse(c.pixel_dim, self.mask_encoder.channels, c.value_dim, depth)
@@ -143,6 +156,10 @@ class Gdkvm(nn.Module):
         key = self.to_key(maps.coarse)
         if self.kpff is not None:
             key = self.kpff(key, pixel)
+        if self.to_place is not None:
+            side = self.config.cells
+            code = places(side, side, PLACE, key.device).T.reshape(1, PLACE, side, side)
+            key = key + self.to_place(code)
         return Described(pictures, maps, key.float().softmax(dim=1).flatten(2), pixel)
 
     def step(

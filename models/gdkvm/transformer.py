@@ -10,13 +10,11 @@ they sum for ever, which is ``summary_decay`` 1: only sum over total is used.)
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retain.models.gdkvm.blocks import AttendedResBlock, aggregate, apart
+from retain.models.gdkvm.blocks import AttendedResBlock, aggregate, apart, places
 
 QUERIES, BLOCKS, HEADS, WIDTH = 16, 3, 8, 2048
 """Queries per object, half for the foreground; ``WIDTH`` of the feed-forward layers."""
@@ -155,21 +153,6 @@ def allowed(logits: Tensor) -> Tensor:
     half = QUERIES // 2
     seen = torch.cat([own[:, None].expand(-1, half, -1), ~own[:, None].expand(-1, half, -1)], dim=1)
     return seen | ~seen.any(dim=2, keepdim=True)
-
-
-def places(height: int, width: int, dim: int, device: torch.device) -> Tensor:
-    """Where a cell lies, float32 [h w, dim]: sines and cosines of y and of x, at ``dim / 4``
-    wavelengths from an eighth of the map to sixteen times the map."""
-    rates = 16 * math.pi * 128 ** (-torch.arange(dim // 4, device=device) / (dim // 4 - 1))
-
-    def waves(count: int) -> Tensor:
-        at = (torch.arange(count, device=device) + 0.5) / count
-        angle = at[:, None] * rates
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-    down = waves(height)[:, None].expand(-1, width, -1)
-    across = waves(width)[None].expand(height, -1, -1)
-    return torch.cat([down, across], dim=2).flatten(0, 1)
 
 
 def _rows(x: Tensor) -> Tensor:
