@@ -97,7 +97,7 @@ def each_object(shared: Tensor, objects: int) -> Tensor:
 
 
 def cast(tensor: Tensor, like: Tensor) -> Tensor:
-    """``tensor.to`` without the call where there is nothing to do."""
+    """``tensor.to`` without the call, as dear as a small product, where there is nothing to do."""
     return tensor if tensor.dtype == like.dtype else tensor.to(like.dtype)
 
 

@@ -42,7 +42,7 @@ def frame(
         )
         return both
     new = write(state, key, value, gates, mode=mode, rule=rule, dt=dt, tile_alpha=tile_alpha)
-    return new, read(new, key).to(value.dtype)
+    return new, cpu.cast(read(new, key), value)
 
 
 def write(
@@ -76,7 +76,7 @@ def read(state: Tensor, key: Tensor) -> Tensor:
 
 
 def _as(gates: Gates, state: Tensor) -> Gates:
-    return Gates(*(gate.to(state.dtype) for gate in gates))
+    return Gates(*(cpu.cast(gate, state) for gate in gates))
 
 
 def _eager_cpu(state: Tensor) -> bool:
@@ -95,7 +95,7 @@ class _Frame(torch.autograd.Function):
         new = cpu.write(state, key, value, Gates(*gates), dt, mode, rule, tile_alpha)
         ctx.save_for_backward(state, key, value, *gates, dt, new)
         ctx.options = mode, rule, tile_alpha
-        return new, cpu.read(new, key).to(value.dtype)
+        return new, cpu.cast(cpu.read(new, key), value)
 
     @staticmethod
     @once_differentiable
