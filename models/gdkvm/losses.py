@@ -10,8 +10,6 @@ from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.network import Out
 
 AUX_WEIGHT = 0.01
-AREA_WEIGHT = 1.0
-"""Of ``area_loss`` (ours)."""
 LEAST_AREA = 16
 """Structures of fewer pixels have no area to speak of."""
 OVERSAMPLE, UNCERTAIN = 3.0, 0.75
@@ -24,8 +22,9 @@ def clip_loss(
     supervised: list[int],
     config: GdkvmConfig,
     points: int = 0,
+    area: float = 0.0,
 ) -> Tensor:
-    """Mean loss of the frames in ``supervised``: overlap, and area (ours).
+    """Mean loss of the frames in ``supervised``; ``area`` weighs ``area_loss``, which is ours.
 
     ``target`` int64 [B, T, H, W]: 0 background, k + 1 object k, 255 not labelled. ``points``: how
     many pixels are looked at per frame; 0 looks at all.
@@ -34,7 +33,8 @@ def clip_loss(
     for t in supervised:
         truth = target[:, t]
         total = total + segmentation_loss(outs[t].logits, truth, points)
-        total = total + AREA_WEIGHT * area_loss(outs[t].logits, truth)
+        if area:
+            total = total + area * area_loss(outs[t].logits, truth)
         for coarse in outs[t].aux:
             last = slice(-1, None) if config.aux_last_only else slice(None)
             scale = 1 / len(truth) if config.aux_last_only else 1.0

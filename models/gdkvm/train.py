@@ -51,6 +51,8 @@ class Recipe:
     """Of the exponential moving average of the weights, which is what is kept."""
     per_frame: bool = False
     """Every frame from an empty state: a U-Net of the same cost, for comparison."""
+    area: float = 1.0
+    """Weight of the area loss (ours); 0 as published."""
     points: int = 0
     """Pixels per frame the loss looks at; 0: all."""
     seed: int = 0
@@ -170,7 +172,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outs = self.model(batch.clip.to(self.device), keep)
         frames = list(range(r.length)) if r.labels == "all" else [0, r.length - 1]
-        loss = clip_loss(outs, target, frames, r.model, r.points)
+        loss = clip_loss(outs, target, frames, r.model, r.points, r.area)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.clip_norm)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from gdkvm_parts import clip, tiny, tiny_config
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from retain.models.gdkvm.losses import AUX_WEIGHT, clip_loss, segmentation_loss, uncertain_points
+from retain.models.gdkvm.losses import (
+    AUX_WEIGHT,
+    area_loss,
+    clip_loss,
+    segmentation_loss,
+    uncertain_points,
+)
 from retain.models.gdkvm.network import Out
 
 
@@ -104,3 +111,25 @@ def test_gradients_reach_every_parameter() -> None:
     clip_loss(outs, labels(1, 3, 32, 32), [0, 2], model.config).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_area_loss_sees_what_overlap_forgives() -> None:
+    truth = torch.zeros(1, 32, 32, dtype=torch.long)
+    truth[:, 8:24, 8:24] = 1
+
+    def logits(side: int) -> Tensor:
+        cavity = torch.full((1, 2, 32, 32), -12.0)
+        cavity[:, 1, 8 : 8 + side, 8:24] = 12.0
+        cavity[:, 0] = -cavity[:, 1]
+        return cavity
+
+    assert area_loss(logits(16), truth) < 1e-3
+    torch.testing.assert_close(
+        area_loss(logits(12), truth), torch.tensor(12 / 16).log().abs(), atol=2e-3, rtol=0
+    )
+    assert area_loss(logits(12), truth.where(truth == 1, 255)) == 0  # area unknown
+    assert area_loss(logits(12), torch.zeros_like(truth)) == 0  # nothing to measure
+    out = Out(logits(12).requires_grad_(), ())
+    with_area = clip_loss([out], truth[:, None], [0], tiny_config(), area=2.0)
+    without = clip_loss([out], truth[:, None], [0], tiny_config())
+    torch.testing.assert_close(with_area - without, 2 * area_loss(out.logits, truth))
