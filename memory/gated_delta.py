@@ -7,6 +7,7 @@ values are written, and the rest fades, by gates that the state itself decides. 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -69,12 +70,15 @@ class GatedDelta:
                 raise UsageError(f"A gate parameter is {list(tensor.shape)}, not {list(shape)}.")
         self._config, self._device = config, device
         self._gates = Gates(*(tensor.detach().to(device) for tensor in gates))
+        # A state means nothing to other gates: the digest makes a hub refuse it.
+        flat = b"".join(tensor.detach().cpu().float().numpy().tobytes() for tensor in gates)
+        self._digest = hashlib.sha256(flat).hexdigest()[:16]
         self._shapes = {"state": (c.objects, c.key_dim, c.value_dim)}
         self._streams: dict[str, tuple[Tensor, int]] = {}
 
     @property
     def config(self) -> Mapping[str, Json]:
-        return {"kind": "gated-delta", **asdict(self._config)}
+        return {"kind": "gated-delta", **asdict(self._config), "gates": self._digest}
 
     @property
     def min_bytes(self) -> int:

@@ -98,6 +98,12 @@ def test_a_state_that_does_not_fit_is_refused(
     wide = grey(10, np.zeros((240, 400, 3)))
     with pytest.raises(StateError, match="320x240"):
         feed(Segment(weights=small, resume=str(tmp_path / "state")), [wide])
+    torch.manual_seed(1)
+    other = tmp_path / "other.safetensors"
+    config = GdkvmConfig(grid=64, objects=("cavity", "atrium"))
+    weights.save(other, Gdkvm(config).eval(), {})
+    with pytest.raises(StateError, match="gates"):
+        feed(Segment(weights=str(other), resume=str(tmp_path / "state")), echo[10:11])
     data = (tmp_path / "state").read_bytes()
     (tmp_path / "cut").write_bytes(data[:-100])
     with pytest.raises(StateError):
