@@ -41,7 +41,7 @@ def write_summary(path: str | Path, entries: Sequence[Entry]) -> int:
     width, height = _canvas(entries)
     span = entries[0].seconds, max(entry.seconds for entry in entries)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "superfast"})
         stream.width, stream.height, stream.pix_fmt = width, height + BAR, "yuv420p"
         context = stream.codec_context
         # Players guess the matrix of untagged files by their size; so it is said.
