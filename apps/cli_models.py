@@ -22,6 +22,11 @@ class LabelsGiven(StrEnum):
     ENDS = "ends"
 
 
+class Structures(StrEnum):
+    CAVITY = "cavity"
+    ALL = "all"
+
+
 @train.callback()
 def _train() -> None:
     """A group even while it has one command."""
@@ -38,6 +43,9 @@ def gdkvm(
     size: Annotated[Size, typer.Option(help="mini: CPU. base: the paper's sizes, for a GPU.")] = (
         Size.MINI
     ),
+    structures: Annotated[
+        Structures, typer.Option(help="The cavity alone, or wall and atrium as well.")
+    ] = Structures.CAVITY,
     steps: Annotated[
         int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
     ] = None,
@@ -70,6 +78,7 @@ def gdkvm(
     options = job.TrainOptions(
         out=out,
         size=size.value,
+        structures=structures.value,
         steps=steps,
         clips=clips,
         labels=labels.value if labels else None,

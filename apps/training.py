@@ -28,6 +28,8 @@ class TrainOptions:
 
     out: Path
     size: str = "mini"
+    structures: str = "cavity"
+    """``cavity`` or ``all``."""
     steps: int | None = None
     clips: int | None = None
     seed: int = 0
@@ -42,7 +44,11 @@ class TrainOptions:
     def recipe(self) -> Recipe:
         from retain.models.gdkvm.train import Recipe, base_recipe
 
+        from retain.datasets.echo.clip import LABELS
+
         recipe = base_recipe() if self.size == "base" else Recipe()
+        objects = LABELS if self.structures == "all" else LABELS[:1]
+        recipe = replace(recipe, model=replace(recipe.model, objects=objects))
         given = {
             "steps": self.steps, "clips": self.clips, "labels": self.labels, "lr": self.rate,
         }  # fmt: skip

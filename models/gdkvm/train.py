@@ -34,8 +34,8 @@ class Recipe:
 
     model: GdkvmConfig = field(default_factory=GdkvmConfig)
     steps: int = 1600
-    batch: int = 4
-    length: int = 6
+    batch: int = 6
+    length: int = 4
     """Frames per clip."""
     labels: Literal["all", "ends"] = "all"
     """``ends``: only the first and the last frame of a clip are supervised, as in the paper."""
@@ -287,8 +287,7 @@ def run(
     cache = data.phantoms(cache_folder, recipe.clips, recipe.model.grid, 1_000_000, drawn)
     trainer = Trainer(recipe, cache, out, device)
     if not trainer.load() and init is not None:
-        start = weights.load(init, recipe.model)
-        trainer.model.load_state_dict(start.state_dict())
+        weights.take_over(trainer.model, init)
         trainer.average = {k: v.clone() for k, v in trainer._weights().items()}
     trainer.train(tell)
     model = trainer.averaged()

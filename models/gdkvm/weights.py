@@ -108,6 +108,25 @@ def load(source: str | Path, config: GdkvmConfig | None = None) -> Gdkvm:
     return model.eval()
 
 
+def take_over(model: Gdkvm, path: Path) -> None:
+    """Start ``model`` from the weights in ``path``, which may be of more structures: each object is
+    found by its name, and codes of places that the file does not know begin at zero. Raises
+    StateError when the networks differ in anything else."""
+    tensors, head = read(path)
+    theirs = GdkvmConfig.from_json({"placed_keys": False, **head.get("config", {})})
+    own = model.state_dict()
+    missing = [name for name in model.config.objects if name not in theirs.objects]
+    if missing:
+        raise StateError(f"{str(path)!r} knows no {', '.join(missing)}.")
+    rows = [theirs.objects.index(name) for name in model.config.objects]
+    tensors["object"] = tensors["object"][rows]
+    if "to_place.weight" in own:
+        tensors.setdefault("to_place.weight", torch.zeros_like(own["to_place.weight"]))
+    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in own.items()}:
+        raise StateError(f"{str(path)!r} holds weights of another network: {theirs.as_json()}.")
+    model.load_state_dict(tensors)
+
+
 def shipped(name: str) -> Path:
     """Where the weights called ``name`` lie in the package."""
     if name not in SHIPPED:
