@@ -42,9 +42,8 @@ class TrainOptions:
     cache: Path | None = None
 
     def recipe(self) -> Recipe:
-        from retain.models.gdkvm.train import Recipe, base_recipe
-
         from retain.datasets.echo.clip import LABELS
+        from retain.models.gdkvm.train import Recipe, base_recipe
 
         recipe = base_recipe() if self.size == "base" else Recipe()
         objects = LABELS if self.structures == "all" else LABELS[:1]
