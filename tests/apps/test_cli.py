@@ -327,6 +327,7 @@ def test_the_doctor_gives_a_fix_for_what_is_missing(
     assert "--shm-size" in said.out
 
 
+@pytest.mark.timeout(300)  # seconds on a free machine, minutes on a crowded one
 def test_the_demo_ends_by_itself_and_says_what_next(retain: Retain) -> None:
     said = retain("demo", "--no-page", "--out", "demo")
     assert said.code == 0, said.err

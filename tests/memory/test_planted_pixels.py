@@ -14,6 +14,7 @@ from retain.pipeline.frame import Frame
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a minute on a free machine
 def test_planted_inserts_are_held_after_ten_minutes_of_pictures() -> None:
     """Inserts of 0.5 to 2 s over 10 to 60 % of the picture, among flashes, exposure ramps, pans
     and sensor noise; both memories with the same tokens and entries."""
