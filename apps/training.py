@@ -104,7 +104,7 @@ class _Curve:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
-        self._file = path.open("a", newline="")
+        self._file = path.open("a", buffering=1, newline="")  # a line at a time, to be followed
         self._writer = csv.writer(self._file)
         if new:
             self._writer.writerow(("step", "loss", "learning_rate", "seconds"))

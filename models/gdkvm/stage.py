@@ -50,7 +50,8 @@ _SURE = 0.75
 class Segment:
     """Adds ``masks`` to each packet; see the module's text.
 
-    weights      a name of shipped weights or a file written by `retain train gdkvm`
+    weights      shipped ones by name, or a file written by `retain train gdkvm`; empty: shipped
+                 ones that know the structures
     structures   ``cavity`` or ``all`` that the weights know
     threads      of torch; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
@@ -61,7 +62,7 @@ class Segment:
 
     def __init__(
         self,
-        weights: str = "mini",
+        weights: str = "",
         structures: Structures = "cavity",
         device: str = "auto",
         threads: int = 1,
@@ -75,7 +76,7 @@ class Segment:
         if threads < 1:
             raise UsageError(f"The option 'threads' of segment must be >= 1, not {threads}.")
         self._device = choose_device(device)
-        self._weights = weights or "mini"
+        self._weights = weights or ("mini" if structures == "cavity" else "mini-all")
         self._network = load(self._weights).to(self._device)
         self._config = self._network.config
         known = self._config.objects

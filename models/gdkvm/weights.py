@@ -18,8 +18,9 @@ from retain.models.gdkvm.network import Gdkvm
 from retain.pipeline.errors import StateError, UsageError, nearest
 
 SCHEMA = "retain-gdkvm/1"
-SHIPPED = {"mini": "gdkvm-mini.safetensors"}
-"""Weights that come with the package, by name; see MODEL_CARD.md beside them."""
+SHIPPED = {"mini": "gdkvm-mini.safetensors", "mini-all": "gdkvm-mini-all.safetensors"}
+"""Weights that come with the package, by name: the cavity alone, and with wall and atrium. See
+MODEL_CARD.md beside them."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> None:

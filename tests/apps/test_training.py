@@ -25,7 +25,8 @@ def test_a_run_is_continued_and_leaves_weights_and_curves(tmp_path: Path) -> Non
         out=tmp_path / "run", steps=2, clips=2, cache=tmp_path / "cache", threads=1
     )
     assert training.train(options) == 0
-    assert weights.load(tmp_path / "run" / training.WEIGHTS).config == GdkvmConfig()
+    made = weights.load(tmp_path / "run" / training.WEIGHTS).config
+    assert made == GdkvmConfig(objects=("cavity",))
     rows = (tmp_path / "run" / training.CURVE).read_text().splitlines()
     assert rows[0] == "step,loss,learning_rate,seconds"
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]

@@ -119,3 +119,21 @@ def test_a_write_that_fails_leaves_the_old_file(
         weights.save(saved, tiny(1), {})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_network_starts_from_weights_of_more_structures(tmp_path: Path) -> None:
+    whole = tiny(objects=("cavity", "myocardium"), placed_keys=False)
+    weights.save(tmp_path / "whole", whole, {})
+    part = tiny(objects=("myocardium",), placed_keys=True)
+    weights.take_over(part, tmp_path / "whole")
+    assert torch.equal(part.object, whole.object[1:])
+    assert torch.equal(part.to_logit.weight, whole.to_logit.weight)
+    assert part.to_place is not None
+    assert not part.to_place.weight.any()
+    with pytest.raises(StateError, match="knows no atrium"):
+        weights.take_over(tiny(objects=("atrium",)), tmp_path / "whole")
+    with pytest.raises(StateError, match="another network"):
+        weights.take_over(
+            tiny(objects=("cavity",), key_dim=16, placed_keys=False),
+            tmp_path / "whole",
+        )
