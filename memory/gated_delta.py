@@ -32,11 +32,16 @@ class GatedDeltaConfig:
     mode: Mode = "mass"
     rule: Rule = "full"
     tile_alpha: bool = False
+    max_norm: float = 512.0
+    """No object's matrix is longer (Frobenius) than this after a write: it is scaled back. The rule
+    alone promises no bound where the gates hardly decay; see docs/gated_delta.md."""
 
     def __post_init__(self) -> None:
         for name in ("objects", "key_dim", "value_dim", "heads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Gated-delta option {name} must be at least 1.")
+        if not self.max_norm > 0:
+            raise UsageError(f"Gated-delta option max_norm must be > 0, got {self.max_norm}.")
         if self.value_dim % self.heads:
             raise UsageError(
                 f"{self.value_dim} value channels do not split into {self.heads} heads."
@@ -103,7 +108,8 @@ class GatedDelta:
                 state[None], key, value, self._gates,
                 mode=c.mode, rule=c.rule, dt=dt, tile_alpha=c.tile_alpha,
             )  # fmt: skip
-        self._streams[stream] = moved(state, new[0].detach(), gate), frames + 1
+        kept = _capped(new[0].detach(), c.max_norm)
+        self._streams[stream] = moved(state, kept, gate), frames + 1
 
     def read(self, stream: str, query: Tensor) -> Tensor:
         """What cells with the keys ``query`` [Ck, P] remember: [N, Cv, P]. Zero under ``none``."""
@@ -144,3 +150,9 @@ class GatedDelta:
         if stream not in self._streams:
             self._streams[stream] = torch.zeros(self._shapes["state"], device=self._device), 0
         return self._streams[stream]
+
+
+def _capped(state: Tensor, limit: float) -> Tensor:
+    """[N, Ck, Cv] with no object's matrix longer than ``limit``."""
+    norm = torch.linalg.vector_norm(state, dim=(1, 2), keepdim=True)
+    return state * (limit / norm).clamp(max=1.0)

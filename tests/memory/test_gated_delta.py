@@ -136,3 +136,19 @@ def test_stats_tell_frames_and_size() -> None:
     stats = held.stats("s")
     assert stats["frames"] == 3
     assert stats["norm"] == pytest.approx(float(held.state("s").norm()))
+
+
+def test_no_stream_makes_the_state_longer_than_its_cap() -> None:
+    config = GatedDeltaConfig(
+        objects=2, key_dim=4, value_dim=8, heads=2, mode="paper_raw", rule="sum", max_norm=20.0
+    )
+    held = GatedDelta(config, gates())
+    (item,) = writes(1)
+    for _ in range(200):
+        held.write("s", item)
+    norms = torch.linalg.vector_norm(held.state("s"), dim=(1, 2))
+    assert (norms <= 20.0 * (1 + 1e-6)).all()
+    assert (norms > 19.0).all()  # the sum alone would be at hundreds
+    assert torch.isfinite(held.read("s", item.key)).all()
+    with pytest.raises(UsageError, match="max_norm"):
+        GatedDeltaConfig(objects=1, key_dim=4, value_dim=8, heads=2, max_norm=0)
