@@ -39,7 +39,7 @@ def measure(quick: bool = False) -> list[Row]:
         torch.set_num_threads(before)
     return [
         Row(
-            name="network, three structures, 112x112",
+            name="network, cavity, 112x112",
             value=ours,
             unit="frames/s",
             peer="the paper on an RTX 3090",

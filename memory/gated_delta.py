@@ -155,4 +155,5 @@ class GatedDelta:
 def _capped(state: Tensor, limit: float) -> Tensor:
     """[N, Ck, Cv] with no object's matrix longer than ``limit``."""
     norm = torch.linalg.vector_norm(state, dim=(1, 2), keepdim=True)
-    return state * (limit / norm).clamp(max=1.0)
+    kept: Tensor = state * (limit / norm).clamp(max=1.0)
+    return kept
