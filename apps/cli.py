@@ -12,6 +12,7 @@ import typer
 
 import retain
 from retain.apps import cli_models, console
+from retain.apps.cli_models import Structures
 from retain.pipeline.errors import RetainError, UsageError
 
 INTERRUPTED = 130
@@ -33,11 +34,6 @@ app.add_typer(cli_models.evaluate, name="eval")
 class Mode(StrEnum):
     ROBUST = "robust"
     PAPER = "paper"
-
-
-class Structures(StrEnum):
-    CAVITY = "cavity"
-    ALL = "all"
 
 
 class VolumeMethod(StrEnum):

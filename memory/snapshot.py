@@ -81,7 +81,7 @@ def save(path: str | Path, file: MemoryFile) -> None:
     data = bytearray(serialise(tensors, {"retain": _canonical(header).decode()}))
     place = _sum_place(data)
     data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
-    _write(Path(path), bytes(data))
+    write_whole(Path(path), bytes(data))
 
 
 def load(path: str | Path) -> MemoryFile:
@@ -197,7 +197,8 @@ def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray])
         raise StateError(f"{path} is not a memory file: its header is incomplete.") from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Atomically: whoever reads ``path`` sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -205,6 +206,7 @@ def _write(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # as the other results
         os.replace(temporary, path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:

@@ -48,7 +48,7 @@ class Encode:
         self._frames = 0
 
     def process(self, packet: Packet) -> Packet:
-        with _torch_threads(self._threads):
+        with torch_threads(self._threads):
             (vector,) = self._encoder.encode([packet.frame.image])
         self._frames += 1
         return packet.plus(embedding=Embedding(vector, self._encoder.name))
@@ -185,7 +185,7 @@ class Remember:
 
 
 @contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
+def torch_threads(number: int) -> Iterator[None]:
     """Torch on ``number`` threads; 0 leaves torch alone."""
     if not number:
         yield

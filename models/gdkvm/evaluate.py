@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retain.datasets.echo import metrics, volumes
 from retain.datasets.echo.clip import CAVITY, LABELS, EchoClip
@@ -160,8 +159,3 @@ def state_norms(model: Gdkvm, frames: NDArray[np.float32]) -> list[float]:
             _, state = model.step(model.describe(picture[None]), state, first=t == 0)
             norms.append(float(torch.linalg.vector_norm(state.delta)))
     return norms
-
-
-def parameters(model: torch.nn.Module) -> int:
-    tensors: Iterable[Tensor] = model.parameters()
-    return sum(p.numel() for p in tensors)

@@ -263,13 +263,13 @@ class _Mind:
         """Segment one frame and remember it. ``gap``: frames since the last one."""
         import torch
 
-        from retain.models.curvestream import _torch_threads
+        from retain.models.curvestream import torch_threads
 
         flags = check_input(frame.image, self.sector)
         if refused := [flag for flag in flags if flag in REFUSED]:
             return self._stage._nothing(frame, (*refused, *(f for f in flags if f not in refused)))
         grid = self._levels(to_grid(frame.image, self.sector, self._stage._config.grid))
-        with torch.inference_mode(), _torch_threads(self._stage._threads):
+        with torch.inference_mode(), torch_threads(self._stage._threads):
             picture = torch.from_numpy((grid - 0.5) / 0.5)[None, None].to(self._stage._device)
             out = self._step(self._network.describe(picture), gap)
             planes = out.logits[0].softmax(dim=0).cpu().numpy()

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -293,8 +293,3 @@ def run(
     model = trainer.averaged()
     weights.save(out / "weights.safetensors", model, {"recipe": recipe.as_json()})
     return model
-
-
-def quick(recipe: Recipe) -> Recipe:
-    """A recipe of the same kind that takes a minute: to see that everything works."""
-    return replace(recipe, steps=min(recipe.steps, 30), clips=min(recipe.clips, 16))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retain.memory.snapshot import write_whole
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.network import Gdkvm
 from retain.pipeline.errors import StateError, UsageError, nearest
@@ -30,18 +29,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) ->
     own = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     head = {"schema": SCHEMA, **head}
     blob = save(own, {"retain": json.dumps({**head, "sha256": _digest(own, head)}, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(blob)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, blob)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,7 +40,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             head = json.loads((file.metadata() or {})["retain"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        whole = head.pop("sha256", None) in (None, _digest(tensors, head))
+        whole = head.pop("sha256", None) == _digest(tensors, head)
     except FileNotFoundError:
         raise UsageError(f"There is no weights file {str(path)!r}.") from None
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
