@@ -135,7 +135,7 @@ def long_streams(model: Gdkvm, options: EvalOptions) -> Iterator[Row]:
 
     config = PhantomConfig(size=model.config.grid)
     segment = judge.streaming(model)
-    early, late, sparse, largest = [], [], [], []
+    early, late, sparse, largest, slopes = [], [], [], [], []
     for i in range(max(2, options.clips // 10)):
         clip = make_stream(judge.HELD_OUT + 500 + i, LONG / 30, 30.0, config)
         frames, truth = judge.normalised(clip), clip.masks == CAVITY
@@ -143,6 +143,7 @@ def long_streams(model: Gdkvm, options: EvalOptions) -> Iterator[Row]:
         scores = [dice(p, t) or 0.0 for p, t in zip(found, truth, strict=True)]
         early.append(np.mean(scores[: LONG // 3]))
         late.append(np.mean(scores[-LONG // 3 :]))
+        slopes.append(np.polyfit(truth.sum(axis=(1, 2)), found.sum(axis=(1, 2)), 1)[0])
         half = segment(frames[::2]) == CAVITY
         sparse.append(np.mean([dice(p, t) or 0.0 for p, t in zip(half, truth[::2], strict=True)]))
         largest.append(max(judge.state_norms(model, frames)))
@@ -161,6 +162,11 @@ def long_streams(model: Gdkvm, options: EvalOptions) -> Iterator[Row]:
         unit="norm",
         bar="<= 512, the memory's cap",
         met=max(largest) <= 512,
+    )
+    yield Row(
+        name="change in area shown per change there is (median slope)",
+        value=float(np.median(slopes)),
+        unit="ratio",
     )
     yield _dice("every second frame left out", float(np.mean(sparse)))
 

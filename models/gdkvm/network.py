@@ -67,7 +67,7 @@ class StreamState(NamedTuple):
     mask: Tensor
     """[B, N, H, W], probabilities."""
     pixel: Tensor
-    """[B, P, cells, cells], the last picture's pixel feature (used with ``pixfeat_lag``)."""
+    """[B, P, cells, cells], the last picture's pixel feature; P = 0 without ``pixfeat_lag``."""
     summaries: Tensor
     """[B, N, Q, E + 1], sums and areas of the object transformer; Q = 0 in the mini size."""
 
@@ -145,7 +145,7 @@ class Gdkvm(nn.Module):
             torch.zeros(batch, number, c.key_dim, c.value_dim, device=device),
             torch.zeros(batch, number, c.sensory_dim, side, side, device=device),
             torch.zeros(batch, number, c.grid, c.grid, device=device),
-            torch.zeros(batch, c.pixel_dim, side, side, device=device),
+            torch.zeros(batch, c.pixel_dim * c.pixfeat_lag, side, side, device=device),
             torch.zeros(batch, number, *self.summary_shape, device=device),
         )
 
@@ -210,7 +210,8 @@ class Gdkvm(nn.Module):
         if self.transformer is not None:
             values = value.view(*value.shape[:3], side, side)
             summaries = self.transformer.summarise(values, mask, summaries)
-        after = StreamState(state.delta, sensory, mask, seen.pixel.float(), summaries)
+        pixel = seen.pixel.float() if self.config.pixfeat_lag else state.pixel
+        after = StreamState(state.delta, sensory, mask, pixel, summaries)
         return Out(logits, (*aux, aggregate(hint))), after
 
     def forward(self, clip: Tensor, mask_keep: Tensor | None = None) -> list[Out]:
