@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,6 +131,8 @@ class Trainer:
             groups, recipe.lr, weight_decay=recipe.weight_decay, eps=1e-6
         )
         self.step = 0
+        self._drawing = ThreadPoolExecutor(1, "retain-batch")
+        self._ahead: tuple[int, Future[data.Batch]] | None = None
         self._labels = [LABELS.index(name) + 1 for name in recipe.model.objects]
 
     def train(self, tell: Callable[[Progress], None], save_every: int = 100) -> None:
@@ -154,14 +157,7 @@ class Trainer:
 
     def _one(self) -> float:
         r = self.recipe
-        batch = data.batch(
-            self.cache,
-            self.step,
-            seed=r.seed,
-            size=r.batch,
-            length=r.length,
-            corruption=r.corruption,
-        )
+        batch = self._batch()
         # Every step draws from its own seed, so that a continued run sees what one run would have.
         torch.manual_seed((r.seed << 32) + self.step)
         keep = (torch.rand(r.batch, r.length) >= r.mask_dropout).float().to(self.device)
@@ -179,6 +175,26 @@ class Trainer:
         self.optimiser.step()
         self._follow()
         return float(loss.detach())
+
+    def _batch(self) -> data.Batch:
+        """Of this step; the next one's is drawn while this one is worked on."""
+        r = self.recipe
+
+        def draw(step: int) -> Future[data.Batch]:
+            return self._drawing.submit(
+                data.batch,
+                self.cache,
+                step,
+                seed=r.seed,
+                size=r.batch,
+                length=r.length,
+                corruption=r.corruption,
+            )
+
+        ready = self._ahead
+        future = ready[1] if ready and ready[0] == self.step else draw(self.step)
+        self._ahead = (self.step + 1, draw(self.step + 1)) if self.step + 1 < r.steps else None
+        return future.result()
 
     def _follow(self) -> None:
         """The average; younger than its memory it is a plain mean, so that it forgets the start."""

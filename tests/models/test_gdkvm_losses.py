@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from retain.models.gdkvm.losses import (
     AUX_WEIGHT,
+    CHANGE,
     area_loss,
     clip_loss,
     segmentation_loss,
@@ -123,13 +124,18 @@ def test_area_loss_sees_what_overlap_forgives() -> None:
         cavity[:, 0] = -cavity[:, 1]
         return cavity
 
-    assert area_loss(logits(16), truth) < 1e-3
-    torch.testing.assert_close(
-        area_loss(logits(12), truth), torch.tensor(12 / 16).log().abs(), atol=2e-3, rtol=0
-    )
-    assert area_loss(logits(12), truth.where(truth == 1, 255)) == 0  # area unknown
-    assert area_loss(logits(12), torch.zeros_like(truth)) == 0  # nothing to measure
+    def loss(*sides: int, target: Tensor = truth) -> Tensor:
+        frames = torch.stack([logits(side) for side in sides], dim=1)
+        return area_loss(frames, target[:, None].expand(-1, len(sides), -1, -1))
+
+    small = torch.tensor(12 / 16).log().abs()
+    assert loss(16) < 1e-3
+    torch.testing.assert_close(loss(12), small, atol=2e-3, rtol=0)
+    torch.testing.assert_close(loss(12, 12), small, atol=2e-3, rtol=0)  # wrong, but no beat in it
+    torch.testing.assert_close(loss(12, 16), (0.5 + CHANGE / 2) * small, atol=4e-3, rtol=0)
+    assert loss(12, 12, target=truth.where(truth == 1, 255)) == 0  # area unknown
+    assert loss(12, 12, target=torch.zeros_like(truth)) == 0  # nothing to measure
     out = Out(logits(12).requires_grad_(), ())
     with_area = clip_loss([out], truth[:, None], [0], tiny_config(), area=2.0)
     without = clip_loss([out], truth[:, None], [0], tiny_config())
-    torch.testing.assert_close(with_area - without, 2 * area_loss(out.logits, truth))
+    torch.testing.assert_close(with_area - without, 2 * loss(12))
