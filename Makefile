@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test check lint types layers gpu bench floor clean
+.PHONY: help demo test check lint types layers gpu bench fuzz floor clean
 
 help:
 	@echo "make demo    watch a real clip being remembered (installs what it needs)"
 	@echo "make test    run the tests                      (installs what it needs)"
 	@echo "make check   lint, types, layers, tests: what must be green before a commit lands"
 	@echo "make bench   measure every published number against its peer"
+	@echo "make fuzz    feed malformed messages and memory files, 10^5 and more, to what reads them"
 	@echo "make gpu     the tests that need a CUDA device; its absence is a failure"
 	@echo "make floor   the tests with the oldest supported torch, in their own environment"
 
@@ -39,6 +40,9 @@ gpu: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	$(BIN)/retain bench
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python benchmarks/fuzz.py
 
 floor:
 	$(PYTHON) -m venv .venv-floor

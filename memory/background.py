@@ -15,6 +15,11 @@ AFTER_S = 1.0
 """Age from which a past feature counts: what began a moment ago is still new."""
 
 
+def units(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of ``rows`` [N, D] can be unit features or means of them: finite, at most 1 long."""
+    return np.asarray(np.abs(rows).max(axis=1, initial=0) < 1.001)
+
+
 class Background:
     """Exponential mean of unit features with a half-life in seconds (a plain mean at the start),
     and the features of the last ``PAST`` seconds, one each.
@@ -82,7 +87,10 @@ class Background:
                     f"The saved background is {given.dtype} {list(given.shape)} where "
                     f"{own.dtype} {list(own.shape)} is expected."
                 )
-        if not 0 <= clock[2] < 2**53:
-            raise StateError("The saved background has an impossible count.")
+        counts = ((clock[[0, 2]] >= 0) & (clock[[0, 2]] < 2**53)).all()
+        if not counts or not math.isfinite(clock[1]) or np.isnan(clock[3:]).any():
+            raise StateError("The saved background has an impossible count or time.")
+        if not units(mean[None]).all() or not units(past).all():
+            raise StateError("The saved background holds features that are not of unit length.")
         self._mean[:], self._past[:] = mean, past
         self._clock[:], self._past_s[:] = clock[:3], clock[3:]

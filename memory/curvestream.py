@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from retain.memory import pictures
 from retain.memory.background import Background
 from retain.memory.base import Json, State
-from retain.memory.entries import BLURRED, CLEAR, ROW, entries, tier_of
+from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of
 from retain.memory.entries import Entry as Entry
 from retain.memory.entries import load_entries as load_entries
 from retain.memory.eviction import Arrival, policy
@@ -274,7 +274,7 @@ class FrameMemory:
             if smaller == size:
                 continue
             if rows.payload(row):
-                picture = pictures.decode(rows.payload(row))
+                picture = pictures.decode(rows.payload(row), size)
                 rows.replace_payload(row, pictures.encode(picture, smaller))
             rows["width"][row], rows["height"][row] = smaller
             rows["tokens"][row] = tokens(*smaller, self._config.family)
@@ -355,7 +355,7 @@ class FrameMemory:
     def restore(self, stream: str, state: State) -> None:
         s = _Stream(self._config)
         seen, limit = state.header.get("seen"), state.header.get("limit")
-        if not isinstance(seen, int) or not isinstance(limit, int) or seen < 0:
+        if type(seen) is not int or type(limit) is not int or not 0 <= seen < 2**63:
             raise StateError("The snapshot's header does not belong to a frame memory.")
         s.seen, s.limit = seen, min(limit, self._config.byte_budget)
         t = state.tensors
@@ -365,11 +365,10 @@ class FrameMemory:
         except KeyError as missing:
             raise StateError(f"The snapshot has no array {missing}.") from None
         s.rows.load(t)
-        codes = (s.rows["tier"] >= BLURRED) & (s.rows["tier"] <= CLEAR) & (s.rows["base_den"] > 0)
-        codes &= (s.rows["reason"] >= 0) & (s.rows["reason"] < len(REASONS))
+        check_rows(s.rows)
         crowded = len(s.rows) > self._config.max_entries or s.nbytes > s.limit
-        if not codes.all() or crowded or s.rows["tokens"].sum() > self._config.token_budget:
-            raise StateError("The snapshot holds rows this frame memory could not have written.")
+        if crowded or sum(s.rows["tokens"].tolist()) > self._config.token_budget:
+            raise StateError("The snapshot holds more than this frame memory may keep.")
         s.entries = None
         self._streams[stream] = s
 

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.memory import pictures, snapshot
+from retain.memory.background import units
 from retain.memory.eviction import COLUMNS
 from retain.memory.router import REASONS, STATES
 from retain.memory.store import RowStore
 from retain.pipeline.errors import StateError
-from retain.pipeline.frame import Image
+from retain.pipeline.frame import MAX_SIDE, Image
 from retain.pipeline.results import Reason, Tier
 
+_ENORMOUS = 1e30
+"""No time in seconds and no score is as large; twice as much is still finite."""
 CLEAR, BLURRED = STATES.index("clear"), STATES.index("blurred")
 ROW = {
     **COLUMNS,
@@ -50,7 +53,7 @@ class Entry:
 
     def image(self) -> Image:
         """The kept picture, uint8 [H, W, 3] RGB."""
-        return pictures.decode(self.jpeg)
+        return pictures.decode(self.jpeg, (self.width, self.height))
 
 
 def load_entries(path: str) -> list[Entry]:
@@ -62,12 +65,29 @@ def load_entries(path: str) -> list[Entry]:
     for config, state in file.memories.values():
         if config.get("kind") == "frames":
             embedding = state.tensors.get("rows.embedding", np.zeros((0, 1), np.float32))
-            if embedding.ndim != 2:
-                raise StateError("'rows.embedding' must have two dimensions.")
+            if embedding.ndim != 2 or not embedding.shape[1]:  # rows of nothing cost no file bytes
+                raise StateError("'rows.embedding' must have two dimensions, the second not 0.")
             rows = RowStore(embedding.shape[0], embedding.shape[1], ROW)
             rows.load(state.tensors)
+            check_rows(rows)
             return entries(rows, range(len(rows)))
     raise StateError(f"{path} holds no frame memory.")
+
+
+def check_rows(rows: RowStore) -> None:
+    """Raises StateError when ``rows`` hold what no frame memory writes: no unit features, times or
+    scores that are not finite, sizes and codes out of range."""
+    good = (rows["tier"] >= BLURRED) & (rows["tier"] <= CLEAR)
+    good &= (rows["reason"] >= 0) & (rows["reason"] < len(REASONS))
+    good &= (rows["base_num"] > 0) & (rows["base_den"] > 0) & (rows["seq"] >= 0)
+    good &= (rows["tokens"] > 0) & (rows["novelty"] >= 0) & (rows["least"] >= 0)
+    for name in ("width", "height"):
+        good &= (rows[name] > 0) & (rows[name] <= MAX_SIDE)
+    for name in COLUMNS:
+        good &= np.abs(rows[name]) < _ENORMOUS
+    good &= units(rows.embedding)
+    if not good.all():
+        raise StateError("The snapshot holds rows that no frame memory could have written.")
 
 
 def entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 
 from retain.pipeline.errors import StateError
@@ -23,11 +25,24 @@ def encode(image: Image, size: tuple[int, int] | None = None) -> bytes:
     return bytes(data.tobytes())
 
 
-def decode(jpeg: bytes) -> Image:
-    """JPEG bytes as uint8 [H, W, 3] RGB. Raises StateError when they are damaged."""
+def _size(jpeg: bytes) -> tuple[int, int] | None:
+    """(width, height) as the header claims; None for what is no picture."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+        return None
+
+
+def decode(jpeg: bytes, size: tuple[int, int]) -> Image:
+    """JPEG bytes of a picture of ``size`` (width, height) as uint8 [H, W, 3] RGB. Raises StateError
+    when they are damaged or of another size, before a pixel is decoded."""
     import cv2
 
-    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    whole = jpeg and _size(jpeg) == size
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if whole else None
     if bgr is None:
         raise StateError("A kept picture cannot be decoded: its bytes are damaged or missing.")
     return np.ascontiguousarray(bgr[:, :, ::-1], dtype=np.uint8)

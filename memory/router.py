@@ -149,6 +149,11 @@ class RouterState:
         ring = numbers[:, [at.DEPTH, at.HEAD]]
         if not (np.isin(ring[:, 0], (0, 1, 2)).all() and np.isin(ring[:, 1], (0, 1)).all()):
             raise StateError("Router numbers hold an impossible history position.")
+        times = numbers[:, [at.LAST_TIME, at.LAST_KEPT]]
+        counts = np.delete(numbers, [at.LAST_TIME, at.LAST_KEPT], axis=1)
+        possible = ((counts >= 0) & (counts < 2**53)).all() and (times < math.inf).all()
+        if not possible or not (np.abs(history) < 1.001).all():
+            raise StateError("Router state holds numbers that no stream leads to.")
         self.history[...] = history
         self.numbers[...] = numbers
 

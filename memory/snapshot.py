@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import struct
@@ -15,8 +16,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from retain.memory.base import Json, State
@@ -36,8 +38,31 @@ _DTYPES = {
     "F64": np.float64,
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_MAX_DIMENSIONS = 8
 
 Config = Mapping[str, Json]
+
+
+class _Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An array, as safetensors describes it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class _Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    config: dict[str, Any]
+    config_sha256: str
+    header: dict[str, Any]
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: str
+    sha256: str
+    stream: str
+    seq: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+    memories: dict[str, _Described]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +125,7 @@ def load(path: str | Path) -> MemoryFile:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StateError(f"The memory file {path} cannot be read: {reason}.") from error
-    if len(data) != size or _checksum(data) != header["sha256"]:
+    if len(data) != size or _checksum(data) != header.sha256:
         raise StateError(
             f"{path} was altered or damaged after it was written: its checksum is wrong."
         )
@@ -149,52 +174,67 @@ def _checksum(data: bytes) -> str:
 Layout = dict[str, tuple[Any, tuple[int, ...], int, int]]
 
 
-def _parse(path: Path, raw: bytes, room: int) -> tuple[Layout, dict[str, Any]]:
+def _parse(path: Path, raw: bytes, room: int) -> tuple[Layout, _Header]:
     """Array places and our header. Nothing of the data has been read or allocated yet."""
     try:
-        outer = json.loads(raw)
-        header = json.loads(outer.pop("__metadata__")["retain"])
-        schema = header["schema"]
-        if schema != SCHEMA:
+        outer = _json(raw)
+        inner = _json(outer.pop("__metadata__")["retain"])
+        if (schema := inner["schema"]) != SCHEMA:
             raise StateError(
                 f"{path} has schema {schema!r}; this version reads {SCHEMA!r} only.",
                 hint="Read it with the version that wrote it.",
             )
+        infos = msgspec.convert(outer, dict[str, _Info])
         layout: Layout = {}
         place = 0
-        for name, info in sorted(outer.items(), key=lambda item: item[1]["data_offsets"]):
-            dtype = np.dtype(_DTYPES[info["dtype"]])
-            shape = tuple(int(side) for side in info["shape"])
-            start, end = info["data_offsets"]
-            count = 1
-            for side in shape:
-                count *= side
-            if min(shape, default=0) < 0 or start != place or end - start != count * dtype.itemsize:
+        for name, info in sorted(infos.items(), key=lambda item: item[1].data_offsets):
+            dtype, shape = np.dtype(_DTYPES[info.dtype]), info.shape
+            start, end = info.data_offsets
+            count = math.prod(shape)
+            # Numpy has limits of its own, also for arrays of no bytes at all.
+            fits = len(shape) <= _MAX_DIMENSIONS and min(shape, default=0) >= 0
+            fits = fits and math.prod(side or 1 for side in shape) <= MAX_FILE
+            if not fits or start != place or end - start != count * dtype.itemsize:
                 raise StateError(f"{path} is damaged: array {name!r} is not where it should be.")
             layout[name] = dtype, shape, start, count
             place = end
         if place != room:
             raise StateError(f"{path} is truncated or has bytes too many: {room} of {place}.")
+        header = msgspec.convert(inner, _Header)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateError(f"{path} is not a memory file: its header cannot be read.") from error
     return layout, header
 
 
-def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MemoryFile:
-    try:
-        memories: dict[str, tuple[Config, State]] = {}
-        for name, described in header["memories"].items():
-            own = {
-                key.removeprefix(f"{name}/"): array
-                for key, array in arrays.items()
-                if key.startswith(f"{name}/")
-            }
-            if config_hash(described["config"]) != described["config_sha256"]:
-                raise StateError(f"{path}: the configuration of {name!r} was altered.")
-            memories[name] = described["config"], State(own, described["header"])
-        return MemoryFile(str(header["stream"]), int(header["seq"]), memories)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StateError(f"{path} is not a memory file: its header is incomplete.") from error
+def _json(text: str | bytes) -> Any:
+    """Strictly: no key twice, no NaN. Raises ValueError."""
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> MemoryFile:
+    memories: dict[str, tuple[Config, State]] = {}
+    tensors: dict[str, dict[str, np.ndarray]] = {name: {} for name in header.memories}
+    for key, array in arrays.items():
+        owner, _, name = key.partition("/")
+        if owner not in tensors:
+            raise StateError(f"{path}: the array {key!r} belongs to no memory of the file.")
+        tensors[owner][name] = array
+    for name, described in header.memories.items():
+        if config_hash(described.config) != described.config_sha256:
+            raise StateError(f"{path}: the configuration of {name!r} was altered.")
+        memories[name] = described.config, State(tensors[name], described.header)
+    return MemoryFile(header.stream, header.seq, memories)
 
 
 def write_whole(path: Path, data: bytes) -> None:

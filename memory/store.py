@@ -126,8 +126,12 @@ class RowStore:
         similarity = None
         if self._similarity is not None:
             similarity = _taken(tensors, "similarity", np.dtype(np.float32), (n, n))
+            if not (np.abs(similarity) < 1.01).all():
+                raise StateError("The snapshot holds similarities that are no cosines.")
         data = _taken(tensors, "payload", np.dtype(np.uint8), None)
-        if (lengths < 0).any() or int(lengths.sum()) != data.size:
+        # Each alone first: their sum could come round to the right number.
+        wrong = (lengths < 0) | (lengths > data.size)
+        if wrong.any() or int(lengths.sum()) != data.size:
             raise StateError("The payload lengths of the snapshot do not add up to its payload.")
         ends = np.cumsum(lengths)
         self._embedding[:n] = embedding

@@ -117,6 +117,12 @@ class End(_Message, frozen=True, tag="end/1"):
     fault: Fault | None = None
 
 
+class Barrier(_Message, frozen=True, tag="barrier/1"):
+    """Travels between the packets; what nodes hold as it passes is one state of the graph."""
+
+    number: Positive
+
+
 class Credit(_Message, frozen=True, tag="credit/1"):
     """The consumer of an edge can take ``packets`` more."""
 
@@ -129,7 +135,7 @@ class Released(_Message, frozen=True, tag="released/1"):
     shares: list[tuple[Positive, Count, Positive, Positive]]
 
 
-Message = Ticket | End | Credit | Released
+Message = Ticket | End | Barrier | Credit | Released
 M = TypeVar("M")
 
 
@@ -222,7 +228,7 @@ def _to_array(code: int, body: memoryview) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size != len(body) - start or size > MAX_ARRAY:
         raise WireError(f"An array of {dtype} {list(shape)} came with {len(body) - start} bytes.")
-    if dtype.kind == "b" and any(value > 1 for value in bytes(body[start:])):
+    if dtype.kind == "b" and np.frombuffer(body, np.uint8, offset=start).max(initial=0) > 1:
         raise WireError("A boolean array holds values other than 0 and 1.")
     # A copy: aligned, writable, and the message's bytes can go.
     return np.frombuffer(body, dtype, offset=start).reshape(shape).copy()

@@ -119,10 +119,10 @@ def test_a_picture_beyond_the_clear_limit_is_scaled_down() -> None:
 def test_colours_survive_the_keeping() -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, :48, 0], image[:, 48:, 2] = 220, 200
-    kept = pictures.decode(pictures.encode(image))
+    kept = pictures.decode(pictures.encode(image), (96, 64))
     assert np.abs(kept.astype(int) - image).mean() < 4
     with pytest.raises(StateError, match="damaged or missing"):
-        pictures.decode(b"\xff\xd8nonsense")
+        pictures.decode(b"\xff\xd8nonsense", (96, 64))
 
 
 def test_reading_by_time_and_by_example() -> None:
