@@ -86,7 +86,7 @@ def tell(done: Watched) -> None:
 
 def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:
     """The graph of a watch. Nothing is lost of a finite source; of a live one, the newest wins."""
-    graph = Graph(name="watch")
+    graph = Graph(name="watch", promise="live" if live else "finite")
     add_source(graph, options, live)
     graph.stage(
         "encode",

@@ -72,6 +72,10 @@ class WireError(RetainError):
     """A message or buffer that does not match its schema. It is refused, never interpreted."""
 
 
+class PixelsGone(WireError):
+    """The process that held a frame's pixels has died, and they with it."""
+
+
 class StateError(RetainError):
     """A snapshot that is truncated, altered, or of another configuration. It is never guessed."""
 

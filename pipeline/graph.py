@@ -15,6 +15,9 @@ from retain.pipeline.errors import GraphError, nearest
 from retain.pipeline.policy import BLOCK, Policy
 
 Role = Literal["source", "stage", "sink"]
+Promise = Literal["finite", "live"]
+"""finite: no frame is lost, none comes twice, whatever process dies; its work is done again.
+live: order is kept, frames stay young, every loss is counted with its cause."""
 Option = str | int | float | bool | None | list["Option"] | dict[str, "Option"]
 
 CALLER = "caller"
@@ -44,6 +47,7 @@ class Graph(msgspec.Struct):
     """Nodes and edges: add them with ``source``, ``stage``, ``sink``, ``connect``."""
 
     name: str = "graph"
+    promise: Promise = "finite"
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
 

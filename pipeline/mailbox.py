@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from retain.pipeline.packet import Packet
 from retain.pipeline.policy import Policy
+from retain.pipeline.wire import Barrier
 
-Cause = Literal["stale", "full", "rate", "bytes", "stopped", "failed"]
+Cause = Literal["stale", "full", "rate", "bytes", "stopped", "failed", "crashed"]
 """Why a packet was lost.
 
 stale    a newer one took its place (``latest``, ``drop_oldest``, ``rate``)
@@ -18,7 +19,9 @@ rate     the edge's rate does not let it pass
 bytes    the edge's byte limit was met before its depth
 stopped  the run was cut short while it waited
 failed   the node that should have had it had failed
+crashed  on its way to, in hand of or waiting in a process that died
 """
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 MAX_BYTES = 512 << 20
 """Pixel bytes that may wait on one edge. One packet always fits, however large."""
 
@@ -50,9 +53,10 @@ class RateGate:
 
 
 class Mailbox:
-    """Packets waiting on one edge under its policy.
+    """Packets waiting on one edge under its policy, and barriers between them.
 
-    Always: ``captured == delivered + sum(dropped.values()) + len(mailbox)``.
+    Always: ``captured == delivered + sum(dropped.values()) + len(mailbox)``; barriers are not
+    counted, keep their place and are never dropped.
     """
 
     def __init__(self, policy: Policy, max_bytes: int = MAX_BYTES) -> None:
@@ -62,15 +66,16 @@ class Mailbox:
         self.delivered = 0
         self.dropped: Counter[Cause] = Counter()
         self.nbytes = 0
-        self._waiting: deque[Packet] = deque()
+        self._waiting: deque[Packet | Barrier] = deque()
+        self._packets = 0
         self._gate = RateGate(policy.fps) if policy.kind == "rate" else None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._packets
 
     def room(self, packet: Packet) -> bool:
         """Whether ``put(packet)`` may be called. Only ``block`` makes the producer wait."""
-        fits = not self._waiting or not self._over(packet.frame.nbytes)
+        fits = not self._packets or not self._over(packet.frame.nbytes)
         return self.policy.kind != "block" or fits
 
     def put(self, packet: Packet) -> Lost:
@@ -80,24 +85,50 @@ class Mailbox:
         if self._gate and not self._gate.passes(packet):
             return self._lose([(packet, "rate")])
         size = packet.frame.nbytes
-        if self.policy.kind == "drop_newest" and self._waiting and self._over(size):
+        if self.policy.kind == "drop_newest" and self._packets and self._over(size):
             cause: Cause = "full" if len(self) >= self.policy.depth else "bytes"
             return self._lose([(packet, cause)])
         lost: Lost = []
         if self.policy.kind != "block":
-            while self._waiting and self._over(size):
+            while self._packets and self._over(size):
                 cause = "stale" if len(self) >= self.policy.depth else "bytes"
                 lost.append((self._pop(), cause))
         self._waiting.append(packet)
+        self._packets += 1
         self.nbytes += size
         return self._lose(lost)
 
+    def mark(self, barrier: Barrier) -> None:
+        """Put a barrier behind everything that waits."""
+        self._waiting.append(barrier)
+
+    def unmark(self, number: int) -> None:
+        """Take out the barriers up to ``number``."""
+        kept = [w for w in self._waiting if isinstance(w, Packet) or w.number > number]
+        self._waiting = deque(kept)
+
+    @property
+    def barrier(self) -> Barrier | None:
+        """The barrier at the front: it is next, before any packet."""
+        head = self._waiting[0] if self._waiting else None
+        return head if isinstance(head, Barrier) else None
+
+    def pass_barrier(self) -> None:
+        """Take the barrier at the front away."""
+        assert self.barrier
+        self._waiting.popleft()
+
     def get(self) -> Packet | None:
-        """The packet that waits longest, or None."""
-        if not self._waiting:
+        """The packet that waits longest; None when there is none before the next barrier."""
+        if not self._packets or self.barrier:
             return None
         self.delivered += 1
         return self._pop()
+
+    def lost(self, packets: int) -> None:
+        """Of those delivered, so many never got there: their process died."""
+        self.delivered -= packets
+        self.dropped["crashed"] += packets
 
     def clear(self, cause: Cause) -> Lost:
         """Give up everything that waits."""
@@ -107,9 +138,14 @@ class Mailbox:
         return len(self) >= self.policy.depth or self.nbytes + size > self.max_bytes
 
     def _pop(self) -> Packet:
-        packet = self._waiting.popleft()
-        self.nbytes -= packet.frame.nbytes
-        return packet
+        """The oldest packet, out from behind barriers where it must be."""
+        for place, packet in enumerate(self._waiting):
+            if isinstance(packet, Packet):
+                del self._waiting[place]
+                self._packets -= 1
+                self.nbytes -= packet.frame.nbytes
+                return packet
+        raise IndexError("an empty mailbox")
 
     def _lose(self, lost: Lost) -> Lost:
         self.dropped.update(cause for _, cause in lost)

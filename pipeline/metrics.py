@@ -38,6 +38,8 @@ class NodeStats(msgspec.Struct, frozen=True):
     sent: int = 0
     failed: int = 0
     """Packets in hand when the node failed, or refused after it had."""
+    quarantined: int = 0
+    """Packets left out because the node's process had died of them."""
     dropped: dict[str, int] = {}
     queue_packets: int = 0
     queue_bytes: int = 0
@@ -154,7 +156,9 @@ class Meter:
         with self._lock:
             self._state = state
 
-    def count(self, what: Literal["received", "sent", "failed"], number: int = 1) -> None:
+    def count(
+        self, what: Literal["received", "sent", "failed", "quarantined"], number: int = 1
+    ) -> None:
         with self._lock:
             self._counts[what] += number
 
@@ -183,6 +187,7 @@ class Meter:
                 received=self._counts["received"],
                 sent=self._counts["sent"],
                 failed=self._counts["failed"],
+                quarantined=self._counts["quarantined"],
                 service_ms=self._service.spread(),
                 age_ms=self._age.spread(),
                 memory_bytes=int(extra.pop("memory_bytes", 0)),
@@ -245,7 +250,7 @@ def prometheus_text(stats: GraphStats) -> str:
     cpu = write(Counter, "cpu_seconds", "CPU time of a node.", "node")
     put(write(Gauge, "uptime_seconds", "Seconds since the run started."), stats.uptime_s)
     for node in stats.nodes:
-        for what in ("received", "sent", "failed"):
+        for what in ("received", "sent", "failed", "quarantined"):
             put(packets, getattr(node, what), node.name, what)
         for what, spread in (("service", node.service_ms), ("age", node.age_ms)):
             for at in ("mean", "p50", "p95", "max"):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from time import monotonic_ns
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
+
 from retain.pipeline.catalog import load_class
 from retain.pipeline.errors import UsageError
+from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Node
+from retain.pipeline.ledger import Hand, Ledger, hand_of
 from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
 from retain.pipeline.stage import (
@@ -25,7 +32,7 @@ from retain.pipeline.stage import (
     StatValue,
 )
 from retain.pipeline.transport.base import Receiver, Sender, Stopped
-from retain.pipeline.wire import End, Fault
+from retain.pipeline.wire import Barrier, End, Fault
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +61,21 @@ def create(node: Node) -> Any:
     return made(**node.options)
 
 
+class Past(msgspec.Struct, frozen=True):
+    """What a node takes over from the process that did its work before."""
+
+    load: str | None = None
+    """File of its state."""
+    sent: int = 0
+    """Frames a finite source has sent already; it reads over them."""
+    last: tuple[int, int, int, int] | None = None
+    """Of a live source: seq, pts and time base (numerator, denominator) of its last frame."""
+    poison: list[Hand] = []
+    """Frames not to try again."""
+    gap: bool = False
+    """Frames were lost: the first one of each stream says so."""
+
+
 class Work:
     """One node's object with its counts. Runners drive it; it knows no transport."""
 
@@ -64,12 +86,19 @@ class Work:
         made: Any = None,
         save: str | None = None,
         on_open: Callable[[str, SourceInfo], None] = lambda name, info: None,
+        past: Past | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.node = node
         self.meter = meter
         self._made = made
         self._save = save
         self._on_open = on_open
+        self._past = past or Past()
+        self._ledger = ledger or Ledger(0, 0)
+        self.created = False
+        self._told: set[str] = set()
+        """Streams whose gap has been marked."""
         self._stopping = threading.Event()
         self._own_stats: Callable[[], Mapping[str, StatValue]] | None = None
 
@@ -83,21 +112,30 @@ class Work:
             raise UsageError(
                 f"The state of {self.node.name!r} was asked for, but it has none to save."
             )
+        if self._past.load is not None:
+            self._made.load(self._past.load)
         if isinstance(self._made, Reports):
             self._own_stats = self._made.stats
+        self.created = True
         self.meter.state("running")
+
+    @property
+    def remembers(self) -> bool:
+        return isinstance(self._made, Remembers)
 
     def frames(self) -> Iterator[Packet]:
         """Packets of a source, until its end or ``stop``."""
         source = self._made
         try:
             self._on_open(self.node.name, source.open())
-            frames = source.frames()
+            frames = continued(source.frames(), self._past)
             start = monotonic_ns()
             while not self._stopping.is_set() and (frame := next(frames, None)) is not None:
                 now = monotonic_ns()
                 self.meter.served(now - start, now - frame.t_arrival_ns)
                 self.meter.count("sent")
+                self._ledger.gave(frame)
+                self._ledger.count("sent")
                 yield Packet(frame)
                 self._sample()
                 start = monotonic_ns()
@@ -107,23 +145,52 @@ class Work:
 
     def process(self, packet: Packet) -> Iterator[Packet]:
         """What a stage makes of a packet (nothing, for a sink)."""
+        if hand_of(packet.frame) in self._past.poison:
+            self._quarantine(packet.frame)
+            return
+        packet = self._marked(packet)
         self.meter.count("received")
         start = monotonic_ns()
         spent = left = 0
+        self._ledger.take(packet.frame)
         try:
             for out in _packets(self._made.process(packet)):
                 left = monotonic_ns()
                 spent += left - start
                 self.meter.count("sent")
+                self._ledger.count("sent")
+                self._ledger.let_go()
                 yield out
+                self._ledger.take(packet.frame)
                 start = monotonic_ns()
         except (Exception, SystemExit):
             self.meter.count("failed")
             raise
+        self._ledger.count("finished")
+        self._ledger.let_go()
         now = monotonic_ns()
         spent += now - start
         self.meter.served(spent, (left or now) - packet.frame.t_arrival_ns)
         self._sample()
+
+    def _quarantine(self, frame: Frame) -> None:
+        log.error(
+            "frame %d of %s is left out: it ended this process before", frame.seq, frame.stream
+        )
+        self.meter.count("quarantined")
+        self._ledger.count("quarantined")
+
+    def _marked(self, packet: Packet) -> Packet:
+        """The packet; the first of a stream after a gap says that it is one."""
+        frame = packet.frame
+        if not self._past.gap or frame.stream in self._told:
+            return packet
+        self._told.add(frame.stream)
+        return Packet(replace(frame, discontinuity=True), packet.results)
+
+    def save_to(self, path: str) -> None:
+        """Write the state, between two packets."""
+        self._made.save(path)
 
     def finish(self) -> Iterator[Packet]:
         """The end of the stream: flush, then save the state where that was asked for."""
@@ -167,13 +234,22 @@ class NodeLoop:
         outputs: Sequence[Sender],
         place: Callable[[Packet], Packet] = lambda packet: packet,
         on_fault: Callable[[Fault], None] = lambda fault: None,
+        on_barrier: Callable[[Barrier], None] = lambda barrier: None,
     ) -> None:
         self.work = work
+        self._turn = threading.Lock()
+        """Held while a packet goes to the outputs: a barrier comes before or after it on all."""
+        self._asked: deque[Barrier] = deque()
+        self._ended = False
+        self.sent = 0
+        """Packets that have gone to the outputs."""
         self._inbox = inbox
         self._outputs = outputs
         self._place = place
         """Puts a packet's pixels where all outputs can refer to them."""
         self._on_fault = on_fault
+        self._on_barrier = on_barrier
+        """Called with each barrier, before it goes on: what the node holds is of this moment."""
         self._fault: Fault | None = None
 
     def run(self) -> Fault | None:
@@ -182,8 +258,11 @@ class NodeLoop:
         aborted = self._guarded(self._work)
         self._guarded(lambda: self.work.close(aborted))
         self.work.meter.state("failed" if self._fault else "done")
+        with self._turn:
+            self._ended = True
         for output in self._outputs:
             output.end(self._fault)
+        self._answer()
         if self._fault and not aborted:
             self._guarded(self._discard_inputs)
         return self._fault
@@ -194,19 +273,43 @@ class NodeLoop:
             self._send(self.work.frames())
             return
         while not isinstance(item := self._inbox.recv(), End):
-            if item is not None:
+            if isinstance(item, Barrier):
+                self._pass(item)
+            elif item is not None:
                 self._send(self.work.process(item))
         self._send(self.work.finish())
+
+    def ask(self, barrier: Barrier) -> None:
+        """Let a source send a barrier, now or after the packet it is just sending; any thread."""
+        self._asked.append(barrier)
+        self._answer()
+
+    def _answer(self) -> None:
+        # Asked again after the lock was let go: who asked meanwhile found it taken.
+        while self._asked and self._turn.acquire(blocking=False):
+            try:
+                while self._asked:
+                    self._pass(self._asked.popleft())
+            finally:
+                self._turn.release()
+
+    def _pass(self, barrier: Barrier) -> None:
+        self._on_barrier(barrier)
+        for output in () if self._ended else self._outputs:
+            output.mark(barrier)
 
     def _send(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
             placed = self._place(packet) if self._outputs else packet
-            for output in self._outputs:
-                output.send(placed)
+            with self._turn:
+                for output in self._outputs:
+                    output.send(placed)
+                self.sent += 1
+            self._answer()
 
     def _discard_inputs(self) -> None:
         while self._inbox and not isinstance(item := self._inbox.recv(), End):
-            self.work.meter.count("failed", 0 if item is None else 1)
+            self.work.meter.count("failed", isinstance(item, Packet))
 
     def _guarded(self, step: Callable[[], None]) -> bool:
         """Do one step; True when it was cut short. The first fault is the node's."""
@@ -227,3 +330,28 @@ def _packets(result: Packet | Iterable[Packet] | None) -> Iterable[Packet]:
     if result is None:
         return ()
     return (result,) if isinstance(result, Packet) else result
+
+
+def continued(frames: Iterator[Frame], past: Past) -> Iterator[Frame]:
+    """Frames of a source that takes over: a finite one reads over what was sent, a live one counts
+    on, and its times go on from the last."""
+    for _ in range(past.sent):
+        if next(frames, None) is None:
+            return
+    if past.last is None:
+        yield from frames
+        return
+    seq, pts, *base = past.last
+    ended = pts * Fraction(*base)
+    shift: int | None = None
+    for frame in frames:
+        first = shift is None
+        if shift is None:
+            # One tick later at least: how long the gap was, only the wall clock knows.
+            shift = max(0, int(ended / frame.time_base) + 1 - frame.pts)
+        yield replace(
+            frame,
+            seq=frame.seq + seq + 1,
+            pts=frame.pts + shift,
+            discontinuity=frame.discontinuity or first,
+        )

@@ -10,9 +10,10 @@ from typing import Literal
 from retain.pipeline.errors import GraphError, nearest
 from retain.pipeline.graph import Graph, check_caller_sinks
 from retain.pipeline.runners.base import Run, RunEvent, RunReport
+from retain.pipeline.runners.supervisor import Supervision
 from retain.pipeline.stage import Sink
 
-__all__ = ["Run", "RunEvent", "RunReport", "run_until_done", "start"]
+__all__ = ["Run", "RunEvent", "RunReport", "Supervision", "run_until_done", "start"]
 
 Runner = Literal["inline", "local"]
 
@@ -24,6 +25,7 @@ def start(
     sinks: Mapping[str, Sink] | None = None,
     save: Mapping[str, str] | None = None,
     on_event: Callable[[RunEvent], None] | None = None,
+    supervision: Supervision | None = None,
 ) -> Run:
     """Start ``graph`` and return at once.
 
@@ -31,7 +33,7 @@ def start(
     ``local`` gives each node a process. ``sinks``: objects for the sinks whose target is
     ``caller``; each is used by one thread of this process. ``save``: for stages with a state, the
     path it is written to when the stream has ended. ``on_event`` is called from threads of the
-    run and should return quickly.
+    run and should return quickly. ``supervision``: how the processes of ``local`` are looked after.
 
     Raises GraphError when the graph, ``sinks`` and ``save`` do not fit together.
     """
@@ -48,7 +50,7 @@ def start(
         return InlineRun(graph, sinks, save, on_event)
     from retain.pipeline.runners.local import LocalRun
 
-    return LocalRun(graph, sinks, save, on_event)
+    return LocalRun(graph, sinks, save, on_event, supervision)
 
 
 def run_until_done(run: Run) -> RunReport:

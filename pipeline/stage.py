@@ -26,6 +26,8 @@ class SourceInfo:
     declared_frames: int = 0
     """What the container claims. Compared with what was decoded; never trusted."""
     duration_s: float = 0.0
+    repeats: bool = True
+    """Of a finite source: opened again, it gives the same frames again."""
 
 
 @runtime_checkable

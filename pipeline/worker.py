@@ -20,12 +20,23 @@ import psutil
 import zmq
 
 from retain.pipeline.metrics import Meter
-from retain.pipeline.runners.control import Exit, Failed, Opened, Spec, Stop, read_from_parent
+from retain.pipeline.runners.control import (
+    Exit,
+    Failed,
+    Opened,
+    Rewire,
+    Snap,
+    Spec,
+    Stop,
+    read_from_parent,
+)
 from retain.pipeline.runners.station import Station
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.wire import Fault, pack
 
 _PR_SET_PDEATHSIG = 1
+BEAT_S = 0.1
+"""How often it shows that it lives."""
 _SWITCH_S = 0.001
 """How long a busy thread may keep the interpreter from the one that owns the sockets."""
 
@@ -35,19 +46,22 @@ class Worker:
 
     def __init__(self, spec: Spec) -> None:
         self._name = spec.node.name
+        self._restarts = spec.restarts
         self._exit = threading.Event()
         self._process = psutil.Process()
         self._io = IoThread("retain-io", self._io_failed)
         self._control = self._io.socket(
-            zmq.DEALER, connect=spec.control, identity=self._name, on_message=self._on_control
+            zmq.DEALER, connect=spec.control, identity=spec.identity, on_message=self._on_control
         )
         self._station = Station(
             spec,
             self._io,
             on_open=lambda name, info: self._tell(Opened(info)),
-            on_fault=lambda fault: self._tell(Failed(fault)),
+            on_fault=self._failed,
+            on_barrier=self._tell,
             cpu_s=time.process_time,
         )
+        self._io.every(BEAT_S, self._station.ledger.beat)
         self._io.every(Meter.REPORT_EVERY_S, self._report)
 
     def run(self) -> None:
@@ -62,6 +76,15 @@ class Worker:
         rss = self._process.memory_info().rss
         self._control.send(pack(self._station.report(rss, last)))
 
+    def _failed(self, fault: Fault) -> None:
+        """In the node's thread. Where another process is to go on, this one ends here: its state
+        may be half changed."""
+        if self._restarts and self._station.work.created:
+            self._tell(Failed(fault, dying=True))
+            self._io.close()
+            os._exit(1)
+        self._tell(Failed(fault))
+
     def _tell(self, message: msgspec.Struct) -> None:
         data = pack(message)
         self._io.call(lambda: self._control.send(data))
@@ -72,6 +95,11 @@ class Worker:
                 self._station.stop(drain)
             case Exit():
                 self._exit.set()
+            case Snap(number):
+                self._station.snap(number)
+            case Rewire() as rewire:
+                for rewired in self._station.rewire(rewire):
+                    self._tell(rewired)
 
     def _io_failed(self, error: Exception) -> None:
         """An edge of this node cannot be used any more; so neither can the node."""

@@ -146,6 +146,37 @@ class Trouble:
     def close(self) -> None: ...
 
 
+class Mortal:
+    """Passes packets on and counts them; at frame ``seq`` does something that ends or stops its
+    process: always, or (``once``, a file that is made then) only the first time."""
+
+    def __init__(self, how: str, seq: int, once: str = "", delay_s: float = 0.0) -> None:
+        self.how, self.seq, self.once, self.delay_s, self.seen = how, seq, once, delay_s, 0
+
+    def process(self, packet: Packet) -> Packet:
+        time.sleep(self.delay_s)
+        if packet.frame.seq == self.seq and not (self.once and Path(self.once).exists()):
+            if self.once:
+                Path(self.once).touch()
+            if self.how == "raise":
+                raise ValueError("seven is not a colour")
+            if self.how == "hang":
+                time.sleep(600)
+            os.kill(os.getpid(), getattr(signal, self.how))
+            time.sleep(600)
+        self.seen += 1
+        gap = float(packet.frame.discontinuity)
+        return packet.plus(mortal=Embedding(np.array([self.seen, gap], np.float32), "seen, gap"))
+
+    def close(self) -> None: ...
+
+    def save(self, path: str) -> None:
+        Path(path).write_text(str(self.seen))
+
+    def load(self, path: str) -> None:
+        self.seen = int(Path(path).read_text())
+
+
 class Hoard:
     """Never lets go of a picture."""
 

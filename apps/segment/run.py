@@ -99,7 +99,7 @@ def tell(done: Segmented) -> None:
 
 def build_graph(options: SegmentOptions, *, live: bool, page: bool) -> Graph:
     """Nothing is lost of a finite source; of a live one, the newest frame wins."""
-    graph = Graph(name="segment")
+    graph = Graph(name="segment", promise="live" if live else "finite")
     add_source(graph, options, live)
     graph.stage(
         "segment",

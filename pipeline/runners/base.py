@@ -20,7 +20,7 @@ from retain.pipeline.wire import Fault
 class RunEvent(msgspec.Struct, frozen=True):
     """Something worth telling a person while the graph runs."""
 
-    kind: Literal["opened", "fault", "stopping", "ended"]
+    kind: Literal["opened", "fault", "restarted", "stopping", "ended"]
     node: str
     """Empty when it concerns the whole run."""
     text: str

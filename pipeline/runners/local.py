@@ -1,41 +1,49 @@
-"""A process per node, on this machine; sinks of the caller run in threads of its process."""
+"""A process per node, on this machine; sinks of the caller run in threads of its process.
+
+A process that dies is started again (docs/runtime.md). In a ``live`` graph it alone is, from its
+last saved state, and what it had in hand is counted as lost. In a ``finite`` graph all are, from
+the last state of the whole graph, and do the work since then again: the caller's sinks are passed
+over what they have had.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import msgspec
-import psutil
 import zmq
 
-from retain.pipeline.errors import UsageError
 from retain.pipeline.graph import Graph, Node
-from retain.pipeline.metrics import EdgeStats, GraphStats, NodeStats, join
+from retain.pipeline.ledger import Ledger
+from retain.pipeline.metrics import GraphStats, NodeStats, join
+from retain.pipeline.node import Past
+from retain.pipeline.runners.accounts import Accounts, Pair
 from retain.pipeline.runners.base import Run, RunEvent
 from retain.pipeline.runners.control import (
     Exit,
     Failed,
     Opened,
+    Passed,
     Port,
     Report,
+    Rewire,
+    Rewired,
     Spec,
     Stop,
     read_from_worker,
 )
+from retain.pipeline.runners.process import Child, environment, private_directory
+from retain.pipeline.runners.snapshots import Snapshots
 from retain.pipeline.runners.station import Station
-from retain.pipeline.stage import Sink
+from retain.pipeline.runners.supervisor import Record, Supervision
+from retain.pipeline.stage import Sink, SourceInfo
 from retain.pipeline.transport.credit import BLOCK_WINDOW
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import edge_address
@@ -43,7 +51,7 @@ from retain.pipeline.wire import Fault, pack
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.05
+POLL_S = 0.02
 GRACE_S = 2.0
 """What a worker gets to stop where it is before it is killed."""
 STARVED_S = 10.0
@@ -51,10 +59,12 @@ STARVED_S = 10.0
 SPARE_SLOTS = 2
 """Pictures a stage may keep beside the one in hand: the previous one, say."""
 
-MAX_DIRECTORY = 90
-"""Characters: a socket file's name, directory included, may have 107."""
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+class _Suspicion(NamedTuple):
+    """An edge of a node broke: to be held against it unless a death turns out to explain it."""
+
+    due: float
+    fault: Fault
 
 
 class LocalRun(Run):
@@ -64,49 +74,68 @@ class LocalRun(Run):
         sinks: Mapping[str, Sink],
         save: Mapping[str, str],
         on_event: Callable[[RunEvent], None] | None,
+        supervision: Supervision | None = None,
     ) -> None:
         super().__init__(graph, on_event)
-        self._directory = _private_directory()
+        self._supervision = supervision or Supervision()
+        self._directory = private_directory()
         self._control_address = f"ipc://{self._directory}/control"
         self._order = graph.order()
+        self._index = {node.name: number for number, node in enumerate(self._order)}
         self._save = save
+        self._accounts = Accounts(graph)
+        self._records = {node.name: Record() for node in self._order}
+        self._lives: Counter[str] = Counter()
+        """Processes that a node has had."""
+        self._turns: Counter[Pair] = Counter()
+        """How often an edge has been wired anew."""
         self._io = IoThread(f"retain-{graph.name}", self._io_failed)
         self._control = self._io.socket(
             zmq.ROUTER, bind=self._control_address, on_message=self._on_worker
         )
+        self._snapshots = Snapshots(self._directory, self._order)
         self._stations = {
             name: Station(
-                self._spec(graph.nodes[name]), self._io, self._opened, self._node_failed, sink
+                self._spec(graph.nodes[name], Past()),
+                self._io,
+                self._opened,
+                self._node_failed,
+                self._station_passed(name),
+                sink,
             )
             for name, sink in sinks.items()
         }
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
-        self._reports: dict[str, Report] = {}
-        self._met: set[str] = set()
+        self._children: dict[str, Child] = {}
         self._done: set[str] = set()
-        self._suspected: list[tuple[float, Fault]] = []
-        """Broken edges, to be held against their node unless a death turns out to explain them."""
+        """Stations and finished processes."""
+        self._suspected: deque[_Suspicion] = deque()
         self._ending: bool | None = None
         """How nodes were told to end: drain or not."""
         self._kill_at: float | None = None
         self._leaving = False
         self._io.every(POLL_S, self._look_after)
+        if self._supervision.snapshot_s:
+            self._io.every(self._supervision.snapshot_s, self._snap)
         # Spawned by the thread that lasts as long as the run: the kernel takes "parent died" to
         # mean that the thread which made the child has ended.
         self._io.call(self._spawn_all)
         self._io.start()
 
     def stats(self) -> GraphStats:
-        reports = dict(self._reports)
+        reports = {name: child.report for name, child in dict(self._children).items()}
         reports |= {name: station.report() for name, station in self._stations.items()}
         nodes, edges = [], []
         for node in self._order:
             report = reports.get(node.name)
-            nodes.append(report.node if report else NodeStats(node.name, node.role))
+            now = report.node if report else NodeStats(node.name, node.role)
+            nodes.append(self._accounts.node(now))
         for edge in self.graph.edges:
-            found = [] if edge.src not in reports else reports[edge.src].edges
-            mine = [stats for stats in found if stats.dst == edge.dst]
-            edges.append(mine[0] if mine else EdgeStats(edge.src, edge.dst, str(edge.policy)))
+            pair = edge.src, edge.dst
+            report, taker = reports.get(edge.src), reports.get(edge.dst)
+            mine = [e for e in (report.edges if report else []) if e.dst == edge.dst]
+            place = [e.src for e in self.graph.inputs(edge.dst)].index(edge.src)
+            gone = taker.gone[place] if taker and taker.gone else 0
+            edges.append(self._accounts.edge(mine[0] if mine else None, pair, gone))
         return join(self.graph.name, self._state(), self._uptime(), nodes, edges)
 
     def stop(self, drain: bool = True) -> None:
@@ -124,8 +153,9 @@ class LocalRun(Run):
     def _end(self, drain: bool) -> None:
         """Tell all nodes: sources to end, or everybody to stop where they are."""
         self._ending = drain
-        for name in self._met:
-            self._send(name, Stop(drain))
+        for name, child in self._children.items():
+            if child.met:
+                self._send(name, Stop(drain))
         for station in self._stations.values():
             station.stop(drain)
         if not drain and self._kill_at is None:
@@ -152,56 +182,175 @@ class LocalRun(Run):
         self._gone(Fault.of(self.graph.name, error))
 
     def _on_worker(self, parts: list[bytes]) -> None:
-        name = parts[0].decode()
-        if name not in self._met:
-            self._met.add(name)
+        life, _, name = parts[0].decode().partition("/")
+        child = self._children[name]
+        if int(life) != child.spec.life:
+            return  # late words of one that is dead
+        if not child.met:
+            child.met = True
             if self._ending is not None:  # told before it could hear
                 self._send(name, Stop(self._ending))
         match read_from_worker(parts[-1]):
             case Opened(info):
-                self._opened(name, info)
+                self._source_opened(name, info)
+            case Failed(fault, dying=True):
+                child.reason = f"ended because {fault.message}"
             case Failed(fault, fatal=True):
-                self._suspected.append((monotonic() + POLL_S, fault))
+                self._suspected.append(_Suspicion(monotonic() + 3 * POLL_S, fault))
             case Failed(fault):
                 self._node_failed(fault)
+            case Passed() as passed:
+                self._snapshots.passed(name, self._accounts.total(passed))
+            case Rewired(src, arrived):
+                self._accounts.settle((src, name), arrived)
             case Report() as report:
-                self._reports[name] = report
+                child.report = report
                 if report.starving_s > STARVED_S:
                     self._blame(name)
                 if report.last:
                     self._done.add(name)
+
+    def _source_opened(self, name: str, info: SourceInfo) -> None:
+        if name not in self._sources:
+            self._opened(name, info)
 
     def _look_after(self) -> None:
         """Notice deaths, kill who does not stop in time, and end the run when all are done."""
         if self._leaving:
             return
         late = self._kill_at is not None and monotonic() > self._kill_at
-        for name, worker in self._workers.items():
-            if worker.poll() is not None:
-                self._done.add(name)
-                self._gone(Fault(name, "crashed", _obituary(name, worker.returncode)))
+        for name, child in list(self._children.items()):
+            if child.process.poll() is not None:
+                if name not in self._done:
+                    self._died(name, child)
             elif late and name not in self._done:
-                worker.kill()
-        for due, fault in self._suspected:
-            if monotonic() > due:
-                self._gone(fault)
+                child.kill()
+            elif self._kill_at is None and (why := child.complaint(self._supervision)):
+                child.kill(f"was ended because it {why}")
+        while self._suspected and self._suspected[0].due < monotonic():
+            self._convict(self._suspected.popleft().fault)
         if late:  # a sink that hangs in the caller's process cannot be killed, only left behind
             self._done.update(self._stations)
         if len(self._done) == len(self._order):
             self._leaving = True
-            for name in self._workers:
+            for name in self._children:
                 self._send(name, Exit())
             threading.Thread(target=self._leave, name="retain-leave", daemon=True).start()
 
+    def _convict(self, fault: Fault) -> None:
+        child = self._children.get(fault.node)
+        if child is None or self._ending is not None:
+            self._gone(fault)
+        else:
+            child.kill(f"was ended because {fault.message}")
+
+    def _died(self, name: str, child: Child) -> None:
+        """Start it again, within its budget; otherwise the run ends."""
+        self._io.drain(self._control)  # its last words
+        code, ledger = child.process.returncode, child.ledger
+        again = self._records[name].died(monotonic(), code, ledger.hand, self._supervision)
+        fault = Fault(name, "crashed", child.obituary())
+        if self._ending is not None or not again or not self._may_restart():
+            self._done.add(name)
+            self._gone(fault)
+            return
+        began = monotonic()
+        if self.graph.promise == "live":
+            self._succeed(name, child)
+        else:
+            self._do_again()
+        self._accounts.restarts[name] += 1
+        took = 1e3 * (monotonic() - began)
+        log.warning("%s It is started again (%.0f ms).", fault.message, took)
+        self._event("restarted", name, fault.message)
+
+    def _may_restart(self) -> bool:
+        """A finite graph can do its work again unless a source cannot, or a sink has closed."""
+        if self.graph.promise == "live":
+            return True
+        sources = self._sources.values()
+        if any(info.kind == "live" or not info.repeats for info in sources):
+            return False
+        return not self._done.intersection(self._stations)
+
+    def _succeed(self, name: str, child: Child) -> None:
+        """Live: a new process for this node; its neighbours are told where to find it."""
+        child.bury(0.0)
+        self._accounts.bury(child.spec, child.ledger)
+        inputs = [(e.src, e.dst) for e in self.graph.inputs(name)]
+        outputs = [(e.src, e.dst) for e in self.graph.outputs(name)]
+        for pair in (*inputs, *outputs):
+            self._turns[pair] += 1
+        number = self._snapshots.give_up()
+        for other in self._index:
+            if other == name:
+                continue
+            rewire = Rewire(
+                {p[0]: self._address(p) for p in outputs if p[1] == other},
+                {p[1]: (self._address(p), self._accounts.owed(p)) for p in inputs if p[0] == other},
+                number,
+            )
+            if station := self._stations.get(other):
+                for rewired in station.rewire(rewire):
+                    self._accounts.settle((rewired.src, other), rewired.arrived)
+            else:
+                self._send(other, rewire)
+        source = self.graph.nodes[name].role == "source"
+        past = Past(
+            load=self._snapshots.state_of(name),
+            last=_last_frame(child) if source else None,
+            poison=self._records[name].poison,
+            gap=not source,
+        )
+        self._spawn(self.graph.nodes[name], past)
+
+    def _do_again(self) -> None:
+        """Finite: all processes start from the last state of the graph, or from the beginning."""
+        for child in self._children.values():
+            child.kill()
+        for child in self._children.values():
+            child.bury(0.0)
+        for edge in self.graph.edges:
+            pair = edge.src, edge.dst
+            self._turns[pair] += 1
+        void = self._snapshots.give_up()
+        point = self._snapshots.last
+        self._accounts.clear()
+        if point:
+            self._accounts.begin_at(*point.counts())
+        for name, station in self._stations.items():
+            addresses = {e.src: self._address((e.src, name)) for e in self.graph.inputs(name)}
+            station.replay(addresses, point.came[name] if point else {}, void)
+        self._done.intersection_update(self._stations)
+        for node in self._order:
+            if node.name not in self._stations:
+                sent = point.passed[node.name].sent if point and node.role == "source" else 0
+                load = self._snapshots.state_of(node.name)
+                self._spawn(node, Past(load, sent, poison=self._records[node.name].poison))
+
+    def _snap(self) -> None:
+        """Have a barrier sent through the graph, unless one is on its way."""
+        children = self._children.values()
+        if self._ending is not None or not self._done.isdisjoint(self._children):
+            return
+        if all(child.report for child in children) and (snap := self._snapshots.begin()):
+            for node in self._order:
+                if node.role == "source":
+                    self._send(node.name, snap)
+
+    def _station_passed(self, name: str) -> Callable[[Passed], None]:
+        """From the station's thread: what it has had by then, told to the thread of sockets."""
+
+        def passed(message: Passed) -> None:
+            came = self._stations[name].came()
+            self._io.call(lambda: self._snapshots.passed(name, message, came))
+
+        return passed
+
     def _leave(self) -> None:
         """In a thread of its own: see the workers out, then close the sockets."""
-        for worker in self._workers.values():
-            with suppress(subprocess.TimeoutExpired):
-                worker.wait(GRACE_S)
-            worker.kill()
-            worker.wait()
-            assert worker.stdin
-            worker.stdin.close()
+        for child in self._children.values():
+            child.bury(GRACE_S)
         self._io.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._finish()
@@ -222,12 +371,13 @@ class LocalRun(Run):
             )
 
     def _send(self, name: str, message: msgspec.Struct) -> None:
-        self._control.send_multipart([name.encode(), pack(message)])
+        identity = self._children[name].spec.identity
+        self._control.send_multipart([identity.encode(), pack(message)])
 
     def _spawn_all(self) -> None:
         for node in self._order:
             if node.name not in self._stations:
-                self._workers[node.name] = self._spawn(node)
+                self._spawn(node, Past())
         for name, station in self._stations.items():
             threading.Thread(
                 target=self._run_station, args=(name, station), name=f"retain-{name}", daemon=True
@@ -238,57 +388,44 @@ class LocalRun(Run):
         station.run()
         self._io.call(lambda: self._done.add(name))
 
-    def _spawn(self, node: Node) -> subprocess.Popen[bytes]:
-        stdin = _dup_stdin() if node.role == "source" else None
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "retain.pipeline.worker"],
-            stdin=subprocess.PIPE,
-            stdout=2,  # results are the caller's to print
-            env=self._environment(),
-            start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
-            pass_fds=() if stdin is None else (stdin,),
-        )
-        if stdin is not None:
-            os.close(stdin)
-        assert worker.stdin
-        spec = msgspec.structs.replace(self._spec(node), stdin=stdin)
-        with suppress(BrokenPipeError):  # it died at once: that is noticed by its exit code
-            worker.stdin.write(msgspec.json.encode(spec) + b"\n")
-            worker.stdin.flush()
-        return worker
+    def _spawn(self, node: Node, past: Past) -> None:
+        self._lives[node.name] += 1
+        spec = self._spec(node, past)
+        assert spec.ledger
+        Ledger.prepare(spec.ledger, len(spec.inputs), len(spec.outputs))
+        stages = sum(other.role == "stage" for other in self._order)
+        self._children[node.name] = Child(spec, environment(stages))
 
-    def _environment(self) -> dict[str, str]:
-        """Modules are found as here; threads of the processes together match the cores."""
-        stages = sum(node.role == "stage" for node in self._order)
-        threads = max(1, len(os.sched_getaffinity(0)) // max(1, stages))
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        return (
-            {name: str(threads) for name in _THREAD_VARIABLES} | os.environ | {"PYTHONPATH": path}
-        )
+    def _address(self, pair: Pair) -> str:
+        src, dst = (self._index[name] for name in pair)
+        return edge_address(self._directory, src, dst, self._turns[pair])
 
-    def _spec(self, node: Node) -> Spec:
-        index = {other.name: number for number, other in enumerate(self._order)}
-
-        def port(peer: str, edge_index: int) -> Port:
-            edge = edges[edge_index]
-            return Port(
-                peer, edge.policy, edge_address(self._directory, index[edge.src], index[edge.dst])
-            )
-
-        edges = self.graph.edges
+    def _spec(self, node: Node, past: Past) -> Spec:
+        name, edges = node.name, self.graph.edges
+        ledger = None if node.target == "caller" else f"{self._directory}/{self._index[name]}.words"
         return Spec(
-            name=node.name,
+            name=name,
             role=node.role,
             target=node.target,
             options=node.options,
-            index=index[node.name],
+            index=self._index[name],
             directory=self._directory,
             control=self._control_address,
             parent_pid=os.getpid(),
-            inputs=[port(e.src, i) for i, e in enumerate(edges) if e.dst == node.name],
-            outputs=[port(e.dst, i) for i, e in enumerate(edges) if e.src == node.name],
-            slots=_slots(self.graph, node.name),
-            save=self._save.get(node.name),
+            life=self._lives[name],
+            inputs=[
+                Port(e.src, e.policy, self._address((e.src, name))) for e in edges if e.dst == name
+            ],
+            outputs=[
+                Port(e.dst, e.policy, self._address((name, e.dst))) for e in edges if e.src == name
+            ],
+            slots=_slots(self.graph, name),
+            save=self._save.get(name),
+            past=past,
+            ledger=ledger,
+            restarts=self.graph.promise == "live"
+            and node.role != "source"
+            and self._supervision.restarts > 0,
             log_level=log.getEffectiveLevel(),
         )
 
@@ -306,34 +443,9 @@ def _slots(graph: Graph, name: str) -> int:
     return slots
 
 
-def _dup_stdin() -> int | None:
-    """The caller's standard input under a number of its own; None when it has none."""
-    try:
-        return os.dup(0)
-    except OSError:
-        return None
-
-
-def _obituary(name: str, code: int) -> str:
-    how = f"ended by itself with exit code {code}"
-    if code < 0:
-        known = {number.value for number in signal.Signals}
-        label = signal.Signals(-code).name if -code in known else "no name"
-        how = f"was killed by signal {-code} ({label})"
-    return f"The process of {name!r} {how} before its work was done."
-
-
-def _private_directory() -> str:
-    """A new directory for socket files, readable by this user alone; those of dead parents go."""
-    for old in Path(tempfile.gettempdir()).glob("retain-run-*"):
-        found = re.fullmatch(r"retain-run-(\d+)-\w+", old.name)
-        if found and old.stat().st_uid == os.getuid() and not psutil.pid_exists(int(found[1])):
-            shutil.rmtree(old, ignore_errors=True)
-    made = tempfile.mkdtemp(prefix=f"retain-run-{os.getpid()}-")
-    if len(made) > MAX_DIRECTORY:
-        os.rmdir(made)
-        raise UsageError(
-            f"Socket files cannot have names as long as {made!r}.",
-            hint="Set TMPDIR to a shorter path.",
-        )
-    return made
+def _last_frame(child: Child) -> tuple[int, int, int, int] | None:
+    """Of a source: the last frame it gave, or what it took over itself."""
+    ledger = child.ledger
+    if not ledger["per"]:
+        return child.spec.past.last
+    return ledger["seq"], ledger["pts"], ledger["ticks"], ledger["per"]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from retain.pipeline.metrics import Meter
 from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
-from retain.pipeline.runners.control import Report, Spec
+from retain.pipeline.runners.control import Passed, Report, Rewire, Rewired, Spec, state_file
 from retain.pipeline.stage import SourceInfo
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import IpcInbox, IpcSender, Releases
 from retain.pipeline.transport.store import Store
-from retain.pipeline.wire import Fault
+from retain.pipeline.wire import Barrier, Fault
 
 
 class Station:
@@ -26,15 +27,22 @@ class Station:
         io: IoThread,
         on_open: Callable[[str, SourceInfo], None],
         on_fault: Callable[[Fault], None],
+        on_barrier: Callable[[Passed], None],
         made: Any = None,
         cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
         name = spec.node.name
+        self._spec = spec
+        self._on_barrier = on_barrier
+        self.ledger = spec.open_ledger()
         self._store = Store(spec.index, spec.slots, io.wake)
         self._senders = [
-            IpcSender(name, port.peer, port.policy, port.address, io, self._store)
-            for port in spec.outputs
-        ]
+            IpcSender(
+                name, port.peer, port.policy, port.address, io, self._store,
+                partial(self.ledger.note, place),
+            )
+            for place, port in enumerate(spec.outputs)
+        ]  # fmt: skip
         self._inbox = None
         if spec.inputs:
             self._inbox = IpcInbox(
@@ -43,11 +51,14 @@ class Station:
                 {port.peer: port.address for port in spec.inputs},
                 io,
                 self._store,
+                self.ledger.took,
             )
         Releases(spec.directory, io, self._store, owns=bool(spec.outputs))
         self._meter = Meter(name, spec.node.role, cpu_s)
-        self._work = Work(spec.node, self._meter, made, spec.save, on_open)
-        self._loop = NodeLoop(self._work, self._inbox, self._senders, self._place, on_fault)
+        self.work = Work(spec.node, self._meter, made, spec.save, on_open, spec.past, self.ledger)
+        self._loop = NodeLoop(
+            self.work, self._inbox, self._senders, self._place, on_fault, self._passed
+        )
 
     def run(self) -> Fault | None:
         """Run the node to its end, until all it made has been taken."""
@@ -58,13 +69,53 @@ class Station:
 
     def stop(self, drain: bool) -> None:
         """End a source; without ``drain``, also wake whoever waits, to stop there."""
-        self._work.stop()
+        self.work.stop()
         if not drain:
             self._store.abort()
             if self._inbox:
                 self._inbox.abort()
             for sender in self._senders:
                 sender.abort()
+
+    def snap(self, number: int) -> None:
+        """Have a source send a barrier."""
+        self._loop.ask(Barrier(number))
+
+    def _passed(self, barrier: Barrier) -> None:
+        """In the node's thread (a source's: of the sockets): save what it holds at this moment."""
+        saved = self.work.remembers
+        if saved:
+            path = state_file(self._spec.directory, barrier.number, self._spec.index)
+            self.work.save_to(path)
+        sent = self._spec.past.sent + self._loop.sent
+        edges = [sender.stats() for sender in self._senders]
+        self._on_barrier(Passed(barrier.number, saved, sent, self._meter.stats(), edges))
+
+    def rewire(self, message: Rewire) -> list[Rewired]:
+        """Join the ends of edges to the successors of dead processes. In the thread of sockets."""
+        self._store.abandon()
+        if self._inbox:
+            self._inbox.void(message.void)
+        for sender in self._senders:
+            if found := message.targets.get(sender.dst):
+                sender.rewire(*found)
+        inbox = self._inbox
+        return [] if inbox is None else [
+            Rewired(src, inbox.rewire(src, address)) for src, address in message.sources.items()
+        ]  # fmt: skip
+
+    def replay(self, addresses: Mapping[str, str], before: Mapping[str, int], void: int) -> None:
+        """Everything upstream starts again from where ``before`` packets had come, by producer:
+        what came since is passed over when it comes again. In the thread of the sockets."""
+        assert self._inbox
+        self._inbox.void(void)
+        for src, address in addresses.items():
+            self._inbox.rewire(src, address, again=before.get(src, 0))
+
+    def came(self) -> dict[str, int]:
+        """Packets by producer that this node has taken."""
+        counts = self._inbox.counts if self._inbox else {}
+        return {src: count.taken for src, count in counts.items()}
 
     def report(self, rss_bytes: int = 0, last: bool = False) -> Report:
         # A picture in hand or in a queue is not held back; what exceeds those is.
@@ -76,6 +127,7 @@ class Station:
             [sender.stats() for sender in self._senders],
             self._store.starving_s,
             last,
+            [count.gone for count in self._inbox.counts.values()] if self._inbox else [],
         )
 
     def _place(self, packet: Packet) -> Packet:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from retain.pipeline.metrics import EdgeStats
 from retain.pipeline.packet import Packet
-from retain.pipeline.wire import End, Fault
+from retain.pipeline.wire import Barrier, End, Fault
 
 
 class Stopped(Exception):
@@ -20,6 +20,10 @@ class Sender(Protocol):
         """Hand a packet to the edge's policy; waits only on ``block``. Raises Stopped."""
         ...
 
+    def mark(self, barrier: Barrier) -> None:
+        """A barrier: reaches the consumer between the packets before and after it."""
+        ...
+
     def end(self, fault: Fault | None = None) -> None:
         """No more packets. Reaches the consumer after everything that still waits."""
         ...
@@ -30,8 +34,9 @@ class Sender(Protocol):
 class Receiver(Protocol):
     """All edges that lead into one node, merged; each edge keeps its order."""
 
-    def recv(self, timeout: float | None = None) -> Packet | End | None:
-        """The next packet; End once every edge has ended; None when ``timeout`` seconds passed.
+    def recv(self, timeout: float | None = None) -> Packet | Barrier | End | None:
+        """The next packet; a barrier when it has come on every edge; End once every edge has
+        ended; None when ``timeout`` seconds passed.
 
         Raises Stopped when the run was cut short.
         """

@@ -36,6 +36,10 @@ class Outlet:
         self._credit += packets
         self.met = True
 
+    def reset(self) -> None:
+        """The consumer is another now, and has granted nothing yet."""
+        self._credit, self.met = 0, False
+
     def take(self) -> Packet | None:
         """The packet to send now, if there is one and credit for it."""
         if not self._credit:

@@ -50,6 +50,10 @@ class Outgoing:
             except zmq.Again:  # credit keeps queues short: only a dead peer is this far behind
                 log.debug("a peer is gone; %d bytes were not sent", len(data))
 
+    @property
+    def closed(self) -> bool:
+        return bool(self._socket.closed)
+
     def close(self) -> None:
         with self._lock:
             self._socket.close(LINGER_MS)
@@ -138,8 +142,19 @@ class IoThread:
     def outgoing(self, address: str) -> Outgoing:
         """A sending socket that any thread may use. From any thread, until ``close``."""
         outgoing = Outgoing(self.socket(zmq.PUSH, connect=address))
-        self._outgoing.append(outgoing)
+        self._outgoing = [*(other for other in self._outgoing if not other.closed), outgoing]
         return outgoing
+
+    def forget(self, socket: zmq.Socket[bytes]) -> None:
+        """Close one socket that receives. In the thread."""
+        self._poller.unregister(socket)
+        del self._handlers[socket]
+        socket.close(0)
+
+    def drain(self, socket: zmq.Socket[bytes]) -> None:
+        """Handle what has arrived at a socket whose peer is dead, to the last message."""
+        while int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._handlers[socket](socket.recv_multipart())
 
     def close(self) -> None:
         """Finish what was called, then close all sockets. Not from the thread itself."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retain.pipeline.errors import RetainError, UsageError, WireError
+from retain.pipeline.errors import PixelsGone, RetainError, UsageError, WireError
 from retain.pipeline.frame import Image
 from retain.pipeline.wire import PixelRef
 
@@ -62,7 +62,7 @@ class _Block:
         """Raise WireError unless ``ref`` names a slot of this ring that still holds its picture."""
         magic, ring, slots, slot_bytes = self.words[:_FIXED]
         if magic != _MAGIC or ring != ref.ring:
-            raise WireError("A ticket names a shared-memory ring that is no longer there.")
+            raise PixelsGone("A ticket names a shared-memory ring that is no longer there.")
         if slots > MAX_SLOTS or _HEADER_BYTES + slots * slot_bytes > self._bytes.nbytes:
             raise WireError("A shared-memory ring is shorter than it says.")
         if ref.slot >= slots or ref.height * ref.width * 3 > slot_bytes:
@@ -198,11 +198,11 @@ def lease_of(image: Image) -> Lease | None:
 
 
 def attach(ref: PixelRef) -> _Block:
-    """Map the ring a ticket points at, read-only. Raises WireError when its owner is gone."""
+    """Map the ring a ticket points at, read-only. Raises PixelsGone when its owner is."""
     try:
         fd = os.open(f"/proc/{ref.pid}/fd/{ref.fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise WireError(
+        raise PixelsGone(
             f"The pixels of a frame are gone with the process {ref.pid} that held them.",
         ) from error
     try:

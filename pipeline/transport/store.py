@@ -15,6 +15,8 @@ from retain.pipeline.transport.base import Stopped
 from retain.pipeline.transport.ring import Lease, Ring, Share, _Block, attach, lease_of
 from retain.pipeline.wire import PixelRef
 
+ABANDONED_S = 10.0
+"""How long a ring is kept from which a dead process never gave its shares back."""
 GATHER = 8
 """Shares that are worth a message of their own."""
 
@@ -28,6 +30,7 @@ class Store:
         self._wake = wake
         self._ring: Ring | None = None
         self._retired: dict[int, Ring] = {}
+        self._abandoned: deque[tuple[float, Ring]] = deque()
         self._freed = threading.Condition()
         self._stopped = False
         self._waiting_since: float | None = None
@@ -66,7 +69,7 @@ class Store:
         return lease.split()
 
     def open(self, ref: PixelRef) -> Image:
-        """The pixels a ticket points at. Raises WireError when they are not there."""
+        """The pixels a ticket points at. Raises PixelsGone when they went with their process."""
         block = self._blocks.get(ref.ring)
         if block is None:
             block = self._blocks[ref.ring] = self._current[ref.owner] = attach(ref)
@@ -84,6 +87,19 @@ class Store:
                 ring.give_back(share)
                 if ring.idle:
                     self._retired.pop(ring.id, None)
+            self._freed.notify_all()
+
+    def abandon(self) -> None:
+        """A process died that may have held shares of the own ring: they never come back. The
+        next picture gets a new ring; the old one stays for those who still read it, for a while."""
+        with self._freed:
+            if self._ring is not None:
+                self._retired.pop(self._ring.id, None)
+                if not self._ring.idle:
+                    self._abandoned.append((monotonic() + ABANDONED_S, self._ring))
+            self._abandoned.extend((monotonic() + ABANDONED_S, r) for r in self._retired.values())
+            self._retired.clear()
+            self._ring = None
             self._freed.notify_all()
 
     @property
@@ -116,19 +132,25 @@ class Store:
 
     def _claim(self, image: Image) -> tuple[Ring, PixelRef]:
         with self._freed:
-            if self._ring is None or image.nbytes > self._ring.slot_bytes:
-                if self._ring is not None and not self._ring.idle:
-                    self._retired[self._ring.id] = self._ring
-                self._ring = Ring(self.owner, self._slots, image.nbytes)
-            ref = self._ring.claim(image)
-            while ref is None and not self._stopped:
+            while not self._stopped:
+                ring = self._fitting(image)
+                if ref := ring.claim(image):
+                    self._waiting_since = None
+                    return ring, ref
                 self._waiting_since = self._waiting_since or monotonic()
                 self._freed.wait()
-                ref = self._ring.claim(image)
             self._waiting_since = None
-            if ref is None or self._stopped:
-                raise Stopped
-            return self._ring, ref
+            raise Stopped
+
+    def _fitting(self, image: Image) -> Ring:
+        """The ring for a picture of this size; the one before stays while somebody reads it."""
+        while self._abandoned and self._abandoned[0][0] < monotonic():
+            self._abandoned.popleft()
+        if self._ring is None or image.nbytes > self._ring.slot_bytes:
+            if self._ring is not None and not self._ring.idle:
+                self._retired[self._ring.id] = self._ring
+            self._ring = Ring(self.owner, self._slots, image.nbytes)
+        return self._ring
 
     def _lease(self, ref: PixelRef, block: _Block) -> Lease:
         self._taken += 1

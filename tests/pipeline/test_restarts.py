@@ -1,0 +1,180 @@
+"""A process that dies, hangs or stops is started again; what is promised holds all the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from runtime_parts import Recorder
+
+from retain.pipeline.graph import Graph, Promise
+from retain.pipeline.results import Embedding
+from retain.pipeline.run import Run, RunEvent, RunReport, Supervision, start
+
+PARTS = "runtime_parts:"
+QUICK = Supervision(restarts=4, hang_s=1.0, silent_s=1.0, snapshot_s=0.0)
+
+
+def chain(
+    promise: Promise, how: str, seq: int, once: str = "", delay_s: float = 0.0, **source: object
+) -> Graph:
+    """cam -> before -> mortal -> after -> out."""
+    graph = Graph(promise=promise)
+    graph.source("cam", PARTS + "Clip", **source)  # type: ignore[arg-type]
+    graph.stage("before", PARTS + "Mean", name="before")
+    graph.stage("mortal", PARTS + "Mortal", how=how, seq=seq, once=once, delay_s=delay_s)
+    graph.stage("after", PARTS + "Invert")
+    graph.sink("out")
+    policy = "block" if promise == "finite" else "drop_oldest(4)"
+    graph.connect("cam", "before", "mortal", "after", "out", policy=policy)
+    return graph
+
+
+def run(graph: Graph, supervision: Supervision = QUICK) -> tuple[RunReport, Recorder]:
+    out = Recorder()
+    report = start(graph, sinks={"out": out}, supervision=supervision).wait(60)
+    assert out.closed == 1
+    check_counts(report)
+    return report, out
+
+
+def check_counts(report: RunReport) -> None:
+    """captured = processed + dropped{cause}, and nothing on its way at the end."""
+    for edge in report.stats.edges:
+        assert edge.captured == edge.delivered + sum(edge.dropped.values()), edge
+        assert edge.waiting == 0
+    for node in report.stats.nodes:
+        into = [edge.delivered for edge in report.stats.edges if edge.dst == node.name]
+        assert node.role == "source" or sum(into) == node.received + node.quarantined, node
+
+
+def values(out: Recorder) -> list[list[float]]:
+    found = [results["mortal"] for _, _, results in out.packets]
+    return [list(map(float, e.vector)) for e in found if isinstance(e, Embedding)]
+
+
+@pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL", "SIGSTOP", "hang"])
+def test_a_finite_graph_does_its_work_again(how: str, tmp_path: Path) -> None:
+    whole, expected = run(chain("finite", "none", -1, frames=40))
+    assert whole.ok
+    report, out = run(chain("finite", how, 20, str(tmp_path / "once"), frames=40))
+    assert report.ok, report.errors
+    assert (tmp_path / "once").exists()
+    assert out.seqs == list(range(40))
+    assert [p[:2] for p in out.packets] == [p[:2] for p in expected.packets]
+    assert values(out) == values(expected)
+    assert report.stats.node("mortal").restarts == 1
+    assert report.stats.node("out").received == 40
+
+
+def test_a_finite_graph_goes_on_from_its_last_state(tmp_path: Path) -> None:
+    often = Supervision(snapshot_s=0.1)
+    graph = chain("finite", "SIGKILL", 150, str(tmp_path / "once"), delay_s=0.01, frames=200)
+    report, out = run(graph, often)
+    assert report.ok, report.errors
+    assert out.seqs == list(range(200))
+    assert [seen for seen, _ in values(out)] == list(range(1, 201))
+    assert {gap for _, gap in values(out)} == {0.0}
+    # Not from the beginning: the file of the state says how far it had come.
+    assert report.stats.node("mortal").received == 200
+
+
+def test_a_frame_that_kills_twice_is_left_out() -> None:
+    report, out = run(chain("finite", "SIGSEGV", 7, frames=30))
+    assert report.ok, report.errors
+    assert out.seqs == [seq for seq in range(30) if seq != 7]
+    mortal = report.stats.node("mortal")
+    assert (mortal.restarts, mortal.quarantined) == (2, 1)
+
+
+def test_who_dies_too_often_ends_the_run() -> None:
+    events: list[RunEvent] = []
+    graph = Graph(promise="finite")
+    graph.source("cam", PARTS + "Clip", frames=30)
+    graph.stage("trouble", PARTS + "Trouble", how="kill", at=0)
+    graph.sink("out")
+    graph.connect("cam", "trouble", "out")
+    out = Recorder()
+    supervision = Supervision(restarts=1)
+    run = start(graph, sinks={"out": out}, supervision=supervision, on_event=events.append)
+    report = run.wait(60)
+    assert [(e.node, e.code) for e in report.errors] == [("trouble", "crashed")]
+    assert "was killed by signal 9 (SIGKILL)" in report.errors[0].message
+    assert [event.kind for event in events].count("restarted") == 1
+
+
+@pytest.mark.parametrize("how", ["SIGSEGV", "SIGSTOP", "hang", "raise"])
+def test_a_live_graph_goes_on_after_a_gap(how: str, tmp_path: Path) -> None:
+    once = str(tmp_path / "once")
+    report, out = run(chain("live", how, 20, once, frames=400, pause_s=0.01))
+    assert report.ok, report.errors
+    assert out.seqs == sorted(set(out.seqs))
+    assert 20 not in out.seqs
+    assert out.seqs[-1] >= 395
+    assert report.stats.node("mortal").restarts == 1
+    assert report.stats.node("before").restarts == report.stats.node("after").restarts == 0
+    assert report.stats.node("mortal").failed == 1
+    after = [(seq, gap) for seq, (_, gap) in zip(out.seqs, values(out), strict=True) if gap]
+    assert len(after) == 1, "one frame says that there was a gap"
+    assert after[0][0] > 20
+
+
+def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end, "it never happened"
+        threading.Event().wait(0.01)
+
+
+def process_of(node: str, among: Run) -> psutil.Process:
+    return psutil.Process(among._children[node].process.pid)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("node", ["cam", "before", "mortal", "after"])
+def test_any_process_of_a_live_graph_may_be_killed(node: str) -> None:
+    out = Recorder()
+    graph = chain("live", "none", -1, frames=10**9, pause_s=0.005)
+    with start(graph, sinks={"out": out}, supervision=Supervision(snapshot_s=0.1)) as running:
+        until(lambda: len(out.packets) > 60)
+        process_of(node, running).send_signal(signal.SIGKILL)
+        until(lambda: running.stats().node(node).restarts == 1)
+        seen = len(out.packets)
+        until(lambda: len(out.packets) > seen + 30)
+        running.stop()
+        report = running.wait(30)
+    assert report.ok, report.errors
+    check_counts(report)
+    assert out.seqs == sorted(set(out.seqs)), "in order, none twice"
+    seens = [seen for seen, _ in values(out)]
+    if node == "mortal":
+        assert min(seens[60:]) > 10, "it went on from a state, not from nothing"
+
+
+def descriptors(process: psutil.Process) -> Counter[str]:
+    links = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
+    return Counter(re.sub(r"[0-9]+", "N", link) for link in links)
+
+
+def test_a_dead_process_leaves_nothing_with_its_neighbours() -> None:
+    """But rings, which stay for ten seconds for those who may still read them."""
+    out = Recorder()
+    graph = chain("live", "none", -1, frames=10**9, pause_s=0.005)
+    with start(graph, sinks={"out": out}, supervision=Supervision(restarts=50)) as running:
+        until(lambda: len(out.packets) > 20)
+        cam = process_of("cam", running)
+        before = descriptors(cam)
+        for death in range(1, 4):
+            process_of("mortal", running).send_signal(signal.SIGKILL)
+            until(lambda death=death: running.stats().node("mortal").restarts == death)  # type: ignore[misc]
+            seen = len(out.packets)
+            until(lambda seen=seen: len(out.packets) > seen + 5)  # type: ignore[misc]
+        until(lambda: set(descriptors(cam) - before) <= {"/memfd:retain-ring (deleted)"})
+        assert sum((descriptors(cam) - before).values()) <= 2 * 4
