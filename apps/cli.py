@@ -78,6 +78,15 @@ SecondsOption = Annotated[
     float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
 ]
 RealtimeOption = Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.retain", help="Record the frames, for a bug report; replay it as a SOURCE."
+    ),
+]
+RecordMbOption = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="MB the recording may take; the oldest go.")
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -134,6 +143,8 @@ def watch(
     limit: LimitOption = 0,
     seconds: SecondsOption = 0.0,
     realtime: RealtimeOption = False,
+    record: RecordOption = None,
+    record_mb: RecordMbOption = 256,
     runner: RunnerOption = RunnerName.LOCAL,
     resume: Annotated[Path | None, typer.Option(help="Continue from a memory.safetensors.")] = None,
 ) -> None:
@@ -159,6 +170,8 @@ def watch(
             limit=limit,
             seconds=seconds,
             pace=1.0 if realtime else 0.0,
+            record=record,
+            record_mb=record_mb,
             runner=runner.value,
             resume=resume,
             command=_command(),
@@ -193,6 +206,8 @@ def segment(
     limit: LimitOption = 0,
     seconds: SecondsOption = 0.0,
     realtime: RealtimeOption = False,
+    record: RecordOption = None,
+    record_mb: RecordMbOption = 256,
     runner: RunnerOption = RunnerName.LOCAL,
 ) -> None:
     """Outline the left ventricle in an echo clip; measure area, beats and EF. Not for diagnosis.
@@ -216,6 +231,8 @@ def segment(
             limit=limit,
             seconds=seconds,
             pace=1.0 if realtime else 0.0,
+            record=record,
+            record_mb=record_mb,
             runner=runner.value,
             command=_command(),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
+from retain.pipeline.recorder import taken
 from retain.pipeline.redact import redact
 from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
 from retain.pipeline.stage import Sink
@@ -47,6 +49,9 @@ class StreamOptions:
     open_page: bool = False
     limit: int = 0
     seconds: float = 0.0
+    record: Path | None = None
+    """File to record what leaves the source to, for playing the run again."""
+    record_mb: int = 256
     pace: float = 0.0
     """Times real time at which a finite source plays; 0: as fast as it can be worked off."""
     runner: Runner = "local"
@@ -134,6 +139,8 @@ def run_stream(
     called when they are in place, before the page goes. Raises RetainError when there is nothing
     to show for it.
     """
+    if options.record is not None and options.record.exists():
+        raise taken(options.record)
     live = is_live(options.source)
     out = free_place(options.out, options.stream)
     with ExitStack() as stack:
@@ -168,6 +175,8 @@ def run_stream(
         code = 1 if report.errors else INTERRUPTED if interrupted(report, journal) else 0
         done = Finished(out=out, exit_code=code, journal=journal, made=made, took_s=took)
         tell(done)
+        if options.record is not None:
+            console.output().print(f"  {options.record}")
         for fault in report.errors[:1]:
             console.say_error(RetainError(fault.message))
         if page:
@@ -175,13 +184,15 @@ def run_stream(
     return done
 
 
-def add_source(graph: Graph, options: StreamOptions, live: bool) -> str:
-    """Add the node ``source`` that plays what the options ask for."""
+def add_source(graph: Graph, options: StreamOptions, live: bool, feeds: str) -> None:
+    """Add the node ``source`` that plays what the options ask for and lead it to the stage
+    ``feeds``; where that is asked for through a recorder, which then sees what the stage sees.
+    Nothing is lost of a finite source; of a live one, the newest frame wins."""
     limit = options.limit
     if options.seconds and options.fps and not live:
         # Exact, where stopping at a time would let frames through that are already on their way.
         limit = min(limit or sys.maxsize, math.ceil(options.seconds * options.fps))
-    return graph.source(
+    graph.source(
         "source",
         "retain.pipeline.sources.any:AnySource",
         source=options.source,
@@ -190,6 +201,18 @@ def add_source(graph: Graph, options: StreamOptions, live: bool) -> str:
         limit=limit,
         pace=0.0 if live else options.pace,
     )
+    first = feeds if options.record is None else "record"
+    graph.connect("source", first, policy="latest" if live else "block")
+    if options.record is not None:
+        graph.stage(
+            "record",
+            "retain.pipeline.recorder:Record",
+            path=str(options.record.resolve()),
+            max_mb=options.record_mb,
+            about=redact(options.source),
+            run=secrets.token_hex(8),
+        )
+        graph.connect("record", feeds)
 
 
 def add_sinks(graph: Graph, last: str, live: bool, page: bool) -> None:

@@ -87,7 +87,7 @@ def tell(done: Watched) -> None:
 def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:
     """The graph of a watch. Nothing is lost of a finite source; of a live one, the newest wins."""
     graph = Graph(name="watch", promise="live" if live else "finite")
-    add_source(graph, options, live)
+    add_source(graph, options, live, feeds="encode")
     graph.stage(
         "encode",
         "retain.models.curvestream:Encode",
@@ -108,7 +108,6 @@ def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:
             bool(options.resume) and not live and _stream_of(options.resume) == options.stream
         ),
     )
-    graph.connect("source", "encode", policy="latest" if live else "block")
     graph.connect("encode", "remember")
     add_sinks(graph, "remember", live, page)
     return graph

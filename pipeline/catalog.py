@@ -53,6 +53,7 @@ SOURCES = Catalog(
         "dicom": "retain.pipeline.sources.dicom:DicomSource",
         "synthetic": "retain.pipeline.sources.synthetic:SyntheticSource",
         "stdin": "retain.pipeline.sources.stdin:StdinSource",
+        "recording": "retain.pipeline.recorder:ReplaySource",
     },
 )
 

@@ -100,7 +100,7 @@ def tell(done: Segmented) -> None:
 def build_graph(options: SegmentOptions, *, live: bool, page: bool) -> Graph:
     """Nothing is lost of a finite source; of a live one, the newest frame wins."""
     graph = Graph(name="segment", promise="live" if live else "finite")
-    add_source(graph, options, live)
+    add_source(graph, options, live, feeds="segment")
     graph.stage(
         "segment",
         STAGE,
@@ -109,7 +109,6 @@ def build_graph(options: SegmentOptions, *, live: bool, page: bool) -> Graph:
         structures=options.structures,
     )
     graph.stage("measure", "retain.models.gdkvm.measure:Measure", method=options.method)
-    graph.connect("source", "segment", policy="latest" if live else "block")
     graph.connect("segment", "measure")
     add_sinks(graph, "measure", live, page)
     return graph

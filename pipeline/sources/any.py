@@ -27,7 +27,7 @@ from retain.pipeline.sources.common import (
 )
 from retain.pipeline.stage import Source, SourceInfo, StatValue
 
-Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin"]
+Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin", "recording"]
 SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
 _TAKES_TIMEOUT = ("video", "camera", "stdin")
 _TAKES_RATE = ("images", "stdin")
@@ -62,9 +62,12 @@ def describe(source: str) -> Kind:
     check_file(path)
     try:
         with path.open("rb") as file:
-            found = sniff(file.read(192))
+            head = file.read(192)
     except PermissionError:
         raise denied(path) from None
+    if head.startswith(b"retain-record/"):
+        return "recording"
+    found = sniff(head)
     suffix = path.suffix.lower()
     if found == "dicom" or (not found and suffix in DICOM_SUFFIXES):
         return "dicom"
@@ -103,6 +106,8 @@ class AnySource:
     def open(self) -> SourceInfo:
         kind = describe(self.source)
         options = dict(self._options)
+        if kind == "recording":  # it is played as it was recorded: nothing renamed, nothing thinned
+            options = {"limit": options["limit"]}
         if kind in _TAKES_TIMEOUT:
             options["timeout"] = self._timeout
         if kind in _TAKES_RATE:
