@@ -97,6 +97,8 @@ class Work:
         self._past = past or Past()
         self._ledger = ledger or Ledger(0, 0)
         self.created = False
+        self._untouched = self._past.load is None
+        """Neither a packet nor a state has come: there is nothing to save."""
         self._told: set[str] = set()
         """Streams whose gap has been marked."""
         self._stopping = threading.Event()
@@ -118,10 +120,6 @@ class Work:
             self._own_stats = self._made.stats
         self.created = True
         self.meter.state("running")
-
-    @property
-    def remembers(self) -> bool:
-        return isinstance(self._made, Remembers)
 
     def frames(self) -> Iterator[Packet]:
         """Packets of a source, until its end or ``stop``."""
@@ -148,7 +146,7 @@ class Work:
         if hand_of(packet.frame) in self._past.poison:
             self._quarantine(packet.frame)
             return
-        packet = self._marked(packet)
+        packet, self._untouched = self._marked(packet), False
         self.meter.count("received")
         start = monotonic_ns()
         spent = left = 0
@@ -188,9 +186,13 @@ class Work:
         self._told.add(frame.stream)
         return Packet(replace(frame, discontinuity=True), packet.results)
 
-    def save_to(self, path: str) -> None:
-        """Write the state, between two packets."""
+    def save_to(self, path: str) -> bool:
+        """Write the state, between two packets; False when there is none. Raises StateError when
+        the object cannot say at this moment what it holds."""
+        if not isinstance(self._made, Remembers) or self._untouched:
+            return False
         self._made.save(path)
+        return True
 
     def finish(self) -> Iterator[Packet]:
         """The end of the stream: flush, then save the state where that was asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -26,6 +27,7 @@ def start(
     save: Mapping[str, str] | None = None,
     on_event: Callable[[RunEvent], None] | None = None,
     supervision: Supervision | None = None,
+    resume: str | Path | None = None,
 ) -> Run:
     """Start ``graph`` and return at once.
 
@@ -35,7 +37,12 @@ def start(
     path it is written to when the stream has ended. ``on_event`` is called from threads of the
     run and should return quickly. ``supervision``: how the processes of ``local`` are looked after.
 
-    Raises GraphError when the graph, ``sinks`` and ``save`` do not fit together.
+    ``resume``: the folder of a snapshot (``Run.snapshot``) of such a graph. A finite one goes on
+    exactly where that was, so that both parts together give what one run would have given; a live
+    one keeps its memories, and marks the gap.
+
+    Raises GraphError when the graph, ``sinks`` and ``save`` do not fit together, StateError when
+    ``resume`` does not fit the graph.
     """
     sinks, save = dict(sinks or {}), dict(save or {})
     graph.validate()
@@ -44,13 +51,18 @@ def start(
     for name in save:
         if name not in stages:
             raise GraphError(f"There is no stage {name!r} to save.", hint=nearest(name, stages))
+    pasts = None
+    if resume is not None:
+        from retain.pipeline.runners.snapshots import read
+
+        pasts = read(Path(resume), graph)
     if runner == "inline":
         from retain.pipeline.runners.inline import InlineRun
 
-        return InlineRun(graph, sinks, save, on_event)
+        return InlineRun(graph, sinks, save, on_event, pasts)
     from retain.pipeline.runners.local import LocalRun
 
-    return LocalRun(graph, sinks, save, on_event, supervision)
+    return LocalRun(graph, sinks, save, on_event, supervision, pasts)
 
 
 def run_until_done(run: Run) -> RunReport:

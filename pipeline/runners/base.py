@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -64,6 +65,15 @@ class Run(ABC):
         """Ask for the end and return at once. With ``drain`` sources end and the rest is worked
         off; without, everything stops where it is and sinks keep no results under final names."""
 
+    @abstractmethod
+    def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+        """Write the graph's state at one moment to a new ``folder``; the run goes on. ``start``
+        with ``resume`` goes on from there, in any process, on any host.
+
+        Raises StateError when the stream has ended, the state cannot be had within ``timeout``
+        seconds, or ``folder`` cannot be written.
+        """
+
     def wait(self, timeout: float | None = None) -> RunReport:
         """The report, once the run has ended. Raises TimeoutError after ``timeout`` seconds."""
         if not self._ended.wait(timeout):
@@ -119,6 +129,3 @@ class Run(ABC):
     def _event(self, kind: Any, node: str, text: str) -> None:
         if self._tell:
             self._tell(RunEvent(kind, node, text))
-
-
-Saves = Mapping[str, str]

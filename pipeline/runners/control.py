@@ -109,6 +109,8 @@ class Passed(_Control, frozen=True, tag="passed/1"):
     node: NodeStats
     edges: list[EdgeStats]
     """Counts of this process so far; the edges are those that lead out."""
+    error: str = ""
+    """Why its state could not be saved: there will be no snapshot."""
 
 
 class Rewired(_Control, frozen=True, tag="rewired/1"):

@@ -7,16 +7,21 @@ time. Several sources take turns, a frame each.
 
 from __future__ import annotations
 
+import queue
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
+from retain.pipeline.errors import RetainError, StateError
 from retain.pipeline.graph import Edge, Graph
 from retain.pipeline.mailbox import RateGate
 from retain.pipeline.metrics import EdgeStats, GraphStats, Meter, join
-from retain.pipeline.node import Work
+from retain.pipeline.node import Past, Work
 from retain.pipeline.packet import Packet
 from retain.pipeline.runners.base import Run, RunEvent
+from retain.pipeline.runners.snapshots import write
 from retain.pipeline.stage import Sink
 from retain.pipeline.transport.base import Stopped
 from retain.pipeline.wire import Fault
@@ -52,8 +57,13 @@ class InlineRun(Run):
         sinks: Mapping[str, Sink],
         save: Mapping[str, str],
         on_event: Callable[[RunEvent], None] | None,
+        pasts: Mapping[str, Past] | None = None,
     ) -> None:
         super().__init__(graph, on_event)
+        pasts = pasts or {}
+        self._sent = {n.name: pasts.get(n.name, Past()).sent for n in graph.order()}
+        """Packets of sources, in the whole run."""
+        self._wanted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._works = {
             node.name: Work(
                 node,
@@ -61,6 +71,7 @@ class InlineRun(Run):
                 sinks.get(node.name),
                 save.get(node.name),
                 self._opened,
+                pasts.get(node.name),
             )
             for node in graph.order()
         }
@@ -80,6 +91,30 @@ class InlineRun(Run):
             self._stopped = "drained" if drain else "aborted"
             self._event("stopping", "", self._stopped)
         self._stop_sources()
+
+    def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+        answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def act() -> None:
+            try:
+                self._write(Path(folder))
+                answers.put(None)
+            except (OSError, RetainError) as error:
+                answers.put(error)
+
+        self._wanted.put(act)
+        try:
+            error = answers.get(timeout=timeout)
+        except queue.Empty:
+            raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
+        if error:
+            raise StateError(f"The graph gave no snapshot: {error}") from error
+
+    def _write(self, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="retain-snapshot-") as spare:
+            paths = {name: f"{spare}/{place}" for place, name in enumerate(self._works)}
+            states = {name: p for name, p in paths.items() if self._works[name].save_to(p)}
+            write(folder, self.graph, self._sent, states)
 
     def _main(self) -> None:
         try:
@@ -113,8 +148,12 @@ class InlineRun(Run):
         }
         while running:
             for name, frames in list(running.items()):
-                if not self._send_one(name, frames):
+                if self._send_one(name, frames):
+                    self._sent[name] += 1
+                else:
                     del running[name]
+            while not self._wanted.empty():
+                self._wanted.get()()
 
     def _send_one(self, name: str, packets: Iterator[Packet]) -> bool:
         """Take one packet from a node and see it all the way down; False at the node's end."""

@@ -10,43 +10,44 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import secrets
 import shutil
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 import msgspec
 import zmq
 
+from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph, Node
 from retain.pipeline.ledger import Ledger
 from retain.pipeline.metrics import GraphStats, NodeStats, join
 from retain.pipeline.node import Past
-from retain.pipeline.runners.accounts import Accounts, Pair
+from retain.pipeline.runners.accounts import Accounts
 from retain.pipeline.runners.base import Run, RunEvent
 from retain.pipeline.runners.control import (
     Exit,
     Failed,
     Opened,
     Passed,
-    Port,
     Report,
     Rewire,
     Rewired,
-    Spec,
     Stop,
     read_from_worker,
 )
 from retain.pipeline.runners.process import Child, environment, private_directory
-from retain.pipeline.runners.snapshots import Snapshots
+from retain.pipeline.runners.snapshots import Snapshot, Snapshots, write
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.supervisor import Record, Supervision
+from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
 from retain.pipeline.stage import Sink, SourceInfo
-from retain.pipeline.transport.credit import BLOCK_WINDOW
 from retain.pipeline.transport.io import IoThread
-from retain.pipeline.transport.ipc import edge_address
 from retain.pipeline.wire import Fault, pack
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,6 @@ GRACE_S = 2.0
 """What a worker gets to stop where it is before it is killed."""
 STARVED_S = 10.0
 """How long a node may wait for a free slot before whoever keeps pictures is called to account."""
-SPARE_SLOTS = 2
-"""Pictures a stage may keep beside the one in hand: the previous one, say."""
 
 
 class _Suspicion(NamedTuple):
@@ -75,28 +74,25 @@ class LocalRun(Run):
         save: Mapping[str, str],
         on_event: Callable[[RunEvent], None] | None,
         supervision: Supervision | None = None,
+        pasts: Mapping[str, Past] | None = None,
     ) -> None:
         super().__init__(graph, on_event)
         self._supervision = supervision or Supervision()
         self._directory = private_directory()
-        self._control_address = f"ipc://{self._directory}/control"
-        self._order = graph.order()
-        self._index = {node.name: number for number, node in enumerate(self._order)}
-        self._save = save
+        self._wiring = Wiring(graph, self._directory, save, self._supervision.restarts > 0)
+        self._order = self._wiring.order
+        self._pasts = pasts or {}
+        """What the first processes take over from a snapshot."""
         self._accounts = Accounts(graph)
         self._records = {node.name: Record() for node in self._order}
-        self._lives: Counter[str] = Counter()
-        """Processes that a node has had."""
-        self._turns: Counter[Pair] = Counter()
-        """How often an edge has been wired anew."""
         self._io = IoThread(f"retain-{graph.name}", self._io_failed)
         self._control = self._io.socket(
-            zmq.ROUTER, bind=self._control_address, on_message=self._on_worker
+            zmq.ROUTER, bind=self._wiring.control, on_message=self._on_worker
         )
         self._snapshots = Snapshots(self._directory, self._order)
         self._stations = {
             name: Station(
-                self._spec(graph.nodes[name], Past()),
+                self._wiring.spec(graph.nodes[name], Past()),
                 self._io,
                 self._opened,
                 self._node_failed,
@@ -115,7 +111,7 @@ class LocalRun(Run):
         self._leaving = False
         self._io.every(POLL_S, self._look_after)
         if self._supervision.snapshot_s:
-            self._io.every(self._supervision.snapshot_s, self._snap)
+            self._io.every(self._supervision.snapshot_s, self._snap_by_clock)
         # Spawned by the thread that lasts as long as the run: the kernel takes "parent died" to
         # mean that the thread which made the child has ended.
         self._io.call(self._spawn_all)
@@ -277,17 +273,20 @@ class LocalRun(Run):
         """Live: a new process for this node; its neighbours are told where to find it."""
         child.bury(0.0)
         self._accounts.bury(child.spec, child.ledger)
-        inputs = [(e.src, e.dst) for e in self.graph.inputs(name)]
-        outputs = [(e.src, e.dst) for e in self.graph.outputs(name)]
+        inputs, outputs = self._wiring.inputs(name), self._wiring.outputs(name)
         for pair in (*inputs, *outputs):
-            self._turns[pair] += 1
+            self._wiring.renew(pair)
         number = self._snapshots.give_up()
-        for other in self._index:
+        for other in self._wiring.index:
             if other == name:
                 continue
             rewire = Rewire(
-                {p[0]: self._address(p) for p in outputs if p[1] == other},
-                {p[1]: (self._address(p), self._accounts.owed(p)) for p in inputs if p[0] == other},
+                {p[0]: self._wiring.address(p) for p in outputs if p[1] == other},
+                {
+                    p[1]: (self._wiring.address(p), self._accounts.owed(p))
+                    for p in inputs
+                    if p[0] == other
+                },
                 number,
             )
             if station := self._stations.get(other):
@@ -298,7 +297,7 @@ class LocalRun(Run):
         source = self.graph.nodes[name].role == "source"
         past = Past(
             load=self._snapshots.state_of(name),
-            last=_last_frame(child) if source else None,
+            last=child.last_frame() if source else None,
             poison=self._records[name].poison,
             gap=not source,
         )
@@ -311,15 +310,14 @@ class LocalRun(Run):
         for child in self._children.values():
             child.bury(0.0)
         for edge in self.graph.edges:
-            pair = edge.src, edge.dst
-            self._turns[pair] += 1
+            self._wiring.renew((edge.src, edge.dst))
         void = self._snapshots.give_up()
         point = self._snapshots.last
         self._accounts.clear()
         if point:
             self._accounts.begin_at(*point.counts())
         for name, station in self._stations.items():
-            addresses = {e.src: self._address((e.src, name)) for e in self.graph.inputs(name)}
+            addresses = {p[0]: self._wiring.address(p) for p in self._wiring.inputs(name)}
             station.replay(addresses, point.came[name] if point else {}, void)
         self._done.intersection_update(self._stations)
         for node in self._order:
@@ -328,15 +326,54 @@ class LocalRun(Run):
                 load = self._snapshots.state_of(node.name)
                 self._spawn(node, Past(load, sent, poison=self._records[node.name].poison))
 
-    def _snap(self) -> None:
-        """Have a barrier sent through the graph, unless one is on its way."""
+    def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+        answers: queue.SimpleQueue[dict[str, str] | None] = queue.SimpleQueue()
+        spare = Path(f"{self._directory}/export-{secrets.token_hex(4)}")
+
+        def keep(made: Snapshot | None) -> None:
+            """Link the files elsewhere: the next snapshot takes the place of this one."""
+            if made is None:
+                return answers.put(None)
+            spare.mkdir()
+            states = {}
+            for name in made.passed:
+                if path := self._snapshots.state_of(name):
+                    states[name] = str(spare / Path(path).name)
+                    os.link(path, states[name])
+            sent.update({name: told.sent for name, told in made.passed.items()})
+            return answers.put(states)
+
+        def act() -> None:
+            self._snapshots.want(keep)
+            if not self._snap():
+                self._snapshots.give_up()
+
+        sent: dict[str, int] = {}
+        self._io.call(act)
+        try:
+            states = answers.get(timeout=timeout)
+        except queue.Empty:
+            raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
+        if states is None:
+            raise StateError("The graph gave no snapshot: it ends, or a process has just died.")
+        write(Path(folder), self.graph, sent, states)
+        shutil.rmtree(spare, ignore_errors=True)
+
+    def _snap_by_clock(self) -> None:
+        self._snap()
+
+    def _snap(self) -> bool:
+        """Have a barrier sent through the graph, unless one is on its way; False where none can."""
         children = self._children.values()
         if self._ending is not None or not self._done.isdisjoint(self._children):
-            return
-        if all(child.report for child in children) and (snap := self._snapshots.begin()):
+            return False
+        if not all(child.report for child in children):
+            return False
+        if snap := self._snapshots.begin():
             for node in self._order:
                 if node.role == "source":
                     self._send(node.name, snap)
+        return True
 
     def _station_passed(self, name: str) -> Callable[[Passed], None]:
         """From the station's thread: what it has had by then, told to the thread of sockets."""
@@ -377,7 +414,7 @@ class LocalRun(Run):
     def _spawn_all(self) -> None:
         for node in self._order:
             if node.name not in self._stations:
-                self._spawn(node, Past())
+                self._spawn(node, self._pasts.get(node.name, Past()))
         for name, station in self._stations.items():
             threading.Thread(
                 target=self._run_station, args=(name, station), name=f"retain-{name}", daemon=True
@@ -389,63 +426,8 @@ class LocalRun(Run):
         self._io.call(lambda: self._done.add(name))
 
     def _spawn(self, node: Node, past: Past) -> None:
-        self._lives[node.name] += 1
-        spec = self._spec(node, past)
+        spec = self._wiring.spec(node, past)
         assert spec.ledger
         Ledger.prepare(spec.ledger, len(spec.inputs), len(spec.outputs))
         stages = sum(other.role == "stage" for other in self._order)
         self._children[node.name] = Child(spec, environment(stages))
-
-    def _address(self, pair: Pair) -> str:
-        src, dst = (self._index[name] for name in pair)
-        return edge_address(self._directory, src, dst, self._turns[pair])
-
-    def _spec(self, node: Node, past: Past) -> Spec:
-        name, edges = node.name, self.graph.edges
-        ledger = None if node.target == "caller" else f"{self._directory}/{self._index[name]}.words"
-        return Spec(
-            name=name,
-            role=node.role,
-            target=node.target,
-            options=node.options,
-            index=self._index[name],
-            directory=self._directory,
-            control=self._control_address,
-            parent_pid=os.getpid(),
-            life=self._lives[name],
-            inputs=[
-                Port(e.src, e.policy, self._address((e.src, name))) for e in edges if e.dst == name
-            ],
-            outputs=[
-                Port(e.dst, e.policy, self._address((name, e.dst))) for e in edges if e.src == name
-            ],
-            slots=_slots(self.graph, name),
-            save=self._save.get(name),
-            past=past,
-            ledger=ledger,
-            restarts=self.graph.promise == "live"
-            and node.role != "source"
-            and self._supervision.restarts > 0,
-            log_level=log.getEffectiveLevel(),
-        )
-
-
-def _slots(graph: Graph, name: str) -> int:
-    """Pictures of ``name`` that may be in use at once, if all below it pass them on."""
-    slots, seen, ahead = SPARE_SLOTS, set(), [name]
-    while ahead:
-        for edge in graph.outputs(ahead.pop()):
-            if (edge.src, edge.dst) not in seen:
-                seen.add((edge.src, edge.dst))
-                window = BLOCK_WINDOW if edge.policy.kind == "block" else 1
-                slots += edge.policy.depth + window + 1 + SPARE_SLOTS
-                ahead.append(edge.dst)
-    return slots
-
-
-def _last_frame(child: Child) -> tuple[int, int, int, int] | None:
-    """Of a source: the last frame it gave, or what it took over itself."""
-    ledger = child.ledger
-    if not ledger["per"]:
-        return child.spec.past.last
-    return ledger["seq"], ledger["pts"], ledger["ticks"], ledger["per"]

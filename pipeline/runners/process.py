@@ -64,6 +64,13 @@ class Child:
         beat, busy = self.ledger["beat"] / 1e9, self.ledger["busy"] / 1e9
         return complaint(supervision, monotonic(), self.started, beat, busy)
 
+    def last_frame(self) -> tuple[int, int, int, int] | None:
+        """Of a source: seq, pts and time base of the last frame it or a predecessor gave."""
+        ledger = self.ledger
+        if not ledger["per"]:
+            return self.spec.past.last
+        return ledger["seq"], ledger["pts"], ledger["ticks"], ledger["per"]
+
     def kill(self, reason: str = "") -> None:
         self.reason = self.reason or reason
         self.process.kill()

@@ -1,15 +1,48 @@
-"""States of the whole graph at one moment: what nodes tell as a barrier passes, put together."""
+"""States of the whole graph at one moment: what nodes tell as a barrier passes, put together.
+
+A snapshot on disk is a folder: ``graph.json`` says of which graph it is and how far each source
+had come; beside it lies a file per stage with a state, named by the stage's place in the graph.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
 
-from retain.pipeline.graph import Node
+import msgspec
+
+from retain.pipeline.errors import StateError
+from retain.pipeline.graph import Graph, Node, Promise
 from retain.pipeline.metrics import EdgeStats, NodeStats
+from retain.pipeline.node import Past
 from retain.pipeline.runners.control import Passed, Snap, state_file
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "graph.json"
+MAX_MANIFEST = 1 << 20
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    target: str
+    sent: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    """Frames a source had sent."""
+    state: bool
+    """There is a file with the node's state."""
+
+
+class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: Literal["retain-graph/1"]
+    promise: Promise
+    nodes: list[_Entry]
+    """All but sinks, in the graph's order."""
 
 
 @dataclass
@@ -27,6 +60,10 @@ class Snapshot:
         return [p.node for p in told], [edge for p in told for edge in p.edges]
 
 
+Wanted = Callable[["Snapshot | None"], None]
+"""Called with the next whole snapshot, or None when it has to be given up."""
+
+
 class Snapshots:
     """At most one being made and the last one that is whole, in the run's private directory."""
 
@@ -35,6 +72,7 @@ class Snapshots:
         self._index = {node.name: number for number, node in enumerate(nodes)}
         self._number = 0
         self._making: Snapshot | None = None
+        self._wanted: list[Wanted] = []
         self.last: Snapshot | None = None
 
     def begin(self) -> Snap | None:
@@ -42,26 +80,36 @@ class Snapshots:
         if self._making:
             return None
         self._number += 1
-        os.mkdir(f"{self._directory}/snapshot-{self._number}")
+        os.mkdir(self.folder(self._number))
         self._making = Snapshot(self._number)
         return Snap(self._number)
+
+    def want(self, tell: Wanted) -> None:
+        """``tell`` of the one that is being made, or the next."""
+        self._wanted.append(tell)
 
     def passed(self, name: str, told: Passed, came: Mapping[str, int] | None = None) -> None:
         """The barrier has passed this node; with the last one, the snapshot is whole."""
         made = self._making
         if made is None or told.number != made.number:
             return  # one that was given up
+        if told.error:
+            log.warning("There is no snapshot: %s", told.error)
+            self.give_up()
+            return
         made.passed[name] = told
         if came is not None:
             made.came[name] = dict(came)
         if len(made.passed) == len(self._index):
             before, self.last, self._making = self.last, made, None
+            self._answer(made)
             self._remove(before)
 
     def give_up(self) -> int:
-        """A process has died: the barrier on its way may not come everywhere. Its number."""
+        """The barrier on its way may not come everywhere any more. Returns its number."""
         made, self._making = self._making, None
         self._remove(made)
+        self._answer(None)
         return self._number
 
     def state_of(self, name: str) -> str | None:
@@ -70,6 +118,81 @@ class Snapshots:
             return None
         return state_file(self._directory, self.last.number, self._index[name])
 
+    def folder(self, number: int) -> str:
+        return f"{self._directory}/snapshot-{number}"
+
+    def _answer(self, snapshot: Snapshot | None) -> None:
+        wanted, self._wanted = self._wanted, []
+        for tell in wanted:
+            tell(snapshot)
+
     def _remove(self, snapshot: Snapshot | None) -> None:
         if snapshot:
-            shutil.rmtree(f"{self._directory}/snapshot-{snapshot.number}", ignore_errors=True)
+            shutil.rmtree(self.folder(snapshot.number), ignore_errors=True)
+
+
+def write(folder: Path, graph: Graph, sent: Mapping[str, int], states: Mapping[str, str]) -> None:
+    """Write a snapshot, whole or not at all: ``sent`` frames by source, ``states`` files by stage.
+
+    Raises StateError when ``folder`` exists or cannot be written.
+    """
+    if folder.exists():
+        raise StateError(f"{folder} exists already.", hint="Name a new folder.")
+    entries = []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            for index, node in enumerate(graph.order()):
+                if node.role == "sink":
+                    continue
+                state = states.get(node.name)
+                if state is not None:
+                    shutil.copyfile(state, unfinished / str(index))
+                count = sent.get(node.name, 0)
+                entries.append(_Entry(node.name, node.target, count, state is not None))
+            manifest = _Manifest("retain-graph/1", graph.promise, entries)
+            (unfinished / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise StateError(f"The snapshot {folder} cannot be written: {error.strerror}.") from error
+
+
+def read(folder: Path, graph: Graph) -> dict[str, Past]:
+    """What each node of ``graph`` takes over from the snapshot in ``folder``. Raises StateError
+    when it is damaged or of another graph."""
+    manifest = _manifest(folder)
+    nodes = [node for node in graph.order() if node.role != "sink"]
+    found = [(entry.name, entry.target) for entry in manifest.nodes]
+    if found != [(node.name, node.target) for node in nodes]:
+        raise StateError(
+            f"{folder} is of a graph of {', '.join(name for name, _ in found)}; this one has "
+            f"{', '.join(node.name for node in nodes)}."
+        )
+    pasts = {}
+    places = {node.name: index for index, node in enumerate(graph.order())}
+    for entry, node in zip(manifest.nodes, nodes, strict=True):
+        path = folder / str(places[entry.name])
+        if entry.state and not path.is_file():
+            raise StateError(f"{folder} lacks the state of {entry.name!r}.")
+        again = graph.promise == "finite" and node.role == "source"
+        pasts[entry.name] = Past(
+            load=str(path.resolve()) if entry.state else None,
+            sent=entry.sent if again else 0,
+            gap=graph.promise == "live" and node.role == "stage",
+        )
+    return pasts
+
+
+def _manifest(folder: Path) -> _Manifest:
+    try:
+        path = folder / MANIFEST
+        if path.stat().st_size > MAX_MANIFEST:
+            raise StateError(f"{path} is too long to be a snapshot's.")
+        return msgspec.json.decode(path.read_bytes(), type=_Manifest)
+    except FileNotFoundError:
+        raise StateError(f"{folder} is no snapshot: it has no {MANIFEST}.") from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateError(f"{folder} is a damaged snapshot: {error}") from error

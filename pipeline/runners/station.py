@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from retain.pipeline.errors import RetainError
 from retain.pipeline.metrics import Meter
 from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
@@ -83,13 +84,16 @@ class Station:
 
     def _passed(self, barrier: Barrier) -> None:
         """In the node's thread (a source's: of the sockets): save what it holds at this moment."""
-        saved = self.work.remembers
-        if saved:
-            path = state_file(self._spec.directory, barrier.number, self._spec.index)
-            self.work.save_to(path)
+        path = state_file(self._spec.directory, barrier.number, self._spec.index)
+        saved, error = False, ""
+        try:
+            saved = self.work.save_to(path)
+        except (OSError, RetainError) as failed:
+            error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
         edges = [sender.stats() for sender in self._senders]
-        self._on_barrier(Passed(barrier.number, saved, sent, self._meter.stats(), edges))
+        told = Passed(barrier.number, saved, sent, self._meter.stats(), edges, error)
+        self._on_barrier(told)
 
     def rewire(self, message: Rewire) -> list[Rewired]:
         """Join the ends of edges to the successors of dead processes. In the thread of sockets."""
