@@ -102,6 +102,7 @@ class IpcSender:
             if self._aborted:
                 raise Stopped
             self._outlet.put(packet)
+            self._note(self._outlet.box)
             self._pump()
 
     def mark(self, barrier: Barrier) -> None:
@@ -149,10 +150,10 @@ class IpcSender:
                 box.pass_barrier()
                 self._out.send(wire.pack(barrier))
             elif packet := self._outlet.take():
+                self._note(box)  # first: what was sent but not written down would come from nowhere
                 self._out.send(wire.encode(packet, self._store.ticket(packet)))
             else:
                 break
-        self._note(box)
         if self._end and not self._ended and self._outlet.met and not len(box):
             self._out.send(wire.pack(self._end))
             self._ended = True
