@@ -127,6 +127,7 @@ def run_facts(
         "dropped": {
             f"{edge.src} -> {edge.dst}": edge.dropped for edge in report.stats.edges if edge.dropped
         },
+        "restarts": {node.name: node.restarts for node in report.stats.nodes if node.restarts},
         "fps": options.fps,
         "runner": options.runner,
         "command": redact(options.command),

@@ -107,6 +107,8 @@ def _stages(graph: GraphStats | None) -> str:
     for stage in table([(0.0, graph)]):
         dropped = ", ".join(f"{number(n)} {cause}" for cause, n in stage["dropped"].items() if n)
         failed = " <small>failed</small>" if stage["state"] == "failed" else ""
+        if stage["restarts"]:
+            failed += f" <small class=bad>started again: {stage['restarts']}</small>"
         cells = [
             number(stage["done"]),
             f"{stage['rate']:.1f}/s",

@@ -15,9 +15,12 @@ import psutil
 import pytest
 from runtime_parts import Recorder
 
+from retain.apps.demo import find_clip
+from retain.apps.watch import WatchOptions, build_graph
 from retain.pipeline.graph import Graph, Promise
 from retain.pipeline.results import Embedding
 from retain.pipeline.run import Run, RunEvent, RunReport, Supervision, start
+from retain.pipeline.sinks import JsonLines
 
 PARTS = "runtime_parts:"
 QUICK = Supervision(restarts=4, hang_s=1.0, silent_s=1.0, snapshot_s=0.0)
@@ -178,3 +181,25 @@ def test_a_dead_process_leaves_nothing_with_its_neighbours() -> None:
             until(lambda seen=seen: len(out.packets) > seen + 5)  # type: ignore[misc]
         until(lambda: set(descriptors(cam) - before) <= {"/memfd:retain-ring (deleted)"})
         assert sum((descriptors(cam) - before).values()) <= 2 * 4
+
+
+def test_a_watch_of_a_real_clip_is_the_same_after_a_death(tmp_path: Path) -> None:
+    """Results and memory of `retain watch`, byte for byte, though a stage was killed on the way."""
+    clip = find_clip()
+    assert clip, "the packages of assets.txt are not installed"
+    options = WatchOptions(source=str(clip), fps=4, limit=60, max_entries=12)
+    files = []
+    for victim in ("", "remember"):
+        out, memory = tmp_path / f"{victim}.jsonl", tmp_path / f"{victim}.safetensors"
+        sink = JsonLines(str(out))
+        graph = build_graph(options, live=False, page=False)
+        with start(graph, sinks={"results": sink}, save={"remember": str(memory)}) as running:
+            if victim:
+                until(lambda running=running: running.stats().node("results").received > 10)  # type: ignore[misc]
+                process_of(victim, running).kill()
+            report = running.wait(120)
+        assert report.ok, report.errors
+        assert report.stats.node("remember").restarts == bool(victim)
+        files.append((out.read_bytes(), memory.read_bytes()))
+    assert files[0] == files[1]
+    assert files[0][0].count(b"\n") == 60
