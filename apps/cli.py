@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -13,6 +14,7 @@ import typer
 import retain
 from retain.apps import cli_models, console
 from retain.apps.cli_models import Structures
+from retain.pipeline import logs
 from retain.pipeline.errors import RetainError, UsageError
 
 INTERRUPTED = 130
@@ -60,7 +62,12 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and our own log messages.")
     ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write messages as JSON, as RETAIN_LOG=json does.")
+    ] = False,
 ) -> None:
+    if log_json:
+        os.environ[logs.VARIABLE] = "json"  # the processes of a run inherit it
     console.set_up_logging(debug)
 
 
@@ -273,6 +280,19 @@ SetOption = Annotated[
 
 
 @app.command()
+def top(
+    page: Annotated[
+        str, typer.Argument(metavar="URL|PORT", help="Live page of a running watch or segment.")
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
+) -> None:
+    """Show what every stage of a running command does, until it ends."""
+    from retain.apps import top as job
+
+    raise typer.Exit(job.top(page, once))
+
+
+@app.command()
 def run(
     graph: GraphFile,
     changes: SetOption = None,
@@ -333,8 +353,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    if debug:  # it may stand anywhere
-        arguments = ["--debug", *(word for word in arguments if word != "--debug")]
+    anywhere = ("--debug", "--log-json")  # these may stand behind the command too
+    arguments.sort(key=lambda word: word not in anywhere)
     try:
         app(arguments, prog_name="retain")
     except RetainError as error:

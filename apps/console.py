@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING
 
+from retain.pipeline import logs
 from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+log = logging.getLogger("retain")
 
 
 def output() -> Console:
@@ -21,19 +25,36 @@ def output() -> Console:
 
 
 def messages() -> Console:
-    """For progress and remarks."""
+    """For progress and remarks; with JSON logs, each line becomes one."""
     from rich.console import Console
 
+    if logs.wants_json():
+        return Console(file=_LogLines(), highlight=False, soft_wrap=True, force_terminal=False)
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say_error(error: RetainError) -> None:
     """One sentence on stderr, as it is (no markup, no wrapping)."""
-    print(f"retain: {error}", file=sys.stderr)
+    if logs.wants_json():
+        log.error("%s", error)
+    else:
+        print(f"retain: {error}", file=sys.stderr)
 
 
 def set_up_logging(debug: bool) -> None:
     """Warnings (with ``debug``, everything of ours) to stderr."""
-    logging.basicConfig(stream=sys.stderr, format="retain: %(message)s", level=logging.WARNING)
+    logs.configure(logging.WARNING)
     if debug:
-        logging.getLogger("retain").setLevel(logging.DEBUG)
+        log.setLevel(logging.DEBUG)
+    elif logs.wants_json():
+        log.setLevel(logging.INFO)  # remarks are log lines
+
+
+class _LogLines(io.StringIO):
+    """A file whose lines are log messages."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                log.info("%s", line.strip())
+        return len(text)

@@ -121,7 +121,9 @@ def json_copy(value: Any) -> Any:
 
 
 def doubled(text: str, rng: random.Random) -> str:
-    """JSON text of an object in which one key stands twice."""
+    """JSON text of an object in which one key stands twice; other text as it is."""
+    if not text.startswith("{"):
+        return text
     pairs = json.loads(text, object_pairs_hook=list)
     key, value = rng.choice(pairs) if pairs else ("a", 0)
     return text[:-1] + (", " if pairs else "") + f"{json.dumps(key)}: {json.dumps(value)}}}"
