@@ -1,4 +1,4 @@
-"""Malformed messages and memory files, 10^5 and more: each is refused by name or taken whole.
+"""Malformed messages and files, 10^5 and more: each is refused by name or taken whole.
 
 Cases are drawn from a seed: damaged bytes (flips, cuts, splices, false lengths), well-formed
 messages that say the wrong thing, and memory files altered *before* their checksum was computed,
@@ -41,10 +41,12 @@ from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.hub import Hub
 from retain.memory.snapshot import config_hash
 from retain.pipeline import wire
-from retain.pipeline.errors import StateError, WireError
+from retain.pipeline.errors import SourceError, StateError, WireError
 from retain.pipeline.frame import Frame
 from retain.pipeline.metrics import EdgeStats, NodeStats, Spread
 from retain.pipeline.packet import Packet
+from retain.pipeline.recorder import Record
+from retain.pipeline.recording import HEAD_BYTES, Reader, record, segment_end, segment_start
 from retain.pipeline.results import Beat, Embedding, Held, HeldFrame, Masks, Route, Vitals
 from retain.pipeline.runners import control
 from retain.pipeline.stage import SourceInfo
@@ -188,7 +190,7 @@ def _edge_corpus() -> list[bytes]:
         "b": Embedding(np.array([True, False]), "bool"),
     }
     messages = [
-        wire.End(), wire.End(wire.Fault("n", "error", "why")), wire.Credit(3),
+        wire.End(), wire.End(wire.Fault("n", "error", "why")), wire.Credit(3), wire.Barrier(7),
         wire.Released([(1, 2, 3, 4), (5, 6, 7, 8)]),
     ]  # fmt: skip
     packets = [Packet(frame).plus(**{name: result}) for name, result in results.items()]
@@ -209,7 +211,11 @@ def _control_corpus() -> list[msgspec.Struct]:
     return [
         control.Opened(SourceInfo("finite", "clip", 16, 8, 30.0, 10, 1.0)),
         control.Failed(wire.Fault("a", "error", "why")),
-        control.Report(node, [edge], 0.5, last=True),
+        control.Report(node, [edge], 0.5, last=True, gone=[1]),
+        control.Passed(1, True, 9, node, [edge], "why"),
+        control.Rewired("a", 5),
+        control.Rewire({"a": "ipc://a"}, {"b": ("ipc://b", 3)}, 1),
+        control.Snap(2),
         control.Stop(True),
         control.Exit(),
     ]
@@ -249,6 +255,47 @@ def entries_of_files(folder: Path) -> Feed:
         path.write_bytes(_forged(file, mutator, raw))
         for entry in load_entries(str(path)):
             entry.image()
+
+    return feed
+
+
+def recordings(folder: Path) -> Feed:
+    """Recordings into their reader. Damage costs packets, so only a file that is no recording at
+    all is refused; forged records have a right checksum."""
+    tap = Record(str(folder / "good.retain"), max_mb=1)
+    for seq in range(4):
+        tap.process(Packet(_frame(seq)).plus(e=Embedding(_feature(seq), "x")))
+    tap.close()
+    raw = [(folder / "good.retain").read_bytes()]
+    with (folder / "good.retain").open("rb") as file:
+        reader = Reader(file, "good")
+        note, place = next(reader.notes())
+        pixels = os.pread(file.fileno(), place.length, place.offset)
+    plain = msgspec.msgpack.decode(wire.pack(note))
+    start = raw[0][:HEAD_BYTES] + segment_start(1)
+    path = folder / "bad.retain"
+
+    def feed(mutator: Mutator) -> None:
+        rng = mutator.rng
+        if rng.random() < 0.3:
+            data = mutator.damaged(raw[0], raw)
+        else:
+            try:
+                body = msgspec.msgpack.encode(mutator.twisted(json_copy(plain)))
+            except (OverflowError, RecursionError):
+                body = b""
+            picture = pixels if rng.random() < 0.5 else mutator.damaged(pixels, [pixels])
+            data = start + record(1, body, picture) + segment_end(1)
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            try:
+                packets = list(Reader(file, "bad").packets())
+            except SourceError as error:
+                raise WireError(str(error)) from error
+        if not packets:
+            raise WireError("not one whole packet")
+        for packet in packets:
+            assert packet.frame.nbytes <= 1 << 20
 
     return feed
 
@@ -491,6 +538,7 @@ def measure(quick: bool = False, seed: int = SEED) -> list[Row]:
             ("messages of control", control_messages(), 50_000),
             ("memory files", memory_files(where), 60_000),
             ("memory files, entries only", entries_of_files(where), 20_000),
+            ("recordings", recordings(where), 10_000),
         ]
         fuzz("warm-up", targets[2][1], 200)
         gc.collect()

@@ -253,12 +253,19 @@ def coded(image: Image, coding: Coding) -> bytes:
     return bytes(data.tobytes())
 
 
+def _may_be(png: bytes, note: Note) -> bool:
+    """Whether the file is of the size its note says and can hold so much: nothing deflates to less
+    than a 1032nd."""
+    honest = png[16:24] == struct.pack(">II", note.width, note.height)
+    return honest and note.height * note.width * 3 <= 1032 * len(png)
+
+
 def _image(data: bytes, note: Note) -> Image:
     shape = (note.height, note.width, 3)
     image: Image | None = None
     if note.coding == "raw" and len(data) == note.height * note.width * 3:
         image = np.frombuffer(data, np.uint8).reshape(shape)
-    elif note.coding == "png" and data[16:24] == struct.pack(">II", note.width, note.height):
+    elif note.coding == "png" and _may_be(data, note):
         import cv2
 
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION

@@ -8,6 +8,7 @@ import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -319,6 +320,25 @@ def test_false_lengths_read_nothing(good: bytes, tmp_path: Path, lengths: tuple[
     struct.pack_into("<II", data, 4096 + 16, *lengths)
     (tmp_path / "r").write_bytes(data)
     assert read(tmp_path / "r") == []
+
+
+def test_a_picture_that_cannot_be_in_so_few_bytes_is_not_decoded(
+    good: bytes, tmp_path: Path
+) -> None:
+    chunk = struct.pack(">II5B", 30_000, 30_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + chunk
+    png += struct.pack(">I", crc32(b"IHDR" + chunk)) + bytes(100)
+    note = recording.Note("s", 0, 0, (1, 30), 0, 0, False, {}, {}, "png", 30_000, 30_000)
+    start = good[: 4096 + 16]
+    (tmp_path / "r").write_bytes(start + recording.record(1, wire.pack(note), png))
+    with pytest.raises(SourceError, match="has no picture"):
+        read(tmp_path / "r")
+
+
+def test_flat_pictures_of_full_size_come_back(tmp_path: Path) -> None:
+    black = Frame("s", 0, 0, Fraction(1, 30), np.zeros((2160, 3840, 3), np.uint8))
+    (got,) = read(recorded(tmp_path / "r", [Packet(black)]))
+    assert not got.frame.image.any()
 
 
 def test_a_checksum_alone_is_not_believed(good: bytes, tmp_path: Path) -> None:
