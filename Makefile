@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test check lint types layers gpu bench fuzz floor clean
+.PHONY: help demo test check lint types layers gpu bench fuzz chaos floor clean
 
 help:
 	@echo "make demo    watch a real clip being remembered (installs what it needs)"
@@ -13,6 +13,7 @@ help:
 	@echo "make check   lint, types, layers, tests: what must be green before a commit lands"
 	@echo "make bench   measure every published number against its peer"
 	@echo "make fuzz    feed malformed messages and memory files, 10^5 and more, to what reads them"
+	@echo "make chaos   kill processes at random, 200 seeds; what is promised must hold (20 minutes)"
 	@echo "make gpu     the tests that need a CUDA device; its absence is a failure"
 	@echo "make floor   the tests with the oldest supported torch, in their own environment"
 
@@ -43,6 +44,9 @@ bench: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python benchmarks/fuzz.py
+
+chaos: $(VENV)/.dev
+	$(BIN)/python benchmarks/chaos.py
 
 floor:
 	$(PYTHON) -m venv .venv-floor

@@ -55,6 +55,8 @@ class StreamOptions:
     pace: float = 0.0
     """Times real time at which a finite source plays; 0: as fast as it can be worked off."""
     runner: Runner = "local"
+    state: Path | None = None
+    """Folder of a snapshot to go on from."""
     linger_s: float = 10.0
     """How long the page stays at the end, while somebody has it open."""
     command: str = "retain"
@@ -154,7 +156,9 @@ def run_stream(
         graph = build(live, page is not None)
         states = {stage: str(folder / name) for stage, name in save.items()}
         began = time.monotonic()
-        run = stack.enter_context(start(graph, runner=options.runner, sinks=sinks, save=states))
+        run = stack.enter_context(
+            start(graph, runner=options.runner, sinks=sinks, save=states, resume=options.state)
+        )
         journal.on_reached(_end_after(options, live), run.stop)
         if page:
             page.attach(run)

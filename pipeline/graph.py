@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -18,6 +18,7 @@ Role = Literal["source", "stage", "sink"]
 Promise = Literal["finite", "live"]
 """finite: no frame is lost, none comes twice, whatever process dies; its work is done again.
 live: order is kept, frames stay young, every loss is counted with its cause."""
+PROMISES: tuple[Promise, ...] = get_args(Promise)
 Option = str | int | float | bool | None | list["Option"] | dict[str, "Option"]
 
 CALLER = "caller"

@@ -26,11 +26,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import GraphError, UsageError, nearest
-from retain.pipeline.graph import Graph, Role
+from retain.pipeline.graph import PROMISES, Graph, Promise, Role
 
 MAX_BYTES = 1_000_000
 _ROLES: tuple[Role, ...] = ("source", "stage", "sink")
-_TOP = ("graph", "nodes", "edges")
+_TOP = ("graph", "promise", "nodes", "edges")
 
 
 def load_graph(
@@ -65,7 +65,7 @@ class _Reader:
         if "nodes" not in top:
             self._fail(root, "The graph has no 'nodes'.")
         name = self._value(top["graph"]) if "graph" in top else Path(self.name).stem
-        graph = Graph(name=str(name), nodes={}, edges=[])
+        graph = Graph(name=str(name), promise=self._promise(top), nodes={}, edges=[])
         nodes = self._mapping(top["nodes"], "nodes")
         for key, override in overrides.items():
             self._override(nodes, key, override)
@@ -78,6 +78,15 @@ class _Reader:
         except GraphError as error:
             self._fail(root, error.what, error.hint)
         return graph
+
+    def _promise(self, top: Mapping[str, yaml.Node]) -> Promise:
+        if "promise" not in top:
+            return "finite"
+        value = self._value(top["promise"])
+        if value not in PROMISES:
+            self._fail(top["promise"], f"A graph promises nothing called {value!r}.",
+                       nearest(str(value), PROMISES))  # fmt: skip
+        return "live" if value == "live" else "finite"
 
     def _compose(self, text: bytes) -> yaml.Node:
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retain.apps.page.server import STATIC, is_loopback
+from retain.apps.snapshot import HEADER, packed
+from retain.pipeline.errors import RetainError
 from retain.pipeline.metrics import prometheus_text
 
 if TYPE_CHECKING:
@@ -73,6 +75,18 @@ def make_app(page: Page) -> FastAPI:
         stats = state.progress.stats
         text = prometheus_text(stats) if stats else ""
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.post("/api/snapshot")
+    def snapshot(request: Request) -> Response:
+        """In a thread: it waits for the graph."""
+        if request.headers.get(HEADER) != "1":
+            return PlainTextResponse(f"Say {HEADER}: 1.", 403)
+        if page.run is None:
+            return PlainTextResponse("Nothing runs yet.", 409)
+        try:
+            return Response(packed(page.run), media_type="application/zip")
+        except RetainError as error:
+            return PlainTextResponse(str(error), 409)
 
     @app.get("/report.html")
     async def report() -> Response:

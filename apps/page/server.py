@@ -34,6 +34,8 @@ class HasStats(Protocol):
 
     def stats(self) -> GraphStats: ...
 
+    def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None: ...
+
 
 class Page:
     """Shows one stream's run at ``url``. A sink of the caller's process; it never slows the run.
@@ -57,6 +59,7 @@ class Page:
             )
         self.state = PageState(title, source, view=view)
         self._report: Path | None = None
+        self.run: HasStats | None = None
         self._stopping = False
         self._socket = _listen(host, port)
         self._server: uvicorn.Server | None = None
@@ -88,7 +91,8 @@ class Page:
             time.sleep(0.005)
 
     def attach(self, run: HasStats) -> None:
-        """Show the numbers of ``run`` from now on."""
+        """Show the numbers of ``run`` from now on, and give its state to who asks."""
+        self.run = run
         self.state.progress.attach(run.stats)
 
     def process(self, packet: Packet) -> None:

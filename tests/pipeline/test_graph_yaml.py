@@ -44,6 +44,13 @@ def test_a_good_graph_is_built(tmp_path: Path) -> None:
     assert [edge.policy for edge in graph.edges] == [Policy.parse("latest"), Policy.parse("block")]
 
 
+def test_a_graph_says_what_it_promises(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).promise == "finite"
+    assert load(tmp_path, GOOD.replace("nodes:", "promise: live\nnodes:", 1)).promise == "live"
+    with pytest.raises(GraphError, match="'alive'. Did you mean 'live'"):
+        load(tmp_path, GOOD.replace("nodes:", "promise: alive\nnodes:", 1))
+
+
 def test_overrides_win_and_are_checked(tmp_path: Path) -> None:
     graph = load(tmp_path, GOOD, twice__factor="7", in__loud="true")
     assert graph.nodes["twice"].options == {"factor": 7}
