@@ -153,7 +153,9 @@ def watch(
     record: RecordOption = None,
     record_mb: RecordMbOption = 256,
     runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a memory.safetensors.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue from a memory.safetensors or a snapshot's folder.")
+    ] = None,
 ) -> None:
     """Watch SOURCE and remember what matters."""
     from retain.apps import watch as job
@@ -180,7 +182,8 @@ def watch(
             record=record,
             record_mb=record_mb,
             runner=runner.value,
-            resume=resume,
+            resume=None if resume and resume.is_dir() else resume,
+            state=resume if resume and resume.is_dir() else None,
             command=_command(),
         ),
         job.tell,
@@ -216,6 +219,7 @@ def segment(
     record: RecordOption = None,
     record_mb: RecordMbOption = 256,
     runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
 ) -> None:
     """Outline the left ventricle in an echo clip; measure area, beats and EF. Not for diagnosis.
 
@@ -241,6 +245,7 @@ def segment(
             record=record,
             record_mb=record_mb,
             runner=runner.value,
+            state=resume,
             command=_command(),
         ),
         job.tell,
@@ -277,6 +282,20 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NODE.OPTION=VALUE", help="Change an option; repeatable."),
 ]
+
+
+@app.command()
+def snapshot(
+    page: Annotated[
+        str, typer.Argument(metavar="URL|PORT", help="Live page of a running watch or segment.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the state goes; must not exist yet.")],
+) -> None:
+    """Take the state of a running command; `--resume FOLDER` goes on from it, here or elsewhere."""
+    from retain.apps import snapshot as job
+
+    job.snapshot(page, folder)
+    console.output().print(f"  {folder}", highlight=False)
 
 
 @app.command()
