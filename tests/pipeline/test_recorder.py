@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import struct
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -196,6 +198,25 @@ def test_a_restarted_node_goes_on_with_its_file(tmp_path: Path) -> None:
     for run in ("", "b"):
         with pytest.raises(UsageError, match="there already, and recordings never overwrite"):
             Record(str(path), run=run)
+
+
+def test_a_recorder_that_is_killed_loses_no_frame(tmp_path: Path) -> None:
+    graph = Graph("g")
+    graph.source("clip", "runtime_parts:Clip", frames=40)
+    graph.stage("record", "retain.pipeline.recorder:Record", path=str(tmp_path / "r"), run="a")
+    graph.stage("slow", "runtime_parts:Mean", delay_s=0.05)
+    graph.sink("out")
+    graph.connect("clip", "record", "slow", "out")
+    out = Recorder()
+    with start(graph, sinks={"out": out}) as run:
+        while run.stats().node("out").received < 10:
+            time.sleep(0.01)
+        os.kill(run._children["record"].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        report = run.wait(60)
+    assert report.ok, report.errors
+    assert report.stats.node("record").restarts == 1
+    assert out.seqs == list(range(40))
+    assert [one.frame.seq for one in read(tmp_path / "r")] == list(range(40))
 
 
 def test_damage_in_the_middle_is_told_and_marked(
