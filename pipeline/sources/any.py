@@ -19,6 +19,7 @@ from retain.pipeline.sources.common import (
     IMAGE_SUFFIXES,
     check_file,
     denied,
+    integer,
     is_url,
     local_path,
     number,
@@ -79,7 +80,7 @@ def describe(source: str) -> Kind:
 class AnySource:
     """Any SOURCE, by ``describe``. Options as in the source it turns out to be.
 
-    timeout  seconds, for addresses and cameras
+    timeout, attempts, frozen_s   for addresses and cameras, which come back: as in ComebackSource
     rate     images per second of presentation time, for folders, patterns and lists
     pace     1: frames come when they are due, as if live; 4: four times as fast; 0: at once
     """
@@ -93,6 +94,8 @@ class AnySource:
         timeout: float = 10.0,
         rate: float = 25.0,
         pace: float = 0.0,
+        attempts: int = 0,
+        frozen_s: float = 30.0,
     ) -> None:
         self.source = text("source", source)
         number("timeout", timeout, 0.1, 3600)
@@ -100,6 +103,10 @@ class AnySource:
         self._pace = number("pace", pace, 0, 1000)
         self._options: dict[str, Any] = {"stream": stream, "fps": fps, "limit": limit}
         self._timeout, self._rate = timeout, rate
+        self._comes_back: dict[str, Any] = {
+            "attempts": integer("attempts", attempts, 0),
+            "frozen_s": number("frozen_s", frozen_s, 0, 86_400),
+        }
         self._closed = threading.Event()
         self._inner: Source | None = None
 
@@ -112,7 +119,12 @@ class AnySource:
             options["timeout"] = self._timeout
         if kind in _TAKES_RATE:
             options["rate"] = self._rate
-        inner: Source = SOURCES.load(kind)(self.source, **options)
+        if kind == "camera" or (kind == "video" and is_url(self.source)):
+            from retain.pipeline.sources.comeback import ComebackSource
+
+            inner: Source = ComebackSource(self.source, **options, **self._comes_back)
+        else:
+            inner = SOURCES.load(kind)(self.source, **options)
         self._inner = inner
         if self._closed.is_set():
             inner.close()

@@ -51,7 +51,8 @@ class CameraSource:
         self.timeout = number("timeout", timeout, 0.1, 3600)
         self._want = integer("width", width, 0), integer("height", height, 0)
         self.index = int(self.source.removeprefix("/dev/video"))
-        self._sampler = Sampler(fps, limit)
+        self.sampler = Sampler(fps, limit)
+        """Chooses the frames; whoever wraps this source may put another one here."""
         self._news = threading.Condition()
         self._newest: tuple[int, Image] | None = None
         self._opened: SourceInfo | None = None
@@ -163,11 +164,11 @@ class CameraSource:
                 stamp, image = arrival
                 started = stamp if started < 0 else started
                 pts = times.next((stamp - started) // 1000)
-                if not self._sampler.keep(pts, _MICRO):
+                if not self.sampler.keep(pts, _MICRO):
                     continue
-                seq = self._sampler.kept - 1
+                seq = self.sampler.kept - 1
                 yield Frame(self.stream, seq, pts, _MICRO, image, t_arrival_ns=stamp)
-                if self._sampler.full:
+                if self.sampler.full:
                     return
         finally:
             self.close()
@@ -188,7 +189,7 @@ class CameraSource:
             f"The camera {self.source!r} gave no picture for {self.timeout:g} s.",
             hint="It may have been unplugged.",
         )
-        fault.decoded = self._sampler.kept
+        fault.decoded = self.sampler.kept
         raise fault
 
     def close(self) -> None:
@@ -202,5 +203,5 @@ class CameraSource:
         return {
             "captured": self._captured,
             "dropped": self._dropped,
-            "delivered": self._sampler.kept,
+            "delivered": self.sampler.kept,
         }

@@ -14,6 +14,10 @@ from retain.pipeline.redact import redact
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
+_FILES = (
+    *(".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mxf"),
+    *(".ogg", ".ogv", ".ts", ".webm", ".wmv", *IMAGE_SUFFIXES),
+)
 DICOM_SUFFIXES = frozenset((".dcm", ".dicom"))
 
 
@@ -129,6 +133,13 @@ def is_url(source: str) -> bool:
     """Whether SOURCE is a network or generated address rather than a path."""
     scheme, found, _ = source.partition("://")
     return bool(found) and scheme.replace("+", "").isalnum() and scheme != "file"
+
+
+def names_file(address: str) -> bool:
+    """Whether an http address ends like a file: one that is read once and not waited for."""
+    scheme, _, rest = address.partition("://")
+    path = rest.partition("?")[0].partition("#")[0].lower()
+    return scheme.lower() in ("http", "https") and path.endswith(_FILES)
 
 
 def check_file(path: Path) -> None:

@@ -80,7 +80,7 @@ def _unreachable(error: Exception, name: str, reading: bool) -> SourceError:
         )
     if isinstance(error, av.error.ProtocolNotFoundError):
         return SourceError(
-            SourceFault.NOT_FOUND, f"{name} names a protocol that this FFmpeg build lacks."
+            SourceFault.CODEC, f"{name} names a protocol that this FFmpeg build lacks."
         )
     if isinstance(error, av.error.InvalidDataError):
         return SourceError(

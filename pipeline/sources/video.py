@@ -74,7 +74,8 @@ class VideoSource:
         self.max_side = integer("max_side", max_side, 1, MAX_SIDE)
         self.name = redact(self.source)
         self._url = is_url(self.source)
-        self._sampler = Sampler(fps, limit)
+        self.sampler = Sampler(fps, limit)
+        """Chooses the frames; whoever wraps this source may put another one here."""
         self._lock = threading.RLock()
         """Held while FFmpeg works; whoever closes never frees what another thread uses."""
         self._stop = False
@@ -189,7 +190,7 @@ class VideoSource:
         first = next(self._pictures, None)
         if first is not None or self._stop:
             return first
-        damage = self._tally.sentence(ended=not self._sampler.full)
+        damage = self._tally.sentence(ended=not self.sampler.full)
         self.close()
         if damage:
             raise self._broken(damage)
@@ -209,21 +210,21 @@ class VideoSource:
         try:
             while (picture := self._next()) is not None:
                 pts = self._times.next(self._time_of(picture))
-                if not self._sampler.keep(pts, time_base):
+                if not self.sampler.keep(pts, time_base):
                     continue
                 image = self._convert(picture)
                 if image is None:
                     continue
                 yield Frame(
                     self.stream,
-                    self._sampler.kept - 1,
+                    self.sampler.kept - 1,
                     pts,
                     time_base,
                     image,
                     discontinuity=self._times.jumped,
                     meta={**self._meta, "corrupt": True} if picture.is_corrupt else self._meta,
                 )
-                if self._sampler.full:
+                if self.sampler.full:
                     break
             self._finish()
         finally:
@@ -238,7 +239,7 @@ class VideoSource:
         except av.FFmpegError as error:
             log.debug("%s: frame %d: %s", self.name, self._tally.decoded, error.strerror)
             self._tally.errors += 1
-            self._sampler.kept -= 1
+            self.sampler.kept -= 1
             return None
 
     def _next(self) -> Any:
@@ -312,13 +313,13 @@ class VideoSource:
         if self._stop:
             return
         if self._fault is not None and self._url:
-            self._fault.decoded = self._sampler.kept
+            self._fault.decoded = self.sampler.kept
             raise self._fault
-        damage = self._tally.sentence(ended=not self._sampler.full)
+        damage = self._tally.sentence(ended=not self.sampler.full)
         if damage and not self._live:
             raise self._broken(damage)
         tally = self._tally
-        if tally.declared not in (0, tally.decoded) and not self._sampler.full:
+        if tally.declared not in (0, tally.decoded) and not self.sampler.full:
             log.warning(
                 "%s: the container declares %d frames, %d were decoded",
                 self.name,
@@ -333,7 +334,7 @@ class VideoSource:
             SourceFault.BROKEN,
             f"{self.name!r} is damaged: {damage} ({tally.decoded}{of} frames decoded).",
             hint="Get the file again; what could be decoded was delivered.",
-            decoded=self._sampler.kept,
+            decoded=self.sampler.kept,
         )
 
     def close(self) -> None:
@@ -352,7 +353,7 @@ class VideoSource:
         return {
             "declared": self._tally.declared,
             "decoded": self._tally.decoded,
-            "delivered": self._sampler.kept,
+            "delivered": self.sampler.kept,
             "packets": self._tally.packets,
             "decode_errors": self._tally.errors,
             "corrupt": self._tally.corrupt,
