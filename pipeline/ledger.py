@@ -70,10 +70,15 @@ class Ledger:
         return (self._words[2], self._words[3]) if self._words[1] else None
 
     def gave(self, frame: Frame) -> None:
-        """A source has given this frame: its successor goes on from there."""
-        self._words[2], self._words[3] = hand_of(frame)
-        self._words[4] = frame.pts
-        self._words[5], self._words[6] = frame.time_base.numerator, frame.time_base.denominator
+        """A source has given this frame: its successor goes on from there. Of several streams, the
+        largest number and the latest time count for all."""
+        words = self._words
+        words[3] = max(words[3], frame.seq)
+        base = frame.time_base
+        if not words[6] or frame.pts * base.numerator * words[6] > words[4] * words[5] * (
+            base.denominator
+        ):
+            words[4], words[5], words[6] = frame.pts, base.numerator, base.denominator
 
     def taken(self, place: int) -> int:
         """Packets taken from input ``place``."""

@@ -345,15 +345,15 @@ def continued(frames: Iterator[Frame], past: Past) -> Iterator[Frame]:
         return
     seq, pts, *base = past.last
     ended = pts * Fraction(*base)
-    shift: int | None = None
+    shifts: dict[str, int] = {}
     for frame in frames:
-        first = shift is None
-        if shift is None:
+        first = frame.stream not in shifts
+        if first:
             # One tick later at least: how long the gap was, only the wall clock knows.
-            shift = max(0, int(ended / frame.time_base) + 1 - frame.pts)
+            shifts[frame.stream] = max(0, int(ended / frame.time_base) + 1 - frame.pts)
         yield replace(
             frame,
             seq=frame.seq + seq + 1,
-            pts=frame.pts + shift,
+            pts=frame.pts + shifts[frame.stream],
             discontinuity=frame.discontinuity or first,
         )

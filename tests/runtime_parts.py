@@ -155,9 +155,7 @@ class Mortal:
 
     def process(self, packet: Packet) -> Packet:
         time.sleep(self.delay_s)
-        if packet.frame.seq == self.seq and not (self.once and Path(self.once).exists()):
-            if self.once:
-                Path(self.once).touch()
+        if self._time_has_come(packet.frame.seq):
             if self.how == "raise":
                 raise ValueError("seven is not a colour")
             if self.how == "hang":
@@ -167,6 +165,14 @@ class Mortal:
         self.seen += 1
         gap = float(packet.frame.discontinuity)
         return packet.plus(mortal=Embedding(np.array([self.seen, gap], np.float32), "seen, gap"))
+
+    def _time_has_come(self, seq: int) -> bool:
+        if not self.once:
+            return seq == self.seq
+        if seq < self.seq or Path(self.once).exists():  # that very frame may have been dropped
+            return False
+        Path(self.once).write_text(str(seq))
+        return True
 
     def close(self) -> None: ...
 

@@ -149,9 +149,8 @@ class LocalRun(Run):
     def _end(self, drain: bool) -> None:
         """Tell all nodes: sources to end, or everybody to stop where they are."""
         self._ending = drain
-        for name, child in self._children.items():
-            if child.met:
-                self._send(name, Stop(drain))
+        for name in self._children:
+            self._send(name, Stop(drain))
         for station in self._stations.values():
             station.stop(drain)
         if not drain and self._kill_at is None:
@@ -184,8 +183,8 @@ class LocalRun(Run):
             return  # late words of one that is dead
         if not child.met:
             child.met = True
-            if self._ending is not None:  # told before it could hear
-                self._send(name, Stop(self._ending))
+            while child.unheard:
+                self._send(name, child.unheard.popleft())
         match read_from_worker(parts[-1]):
             case Opened(info):
                 self._source_opened(name, info)
@@ -216,6 +215,8 @@ class LocalRun(Run):
             return
         late = self._kill_at is not None and monotonic() > self._kill_at
         for name, child in list(self._children.items()):
+            if self._children[name] is not child:
+                continue  # replaced meanwhile, with another that died
             if child.process.poll() is not None:
                 if name not in self._done:
                     self._died(name, child)
@@ -312,7 +313,7 @@ class LocalRun(Run):
         for edge in self.graph.edges:
             self._wiring.renew((edge.src, edge.dst))
         void = self._snapshots.give_up()
-        point = self._snapshots.last
+        point = self._snapshots.last if self._sinks_remember() else None
         self._accounts.clear()
         if point:
             self._accounts.begin_at(*point.counts())
@@ -323,8 +324,13 @@ class LocalRun(Run):
         for node in self._order:
             if node.name not in self._stations:
                 sent = point.passed[node.name].sent if point and node.role == "source" else 0
-                load = self._snapshots.state_of(node.name)
+                load = self._snapshots.state_of(node.name) if point else None
                 self._spawn(node, Past(load, sent, poison=self._records[node.name].poison))
+
+    def _sinks_remember(self) -> bool:
+        """Whether what sinks in processes of their own have written is part of the last state."""
+        sinks = [n.name for n in self._order if n.role == "sink" and n.name not in self._stations]
+        return all(self._snapshots.state_of(name) for name in sinks)
 
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
         answers: queue.SimpleQueue[dict[str, str] | None] = queue.SimpleQueue()
@@ -408,8 +414,11 @@ class LocalRun(Run):
             )
 
     def _send(self, name: str, message: msgspec.Struct) -> None:
-        identity = self._children[name].spec.identity
-        self._control.send_multipart([identity.encode(), pack(message)])
+        child = self._children[name]
+        if child.met:
+            self._control.send_multipart([child.spec.identity.encode(), pack(message)])
+        else:
+            child.unheard.append(message)
 
     def _spawn_all(self) -> None:
         for node in self._order:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ class Child:
         self.report: Report | None = None
         self.met = False
         """Whether it has shown itself."""
+        self.unheard: deque[msgspec.Struct] = deque()
+        """What it is to be told then."""
         self.reason = ""
         """Why it had to be killed, or what it said before it ended."""
         stdin = _dup_stdin() if spec.role == "source" else None

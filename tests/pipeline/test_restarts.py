@@ -90,6 +90,39 @@ def test_a_finite_graph_goes_on_from_its_last_state(tmp_path: Path) -> None:
     assert report.stats.node("mortal").received == 200
 
 
+def test_a_file_is_written_again_from_its_beginning(tmp_path: Path) -> None:
+    """A sink in a process of its own has what it wrote only there: the work starts anew."""
+    files = []
+    for once in ("", str(tmp_path / "once")):
+        graph = chain("finite", "SIGKILL", 60 if once else -1, once, 0.01, frames=80)
+        path = tmp_path / f"{bool(once)}.jsonl"
+        graph.sink("file", "retain.pipeline.sinks:JsonLines", path=str(path))
+        graph.connect("mortal", "file")
+        report, out = run(graph, Supervision(snapshot_s=0.1))
+        assert report.ok, report.errors
+        assert out.seqs == list(range(80))
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+    assert [node.restarts for node in report.stats.nodes].count(0) == len(report.stats.nodes) - 1
+
+
+def test_two_that_die_at_once_are_both_replaced() -> None:
+    out = Recorder()
+    graph = chain("live", "none", -1, frames=10**9, pause_s=0.005)
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        until(lambda: len(out.packets) > 20)
+        for delay_s in (0.0, 0.03, 0.15):  # the second dies before the first's successor can hear
+            for node in ("mortal", "after"):
+                process_of(node, running).send_signal(signal.SIGKILL)
+                time.sleep(delay_s)
+            seen = len(out.packets)
+            until(lambda seen=seen: len(out.packets) > seen + 20)  # type: ignore[misc]
+        running.stop()
+        report = running.wait(30)
+    assert report.ok, report.errors
+    check_counts(report)
+
+
 def test_a_frame_that_kills_twice_is_left_out() -> None:
     report, out = run(chain("finite", "SIGSEGV", 7, frames=30))
     assert report.ok, report.errors
@@ -120,7 +153,7 @@ def test_a_live_graph_goes_on_after_a_gap(how: str, tmp_path: Path) -> None:
     report, out = run(chain("live", how, 20, once, frames=400, pause_s=0.01))
     assert report.ok, report.errors
     assert out.seqs == sorted(set(out.seqs))
-    assert 20 not in out.seqs
+    assert int(Path(once).read_text()) not in out.seqs
     assert out.seqs[-1] >= 395
     assert report.stats.node("mortal").restarts == 1
     assert report.stats.node("before").restarts == report.stats.node("after").restarts == 0
