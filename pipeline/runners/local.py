@@ -9,9 +9,6 @@ over what they have had.
 from __future__ import annotations
 
 import logging
-import os
-import queue
-import secrets
 import shutil
 import threading
 from collections import deque
@@ -23,7 +20,6 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph, Node
 from retain.pipeline.ledger import Ledger
 from retain.pipeline.metrics import GraphStats, NodeStats, join
@@ -42,7 +38,7 @@ from retain.pipeline.runners.control import (
     read_from_worker,
 )
 from retain.pipeline.runners.process import Child, environment, private_directory
-from retain.pipeline.runners.snapshots import Snapshot, Snapshots, write
+from retain.pipeline.runners.snapshots import Export, Snapshots
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.supervisor import Record, Supervision
 from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
@@ -333,37 +329,15 @@ class LocalRun(Run):
         return all(self._snapshots.state_of(name) for name in sinks)
 
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
-        answers: queue.SimpleQueue[dict[str, str] | None] = queue.SimpleQueue()
-        spare = Path(f"{self._directory}/export-{secrets.token_hex(4)}")
-
-        def keep(made: Snapshot | None) -> None:
-            """Link the files elsewhere: the next snapshot takes the place of this one."""
-            if made is None:
-                return answers.put(None)
-            spare.mkdir()
-            states = {}
-            for name in made.passed:
-                if path := self._snapshots.state_of(name):
-                    states[name] = str(spare / Path(path).name)
-                    os.link(path, states[name])
-            sent.update({name: told.sent for name, told in made.passed.items()})
-            return answers.put(states)
+        export = Export(self._snapshots)
 
         def act() -> None:
-            self._snapshots.want(keep)
+            self._snapshots.want(export.keep)
             if not self._snap():
                 self._snapshots.give_up()
 
-        sent: dict[str, int] = {}
         self._io.call(act)
-        try:
-            states = answers.get(timeout=timeout)
-        except queue.Empty:
-            raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
-        if states is None:
-            raise StateError("The graph gave no snapshot: it ends, or a process has just died.")
-        write(Path(folder), self.graph, sent, states)
-        shutil.rmtree(spare, ignore_errors=True)
+        export.write(Path(folder), self.graph, timeout)
 
     def _snap_by_clock(self) -> None:
         self._snap()

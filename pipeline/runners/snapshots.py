@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +119,13 @@ class Snapshots:
             return None
         return state_file(self._directory, self.last.number, self._index[name])
 
+    def spare(self) -> Path:
+        """A new folder on the same disk, for links. Raises StateError when the run is over."""
+        try:
+            return Path(tempfile.mkdtemp(dir=self._directory, prefix="export-"))
+        except OSError:
+            raise StateError("The graph gave no snapshot: it has ended.") from None
+
     def folder(self, number: int) -> str:
         return f"{self._directory}/snapshot-{number}"
 
@@ -129,6 +137,39 @@ class Snapshots:
     def _remove(self, snapshot: Snapshot | None) -> None:
         if snapshot:
             shutil.rmtree(self.folder(snapshot.number), ignore_errors=True)
+
+
+class Export:
+    """One snapshot on its way from the thread of the sockets to whoever asked for it."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._sent: dict[str, int] = {}
+        self._states: dict[str, str] = {}
+        self._spare = snapshots.spare()
+
+    def keep(self, made: Snapshot | None) -> None:
+        """Link its files elsewhere, as the next one takes its place. In the sockets' thread."""
+        for name, told in made.passed.items() if made else ():
+            self._sent[name] = told.sent
+            if path := self._snapshots.state_of(name):
+                self._states[name] = str(self._spare / Path(path).name)
+                os.link(path, self._states[name])
+        self._answer.put(made is not None)
+
+    def write(self, folder: Path, graph: Graph, timeout: float) -> None:
+        """Wait, then write. Raises StateError."""
+        try:
+            if not self._answer.get(timeout=timeout):
+                raise StateError(
+                    "The graph gave no snapshot: it begins or ends, or a process has just died."
+                )
+            write(folder, graph, self._sent, self._states)
+        except queue.Empty:
+            raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
+        finally:
+            shutil.rmtree(self._spare, ignore_errors=True)
 
 
 def write(folder: Path, graph: Graph, sent: Mapping[str, int], states: Mapping[str, str]) -> None:
