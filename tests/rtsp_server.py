@@ -175,10 +175,11 @@ class RtspServer:
                 return
             units = self.pictures[0 if odd == "frozen" else k % len(self.pictures)]
             stamp += 0 if odd == "still" else _TICKS
-            for place, unit in enumerate(units):
-                mark = 0x80 if place == len(units) - 1 else 0
+            parts = [part for unit in units for part in _fragments(unit)]
+            for place, part in enumerate(parts):
+                mark = 0x80 if place == len(parts) - 1 else 0
                 head = struct.pack(">BBHII", 0x80, mark | 96, number & 0xFFFF, stamp, 7)
-                packet = b"$\0" + struct.pack(">H", len(head) + len(unit)) + head + unit
+                packet = b"$\0" + struct.pack(">H", len(head) + len(part)) + head + part
                 if odd == "cut":
                     client.sendall(packet[: len(packet) // 2])
                     client.shutdown(socket.SHUT_RDWR)
@@ -188,6 +189,19 @@ class RtspServer:
             k += 1
             if k > 30:
                 time.sleep(1 / RATE)
+
+
+def _fragments(unit: bytes, most: int = 1400) -> list[bytes]:
+    """A NAL unit as RTP payloads: itself, or fragments (FU-A) with the first and last marked."""
+    if len(unit) <= most:
+        return [unit]
+    kind, body = unit[0], unit[1:]
+    pieces = [body[at : at + most] for at in range(0, len(body), most)]
+    ends = {0: 0x80, len(pieces) - 1: 0x40}
+    return [
+        bytes((kind & 0xE0 | 28, ends.get(k, 0) | kind & 0x1F)) + piece
+        for k, piece in enumerate(pieces)
+    ]
 
 
 def _requests(client: socket.socket) -> Iterator[tuple[str, dict[str, str]]]:

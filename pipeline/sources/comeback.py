@@ -90,6 +90,8 @@ class ComebackSource:
         self._stop = self._ended = False
         self._gap = False
         """The next frame kept is the first after a gap, whatever became of those before it."""
+        self._told = False
+        """Whether the log says last that it is away."""
         self._skipped = self._offered = self._dropped = 0
         self._past: dict[str, int] = {}
         """What former connections counted themselves."""
@@ -182,8 +184,10 @@ class ComebackSource:
                 self._tell(error, before, delay)
 
     def _tell(self, error: RetainError, before: str, delay: float | None) -> None:
-        """One line when it goes away and when the reason changes; none per try."""
+        """One line when it goes away and when the reason changes; none per try, and none for a
+        connection that keeps breaking for one reason."""
         if delay is not None and (self._life.in_a_row == 1 or str(error) != before):
+            self._told = True
             log.warning("%s Trying again.", error)
         else:
             log.debug("%s: try %d failed: %s", self.name, self._life.in_a_row, error)
@@ -259,11 +263,12 @@ class ComebackSource:
                 return None
             waited = self._life.picture()
             run.heard = now = time.monotonic()
+            told, self._told = self._told, False
             pts = self._times.next(pts, time_base, now)
             assert self._times.time_base is not None
             wanted = self._choice.keep(pts, self._times.time_base)
             self._skipped += not wanted
-        if waited is not None and self._life.failures:
+        if waited is not None and told:
             log.warning("%r gives pictures, after %.1f s without.", self.name, waited)
         return pts if wanted else None
 
