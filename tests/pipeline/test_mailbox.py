@@ -12,6 +12,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.mailbox import Mailbox, RateGate
 from retain.pipeline.packet import Packet
 from retain.pipeline.policy import Policy
+from retain.pipeline.wire import Barrier
 
 POLICIES = ["block", "latest", "drop_oldest(3)", "drop_newest(3)", "rate(10)"]
 
@@ -50,6 +51,46 @@ def test_every_packet_is_accounted_for(policy: str, limit: int, steps: list[int 
     assert got == sorted(got), "order is kept"
     assert sorted(got + lost + seqs(box)) == put, "nothing lost twice, nothing made up"
     assert box.nbytes == 0
+
+
+@given(
+    st.sampled_from(POLICIES),
+    st.lists(st.sampled_from(["put", "put", "put", "get", "mark"]), max_size=60),
+)
+def test_a_barrier_keeps_its_place(policy: str, steps: list[str]) -> None:
+    """What comes out before it was put before it, what comes after was put after; none is lost."""
+    box, seq, number = Mailbox(Policy.parse(policy)), 0, 0
+    put_before: dict[int, int] = {}
+    came: list[int] = []
+
+    def take() -> bool:
+        if barrier := box.barrier:
+            box.pass_barrier()
+            before = put_before.pop(barrier.number)
+            assert all(seq < before for seq in came)
+            floor.append(before)
+            return True
+        if item := box.get():
+            came.append(item.frame.seq)
+            assert item.frame.seq >= floor[-1]
+            return True
+        return False
+
+    floor = [0]
+    for step in steps:
+        if step == "get":
+            take()
+        elif step == "mark":
+            number += 1
+            put_before[number] = seq
+            box.mark(Barrier(number))
+        elif box.room(item := packet(seq)):
+            box.put(item)
+            seq += 1
+        assert box.captured == box.delivered + sum(box.dropped.values()) + len(box)
+    while take():
+        pass
+    assert put_before == {}, "every barrier came"
 
 
 @pytest.mark.parametrize(
