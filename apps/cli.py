@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import cli_models, console
+from retain.apps import cli_keys, cli_models, console
 from retain.apps.cli_models import Structures
 from retain.pipeline import logs
 from retain.pipeline.errors import RetainError, UsageError
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(cli_models.train, name="train")
 app.add_typer(cli_models.evaluate, name="eval")
+app.add_typer(cli_keys.keys, name="keys")
 
 
 class Mode(StrEnum):

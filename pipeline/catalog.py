@@ -53,6 +53,7 @@ SOURCES = Catalog(
         "dicom": "retain.pipeline.sources.dicom:DicomSource",
         "synthetic": "retain.pipeline.sources.synthetic:SyntheticSource",
         "stdin": "retain.pipeline.sources.stdin:StdinSource",
+        "far": "retain.pipeline.far.receiver:FarSource",
         "recording": "retain.pipeline.recorder:ReplaySource",
     },
 )
@@ -62,5 +63,6 @@ SINKS = Catalog(
     {
         "jsonl": "retain.pipeline.sinks:JsonLines",
         "count": "retain.pipeline.sinks:Count",
+        "far": "retain.pipeline.far.sender:FarSink",
     },
 )

@@ -10,7 +10,7 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.policy import Policy
 from retain.pipeline.wire import Barrier
 
-Cause = Literal["stale", "full", "rate", "bytes", "stopped", "failed", "crashed"]
+Cause = Literal["stale", "full", "rate", "bytes", "stopped", "failed", "crashed", "gone"]
 """Why a packet was lost.
 
 stale    a newer one took its place (``latest``, ``drop_oldest``, ``rate``)
@@ -20,6 +20,7 @@ bytes    the edge's byte limit was met before its depth
 stopped  the run was cut short while it waited
 failed   the node that should have had it had failed
 crashed  on its way to, in hand of or waiting in a process that died
+gone     the receiver on another host went away, or the line to it broke
 """
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 MAX_BYTES = 512 << 20
@@ -125,10 +126,10 @@ class Mailbox:
         self.delivered += 1
         return self._pop()
 
-    def lost(self, packets: int) -> None:
-        """Of those delivered, so many never got there: their process died."""
+    def lost(self, packets: int, cause: Cause = "crashed") -> None:
+        """Of those delivered, so many never got there."""
         self.delivered -= packets
-        self.dropped["crashed"] += packets
+        self.dropped[cause] += packets
 
     def clear(self, cause: Cause) -> Lost:
         """Give up everything that waits."""

@@ -28,9 +28,9 @@ from retain.pipeline.sources.common import (
 )
 from retain.pipeline.stage import Source, SourceInfo, StatValue
 
-Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin", "recording"]
+Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin", "recording", "far"]
 SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-_TAKES_TIMEOUT = ("video", "camera", "stdin")
+_TAKES_TIMEOUT = ("video", "camera", "stdin", "far")
 _TAKES_RATE = ("images", "stdin")
 
 
@@ -51,10 +51,12 @@ def describe(source: str) -> Kind:
         scheme = source.partition("://")[0].lower()
         if scheme == "synthetic":
             return "synthetic"
+        if scheme == "far":
+            return "far"
         if scheme not in SCHEMES:
             raise UsageError(
                 f"No source reads {scheme!r} addresses ({redact(source)!r}).",
-                hint=f"Known: file, synthetic, {', '.join(SCHEMES)}.",
+                hint=f"Known: far, file, synthetic, {', '.join(SCHEMES)}.",
             )
         return "video"
     path = local_path(source)

@@ -9,11 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from retain.pipeline.wire import MAX_MESSAGE
 
@@ -25,7 +27,21 @@ LINGER_MS = 200
 _BURST = 64
 """Messages taken from one socket before the others get a turn."""
 
+HEARTBEAT_MS, DEAD_AFTER_MS = 1_000, 5_000
+"""Of tcp: a line that was silent for so long, beats included, is cut."""
+ZAP_DOMAIN = b"retain"
+
 OnMessage = Callable[[list[bytes]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Keys of one end of an encrypted line, as Z85 text. ``server``: public key of the end to
+    connect to; empty at the binding end, which admits whom its ZAP handler admits."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    server: bytes = b""
 
 
 class Outgoing:
@@ -62,8 +78,8 @@ class Outgoing:
 class IoThread:
     """Runs handlers of sockets, calls from other threads and timers, one at a time.
 
-    No heartbeats: these sockets live in a private directory between processes of one parent, who
-    sees a death at once; a heartbeat would only cut the line of a process that was suspended.
+    Heartbeats are for tcp only. Other sockets live in a private directory between processes of one
+    parent, who sees a death at once; a heartbeat would only cut the line of one that was suspended.
     """
 
     def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
@@ -71,6 +87,7 @@ class IoThread:
         self._context = zmq.Context(io_threads=1)
         self._poller = zmq.Poller()
         self._handlers: dict[Any, OnMessage] = {}
+        self._monitors: dict[Any, Any] = {}
         self._outgoing: list[Outgoing] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, Callable[[], None]]] = []
@@ -117,19 +134,33 @@ class IoThread:
         connect: str = "",
         identity: str = "",
         on_message: OnMessage | None = None,
+        on_event: Callable[[int], None] | None = None,
+        curve: Curve | None = None,
+        max_message: int = MAX_MESSAGE,
     ) -> zmq.Socket[bytes]:
-        """A socket with every limit set. In the thread, or before ``start``."""
+        """A socket with every limit set. In the thread, or before ``start``.
+
+        ``max_message``: bytes of one part; a peer that sends more is cut off. ``on_event`` gets
+        what happens to the connection (``zmq.EVENT_*``); a line that failed tries again by itself,
+        so end it with ``forget`` where that is not wanted.
+        """
         socket = self._context.socket(kind)
         socket.set(zmq.LINGER, LINGER_MS)
         socket.set(zmq.SNDHWM, HIGH_WATER)
         socket.set(zmq.RCVHWM, HIGH_WATER)
         socket.set(zmq.SNDTIMEO, 0)
         socket.set(zmq.RCVTIMEO, 0)
-        socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        socket.set(zmq.MAXMSGSIZE, max_message)
         socket.set(zmq.RECONNECT_IVL, 10)
         socket.set(zmq.RECONNECT_IVL_MAX, 500)
         if identity:
             socket.set(zmq.IDENTITY, identity.encode())
+        if (bind or connect).startswith("tcp://"):
+            _for_network(socket, "[" in bind or "[" in connect)
+        if curve:
+            _encrypt(socket, curve)
+        if on_event:
+            self._watch(socket, on_event)
         if bind:
             socket.bind(bind)
         if connect:
@@ -139,6 +170,14 @@ class IoThread:
             self._poller.register(socket, zmq.POLLIN)
         return socket
 
+    def _watch(self, socket: zmq.Socket[bytes], on_event: Callable[[int], None]) -> None:
+        def on_message(parts: list[bytes]) -> None:
+            on_event(parse_monitor_message(parts)["event"])
+
+        self._monitors[socket] = monitor = socket.get_monitor_socket()
+        self._handlers[monitor] = on_message
+        self._poller.register(monitor, zmq.POLLIN)
+
     def outgoing(self, address: str) -> Outgoing:
         """A sending socket that any thread may use. From any thread, until ``close``."""
         outgoing = Outgoing(self.socket(zmq.PUSH, connect=address))
@@ -146,7 +185,10 @@ class IoThread:
         return outgoing
 
     def forget(self, socket: zmq.Socket[bytes]) -> None:
-        """Close one socket that receives. In the thread."""
+        """Close one socket that receives. In the thread, and not from a handler: ``call`` it."""
+        if socket in self._monitors:
+            socket.disable_monitor()
+            self.forget(self._monitors.pop(socket))
         self._poller.unregister(socket)
         del self._handlers[socket]
         socket.close(0)
@@ -209,3 +251,24 @@ class IoThread:
         except Exception as error:
             log.debug("in the thread of sockets", exc_info=True)
             self._on_error(error)
+
+
+def _for_network(socket: zmq.Socket[bytes], ipv6: bool) -> None:
+    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, DEAD_AFTER_MS)
+    socket.set(zmq.HEARTBEAT_TTL, DEAD_AFTER_MS)
+    socket.set(zmq.HANDSHAKE_IVL, DEAD_AFTER_MS)
+    socket.set(zmq.RECONNECT_IVL, 100)
+    socket.set(zmq.RECONNECT_IVL_MAX, 5_000)
+    socket.set(zmq.IMMEDIATE, 1)
+    socket.set(zmq.IPV6, int(ipv6))
+
+
+def _encrypt(socket: zmq.Socket[bytes], curve: Curve) -> None:
+    socket.set(zmq.CURVE_PUBLICKEY, curve.public)
+    socket.set(zmq.CURVE_SECRETKEY, curve.secret)
+    if curve.server:
+        socket.set(zmq.CURVE_SERVERKEY, curve.server)
+    else:
+        socket.set(zmq.CURVE_SERVER, 1)
+        socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
