@@ -254,8 +254,16 @@ def coded(image: Image, coding: Coding) -> bytes:
 
 
 def _may_be(png: bytes, note: Note) -> bool:
-    """Whether the file is of the size its note says and can hold so much: nothing deflates to less
-    than a 1032nd."""
+    """Whether the file is as ``coded`` writes it, of the size its note says, and can hold so much:
+    nothing deflates to less than a 1032nd. A decoder allocates what a chunk's length promises, so
+    those are checked against the file first."""
+    kinds, place = [], 8
+    while place + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, place)
+        kinds.append(kind)
+        place += 12 + length
+    if place != len(png) or kinds != [b"IHDR", *[b"IDAT"] * (len(kinds) - 2), b"IEND"]:
+        return False
     honest = png[16:24] == struct.pack(">II", note.width, note.height)
     return honest and note.height * note.width * 3 <= 1032 * len(png)
 

@@ -356,6 +356,22 @@ def test_a_picture_that_cannot_be_in_so_few_bytes_is_not_decoded(
         read(tmp_path / "r")
 
 
+def test_a_chunk_that_promises_gigabytes_is_not_decoded(good: bytes, tmp_path: Path) -> None:
+    png = recording.coded(packet(0).frame.image, "png")
+    note = recording.Note("s", 0, 0, (1, 30), 0, 0, False, {}, {}, "png", 8, 16)
+    start = good[: 4096 + 16]
+    for at, chunk in ((33, b"\xff\xff\xff\xffIDAT"), (33, b"\0\0\0\0iCCP"), (29, b"\xff" * 8)):
+        bad = png[:at] + chunk + png[at + len(chunk) :]
+        (tmp_path / "r").write_bytes(start + recording.record(1, wire.pack(note), bad))
+        with pytest.raises(SourceError, match="has no picture"):
+            read(tmp_path / "r")
+
+
+def test_large_noisy_pictures_come_back(tmp_path: Path) -> None:
+    sent = [packet(0, 1920, 1080)]
+    same(sent[0], read(recorded(tmp_path / "r", sent))[0])
+
+
 def test_flat_pictures_of_full_size_come_back(tmp_path: Path) -> None:
     black = Frame("s", 0, 0, Fraction(1, 30), np.zeros((2160, 3840, 3), np.uint8))
     (got,) = read(recorded(tmp_path / "r", [Packet(black)]))
