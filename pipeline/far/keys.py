@@ -48,13 +48,13 @@ def create(name: str, folder: Path) -> tuple[Path, Path]:
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     public, secret = zmq.curve_keypair()
-    head = f'# {{}}\nmetadata\n    name = "{name}"\ncurve\n    public-key = "{public.decode()}"\n'
+    body = f'metadata\n    name = "{name}"\ncurve\n    public-key = "{public.decode()}"\n'
     public_file, secret_file = folder / (name + PUBLIC), folder / (name + SECRET)
     if public_file.exists():
         raise _there(public_file)
-    told = "Secret: stays on this host; whoever has it can pose as it."
-    _write(secret_file, head.format(told) + f'    secret-key = "{secret.decode()}"\n', 0o600)
-    _write(public_file, head.format("Public: give it to the other host."), 0o644)
+    told = "# Secret: stays on this host; whoever has it can pose as it.\n"
+    _write(secret_file, told + body + f'    secret-key = "{secret.decode()}"\n', 0o600)
+    _write(public_file, "# Public: give it to the other host.\n" + body, 0o644)
     return public_file, secret_file
 
 

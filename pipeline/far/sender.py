@@ -101,11 +101,25 @@ class FarSink:
         self._closed = False
         self._last: tuple[object, bytes | memoryview] = (None, b"")
         """The newest image and its bytes: several receivers share one encoding."""
-        self._io = IoThread("retain-far", self._failed)
         pair = keys.load_secret(key) if key else None
-        self._gate = Gate(self._io, allow) if pair else None
+        self._io = IoThread("retain-far", self._failed)
+        self._gate: Gate | None = None
         try:
-            self._socket = self._io.socket(
+            self._socket = self._listen(address, pair, allow)
+        except BaseException:
+            self._io.start()
+            self._io.close()
+            raise
+        self._socket.set(zmq.ROUTER_MANDATORY, 1)
+        self.address = str(self._socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+        self._io.every(BEAT_S, self._bury)
+        self._io.start()
+
+    def _listen(self, address: str, pair: keys.Pair | None, allow: str) -> zmq.Socket[bytes]:
+        if pair:
+            self._gate = Gate(self._io, allow)
+        try:
+            return self._io.socket(
                 zmq.ROUTER,
                 bind=address.replace("tcp://localhost:", "tcp://127.0.0.1:"),
                 on_message=self._on_message,
@@ -118,10 +132,6 @@ class FarSink:
                 f"{address!r} cannot be listened at: {error.strerror}.",
                 hint="Is the port in use, and HOST an address of this host?",
             ) from None
-        self._socket.set(zmq.ROUTER_MANDATORY, 1)
-        self.address = str(self._socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
-        self._io.every(BEAT_S, self._bury)
-        self._io.start()
 
     def process(self, packet: Packet) -> None:
         """Raises WireError for what cannot travel."""

@@ -1,0 +1,408 @@
+"""An edge between hosts: order, end, policies, accounts, what is refused, and coming back."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+from runtime_parts import frame
+
+from retain.pipeline import wire
+from retain.pipeline.errors import SourceError, SourceFault, UsageError, WireError
+from retain.pipeline.far import line as line_module
+from retain.pipeline.far import sender as sender_module
+from retain.pipeline.far.receiver import FarSource
+from retain.pipeline.far.sender import FarSink
+from retain.pipeline.far.wire import Beat, Picture, Want
+from retain.pipeline.packet import Packet
+from retain.pipeline.results import Embedding
+
+HERE = "tcp://127.0.0.1:*"
+
+
+@pytest.fixture
+def made() -> Iterator[list[Any]]:
+    """Whatever is put in is closed at the end."""
+    ends: list[Any] = []
+    yield ends
+    for end in ends:
+        end.close()
+    gc.collect()
+
+
+@pytest.fixture
+def sink(made: list[Any]) -> Callable[..., FarSink]:
+    def make(policy: str = "block", address: str = HERE, codec: Any = "png", **kw: Any) -> FarSink:
+        made.append(FarSink(address, policy=policy, codec=codec, **kw))
+        return made[-1]
+
+    return make
+
+
+@pytest.fixture
+def source(made: list[Any]) -> Callable[..., FarSource]:
+    def make(sink: FarSink, **kw: Any) -> FarSource:
+        made.append(FarSource(far(sink), timeout=10.0, **kw))
+        made[-1].open()
+        return made[-1]
+
+    return make
+
+
+def far(sink: FarSink) -> str:
+    return sink.address.replace("tcp://", "far://")
+
+
+def packet(seq: int, **kw: Any) -> Packet:
+    return Packet(frame(seq, **kw))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until, "waited 20 s"
+        time.sleep(0.005)
+
+
+def in_thread(job: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=job, daemon=True)
+    thread.start()
+    return thread
+
+
+def balanced(sink: FarSink) -> bool:
+    stats = dict(sink.stats())
+    dropped = sum(int(n) for name, n in stats.items() if name.startswith("dropped_"))
+    return stats["captured"] == int(stats["delivered"]) + dropped + int(stats["waiting"])
+
+
+def test_block_loses_nothing_keeps_order_pixels_results_and_the_end(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    out = sink("block")
+    into = source(out)
+
+    def send() -> None:
+        for seq in range(60):
+            out.process(packet(seq).plus(e=Embedding(np.full(3, seq, np.float32), "e")))
+        out.flush()
+
+    done = in_thread(send)
+    got = list(into.packets())
+    done.join(20)
+    assert [p.frame.seq for p in got] == list(range(60))
+    assert all((p.frame.image == p.frame.seq % 251).all() for p in got)
+    assert all(p.get("e", Embedding).vector[0] == p.frame.seq for p in got)
+    assert not any(p.frame.discontinuity for p in got)
+    stats = out.stats()
+    assert (stats["captured"], stats["delivered"], stats["receivers"]) == (60, 60, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [("latest", [19]), ("drop_oldest(3)", [17, 18, 19]), ("drop_newest(3)", [2, 3, 4])],
+)
+def test_who_is_lost_is_decided_by_the_policy_at_the_sender(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource], policy: str, kept: list[int]
+) -> None:
+    out = sink(policy)
+    into = source(out, credit=2)
+    for seq in range(2):  # these use up the credit: nobody takes them
+        out.process(packet(seq))
+        wait_until(lambda seq=seq: into.stats()["waiting"] == seq + 1)
+    for seq in range(2, 20):
+        out.process(packet(seq))
+    assert balanced(out)
+    assert out.stats()["waiting"] == len(kept)
+    done = in_thread(out.flush)
+    assert [f.seq for f in into.frames()] == [0, 1, *kept]
+    done.join(20)
+    assert balanced(out)
+
+
+def test_age_stays_bounded_under_overload(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    """A consumer at a tenth of the rate sees frames at most credit + 1 behind the newest."""
+    out = sink("latest")
+    into = source(out, credit=1)
+    newest = 0
+    frames = into.frames()
+    for turn in range(10):
+        for _ in range(10):
+            out.process(packet(newest))
+            newest += 1
+        behind = newest - 1 - next(frames).seq
+        assert behind <= 20, turn
+        time.sleep(0.02)
+    assert balanced(out)
+
+
+def test_each_receiver_has_its_own_mailbox(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    out = sink("latest")
+    slow, fast = source(out, credit=1), source(out, credit=1)
+    frames = fast.frames()
+    seen = []
+    for seq in range(20):
+        out.process(packet(seq))
+        seen.append(next(frames).seq)
+    assert seen == list(range(20))
+    assert out.stats()["dropped_stale"] == 18, "the slow one holds one, and one waits for it"
+    assert slow.stats()["waiting"] == 1
+    assert balanced(out)
+
+
+def test_nobody_there_is_no_loss_and_is_counted(sink: Callable[..., FarSink]) -> None:
+    out = sink("latest")
+    out.process(packet(0))
+    assert (out.stats()["unheard"], out.stats()["captured"]) == (1, 0)
+
+
+def test_a_silent_receiver_is_dropped_and_what_it_missed_is_gone(
+    sink: Callable[..., FarSink], made: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = sink("drop_oldest(8)")
+    peer = raw_peer(out, made)
+    peer.send(wire.pack(Want(7, 2, 0, 1)))
+    assert peer.poll(10_000)
+    for seq in range(5):
+        out.process(packet(seq))
+    wait_until(lambda: out.stats()["waiting"] == 3)
+    monkeypatch.setattr(sender_module, "SILENCE_S", 0.0)
+    wait_until(lambda: out.stats()["receivers"] == 0)
+    stats = out.stats()
+    assert (stats["captured"], stats["delivered"], stats["receivers_lost"]) == (5, 0, 1)
+    assert stats["dropped_gone"] == 5, "three waited; two were sent and never confirmed"
+    assert balanced(out)
+
+
+def test_a_sender_that_comes_back_goes_on_with_a_discontinuity(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    first = sink("block")
+    into = source(first)
+    frames = into.frames()
+    for seq in range(3):
+        first.process(packet(seq))
+    before = [next(frames) for _ in range(3)]
+    first._io.close()  # as when its process dies: no end is said
+    second = sink("block", first.address)
+    for seq in range(3):
+        second.process(packet(seq))
+    after = [next(frames) for _ in range(3)]
+    assert [f.discontinuity for f in before + after] == [False] * 3 + [True, False, False]
+    assert [f.seq for f in before + after] == list(range(6))
+    times = [f.pts for f in before + after]
+    assert times == sorted(set(times))
+    assert into.stats()["connections"] == 2
+
+
+def test_cut_short_is_not_the_end(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    out = sink("block")
+    into = source(out)
+    out.process(packet(0))
+    wait_until(lambda: into.stats()["waiting"] == 1)
+    out.close()
+    with pytest.raises(SourceError, match="was stopped") as caught:
+        list(into.frames())
+    assert (caught.value.fault, caught.value.decoded) == (SourceFault.BROKEN, 1)
+
+
+def test_a_sender_that_is_gone_for_good_is_a_stall(sink: Callable[..., FarSink]) -> None:
+    out = sink("block")
+    into = FarSource(far(out), timeout=0.5)
+    into.open()
+    out._io.close()
+    with pytest.raises(SourceError, match="No sign of it") as caught:
+        list(into.frames())
+    assert caught.value.fault is SourceFault.STALLED
+
+
+def test_no_answer_is_a_timeout(sink: Callable[..., FarSink]) -> None:
+    out = sink()
+    out.close()
+    with pytest.raises(SourceError, match="No answer") as caught:
+        FarSource(far(out), timeout=0.3).open()
+    assert caught.value.fault is SourceFault.TIMEOUT
+
+
+def test_closing_wakes_whoever_waits(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    out = sink("block")
+    into = source(out)
+    waiting = in_thread(lambda: list(into.frames()))
+    into.close()
+    waiting.join(20)
+    blocked = in_thread(lambda: [out.process(packet(seq)) for seq in range(9)])
+    wait_until(lambda: out.stats()["receivers"] == 0)
+    out.close()
+    blocked.join(20)
+    assert not waiting.is_alive()
+    assert not blocked.is_alive()
+
+
+def raw_peer(out: FarSink, made: list[Any]) -> zmq.Socket[bytes]:
+    context = zmq.Context()
+    peer = context.socket(zmq.DEALER)
+    peer.connect(out.address)
+    made.append(SimpleNamespace(close=lambda: (peer.close(0), context.term())))
+    return peer
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [b""],
+        [b"\xc1"],
+        [b"x" * 100],
+        [wire.pack(Beat(1, 1))],
+        [wire.pack(Want(7, 1000, 0, 1))],
+        [wire.pack(Want(7, 0, 5, 1)), b"more"],
+        [msgspec.msgpack.encode(["far-want/2", 7, 1, 0, 1])],
+        [msgspec.msgpack.encode(["far-want/1", 7, 1, 0, 1, 1])],
+        [msgspec.msgpack.encode(["far-want/1", 7, -1, 0, 1])],
+    ],
+)
+def test_a_malformed_request_is_refused_counted_and_the_line_kept(
+    sink: Callable[..., FarSink], made: list[Any], bad: list[bytes]
+) -> None:
+    out = sink("block")
+    peer = raw_peer(out, made)
+    peer.send_multipart(bad)
+    peer.send(wire.pack(Want(7, 1, 0, 5)))
+    assert peer.poll(10_000)
+    assert wire.unpacker(Beat)(peer.recv()).asked_ns == 5
+    assert out.stats()["refused"] == 1
+    out.process(packet(3))
+    assert peer.poll(10_000)
+    assert len(peer.recv_multipart()) == 2
+
+
+class Liar:
+    """A sender that answers properly, and sends what it is told."""
+
+    def __init__(self, made: list[Any]) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.address = f"far://127.0.0.1:{port}"
+        self.send: list[list[bytes]] = []
+        self._stop = False
+        self._thread = in_thread(self._run)
+        made.append(self)
+
+    def _run(self) -> None:
+        want = wire.unpacker(Want)
+        while not self._stop:
+            if not self.socket.poll(20):
+                continue
+            route, data = self.socket.recv_multipart()
+            with suppress(WireError):
+                asked = want(data).asked_ns
+                if asked:
+                    self.socket.send_multipart([route, wire.pack(Beat(asked, 1))])
+            while self.send:
+                self.socket.send_multipart([route, *self.send.pop(0)])
+
+    def close(self) -> None:
+        self._stop = True
+        self._thread.join()
+        self.context.destroy(0)
+
+
+def picture(seq: int, data: bytes, **changes: Any) -> list[bytes]:
+    good = Picture.of(packet(seq), 9, "raw", len(data))
+    return [wire.pack(msgspec.structs.replace(good, **changes)), data]
+
+
+RAW = bytes(8 * 16 * 3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [b"\xc1"],
+        [b"\xc1", b"pixels"],
+        picture(1, RAW)[:1],
+        [*picture(1, RAW), b"more"],
+        picture(1, RAW, nbytes=5),
+        picture(1, RAW, height=9),
+        picture(1, RAW, codec="png"),
+        picture(1, RAW, codec="jpeg"),
+        picture(1, RAW, height=30_000, width=30_000),
+    ],
+)
+def test_a_malformed_picture_is_refused_counted_and_the_line_kept(
+    made: list[Any], bad: list[bytes]
+) -> None:
+    liar = Liar(made)
+    liar.send += [bad, picture(5, RAW)]
+    into = FarSource(liar.address, timeout=10.0)
+    made.append(into)
+    into.open()
+    got = next(into.packets())
+    assert got.frame.seq == 5
+    stats = into.stats()
+    assert (stats["refused"], stats["connections"]) == (1, 1)
+
+
+def test_pictures_nobody_asked_for_are_refused(made: list[Any]) -> None:
+    liar = Liar(made)
+    liar.send += [picture(seq, RAW) for seq in range(50)]
+    into = FarSource(liar.address, timeout=10.0, credit=2)
+    made.append(into)
+    into.open()
+    wait_until(lambda: into.stats()["refused"] == 48)
+    assert into.stats()["waiting"] == 2
+
+
+def test_times_of_the_other_host_are_told_by_our_clock() -> None:
+    clock = line_module.Clock()
+    now = time.monotonic_ns()
+    ahead = 10**15
+    for trip_ms in (50, 4, 90):
+        trip = trip_ms * 10**6
+        clock.answered(Beat(now - trip, now - trip // 2 + ahead), now)
+    assert clock.error_ns == 2 * 10**6
+    assert abs(clock.ours(now - 10**9 + ahead) - (now - 10**9)) <= clock.error_ns
+    assert clock.ours(now + 10**18 + ahead) <= time.monotonic_ns(), "never in the future"
+
+
+def test_wrong_use_is_said_in_words(sink: Callable[..., FarSink]) -> None:
+    with pytest.raises(UsageError, match="open to every host"):
+        sink(address="tcp://0.0.0.0:*")
+    with pytest.raises(UsageError, match="open to every host"):
+        sink(address="tcp://*:5555")
+    with pytest.raises(UsageError, match="not be encrypted"):
+        FarSource("far://192.0.2.1:5555")
+    with pytest.raises(UsageError, match="Did you mean 'jpeg'"):
+        sink(codec="jpg")
+    with pytest.raises(UsageError, match="belong together"):
+        sink(key="a")
+    with pytest.raises(UsageError, match="cannot be listened at"):
+        sink(address=sink().address)
+    with pytest.raises(UsageError, match="no address"):
+        sink(address="ipc:///tmp/x")
+    with pytest.raises(UsageError, match="no option 'kee'"):
+        FarSource("far://127.0.0.1:1?kee=1")
+
+
+def test_insecure_is_asked_for_and_warned_of(
+    sink: Callable[..., FarSink], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink(address="tcp://0.0.0.0:*", insecure=True)
+    assert sum("open to everyone" in record.message for record in caplog.records) == 1
