@@ -26,12 +26,15 @@ def encode(image: Image, size: tuple[int, int] | None = None) -> bytes:
 
 
 def _size(jpeg: bytes) -> tuple[int, int] | None:
-    """(width, height) as the header claims; None for what is no picture."""
+    """(width, height) as the header claims; None for what is no picture, or cannot hold so much: a
+    baseline JPEG spends 12 bits or more on 16x16 pixels, a progressive one would not."""
     from PIL import Image as Pillow
 
     try:
         with Pillow.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-            return picture.size
+            width, height = picture.size
+            plain = "progressive" not in picture.info and width * height * 3 <= 1024 * len(jpeg)
+            return (width, height) if plain else None
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
         return None
 

@@ -184,5 +184,10 @@ def test_a_picture_larger_than_its_row_says_is_not_decoded() -> None:
     bomb = jpeg[:at] + b"\x7f\xff\x7f\xff" + jpeg[at + 4 :]
     with fuzz.bounded(1 << 28), pytest.raises(StateError, match="damaged or missing"):
         pictures.decode(bomb, (96, 64))
+    with fuzz.bounded(1 << 28), pytest.raises(StateError, match="damaged or missing"):
+        pictures.decode(bomb, (32767, 32767))
+    for side in (64, 1024, 4096):  # the flattest there are
+        flat = np.zeros((side, side, 3), np.uint8)
+        assert not pictures.decode(pictures.encode(flat), (side, side)).any()
     with pytest.raises(StateError, match="damaged or missing"):
         pictures.decode(bytes(cv2.imencode(".png", np.zeros((64, 96, 3)))[1]), (96, 64))
