@@ -10,6 +10,8 @@ from fractions import Fraction
 from time import monotonic
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from retain.pipeline.errors import SourceError, SourceFault, UsageError, WireError, nearest
 from retain.pipeline.far import address as addresses
 from retain.pipeline.far import keys
@@ -33,26 +35,24 @@ class Course:
         self._last: tuple[int, Fraction] | None = None
         self._seq = self._pts = 0
         """Added to what comes on this link."""
+        self.gap = False
+        """The next frame that is delivered says that some before it may be missing."""
 
-    def follow(self, frame: Frame, link: int, gap: bool) -> Frame:
-        """``frame``, moved behind the last one where needed. ``gap``: its link is not the first."""
-        fresh = link != self.link
-        if fresh:
-            self.link, self._seq, self._pts = link, 0, 0
+    def follow(self, picture: Picture, first: bool) -> Picture:
+        """``picture``, moved behind the last one where needed. ``first``: no link was before."""
+        base = Fraction(*picture.time_base)
+        if picture.link != self.link:
+            self.link, self._seq, self._pts = picture.link, 0, 0
+            self.gap = not first
             if self._last is not None:
                 seq, ended = self._last
-                if frame.seq <= seq:
-                    self._seq = seq + 1 - frame.seq
-                if frame.pts * frame.time_base <= ended:
-                    self._pts = int(ended / frame.time_base) + 1 - frame.pts
-        frame = replace(
-            frame,
-            seq=frame.seq + self._seq,
-            pts=frame.pts + self._pts,
-            discontinuity=frame.discontinuity or (fresh and gap),
-        )
-        self._last = frame.seq, frame.pts * frame.time_base
-        return frame
+                if picture.seq <= seq:
+                    self._seq = seq + 1 - picture.seq
+                if picture.pts * base <= ended:
+                    self._pts = int(ended / base) + 1 - picture.pts
+        seq, pts = picture.seq + self._seq, picture.pts + self._pts
+        self._last = seq, pts * base
+        return msgspec.structs.replace(picture, seq=seq, pts=pts)
 
 
 class FarSource:
@@ -214,6 +214,7 @@ class FarSource:
         sampler = self._samplers.setdefault(picture.stream, Sampler(self._fps))
         self._first_link = self._first_link or picture.link
         course = self._courses.setdefault(picture.stream, Course())
+        picture = course.follow(picture, picture.link == self._first_link)
         if not sampler.keep(picture.pts, Fraction(*picture.time_base)):
             return None
         try:
@@ -222,9 +223,12 @@ class FarSource:
         except (WireError, ValueError):
             self._refused += 1
             return None
-        frame = course.follow(packet.frame, picture.link, picture.link != self._first_link)
-        if self._stream:
-            frame = replace(frame, stream=self._stream)
+        frame = replace(
+            packet.frame,
+            stream=self._stream or picture.stream,
+            discontinuity=picture.discontinuity or course.gap,
+        )
+        course.gap = False
         return Packet(frame, packet.results)
 
     def _fault(self) -> SourceError:

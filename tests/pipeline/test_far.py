@@ -208,6 +208,25 @@ def test_a_sender_that_comes_back_goes_on_with_a_discontinuity(
     assert into.stats()["connections"] == 2
 
 
+def test_sampling_goes_on_after_the_sender_came_back(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    """At 10 of 30 frames a second every third is kept; the second sender's times start at 0."""
+    first = sink("block")
+    frames = source(first, fps=10.0, credit=16).frames()
+    for seq in range(10):
+        first.process(packet(seq))
+    before = [next(frames) for _ in range(4)]
+    first._io.close()
+    second = sink("block", first.address)
+    for seq in range(10):
+        second.process(packet(seq))
+    after = [next(frames) for _ in range(3)]
+    assert [f.seq for f in before] == [0, 3, 6, 9]
+    assert [int(f.image[0, 0, 0]) for f in after] == [2, 5, 8]
+    assert [f.discontinuity for f in after] == [True, False, False]
+
+
 def test_cut_short_is_not_the_end(
     sink: Callable[..., FarSink], source: Callable[..., FarSource]
 ) -> None:
