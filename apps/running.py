@@ -227,7 +227,8 @@ def add_sinks(graph: Graph, last: str, live: bool, page: bool) -> None:
 
 
 def is_live(source: str) -> bool:
-    """Whether SOURCE goes on by itself. Addresses that may be either are opened to find out."""
+    """Whether SOURCE goes on by itself. Addresses that may be either are opened to find out,
+    which waits for those that are not there yet."""
     from retain.pipeline.sources.any import AnySource, describe
 
     kind = describe(source)

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,9 +15,10 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.redact import redact
 from retain.pipeline.sources.camera import CameraSource
 from retain.pipeline.sources.common import Sampler, integer, is_url, names_file, number, text
+from retain.pipeline.sources.connection import Connection
 from retain.pipeline.sources.credentials import Secrets
 from retain.pipeline.sources.lifecycle import Backoff, Lifecycle
-from retain.pipeline.sources.liveness import Frozen, LiveTimes
+from retain.pipeline.sources.liveness import LiveTimes
 from retain.pipeline.sources.video import VideoSource
 from retain.pipeline.stage import SourceInfo, StatValue
 
@@ -68,7 +68,7 @@ class ComebackSource:
         self.name = redact(self.source)
         self.stream = text("stream", stream)
         self.timeout = number("timeout", timeout, 0.1, 3600)
-        self._frozen_s = number("frozen_s", frozen_s, 0, 86_400)
+        self.frozen_s = number("frozen_s", frozen_s, 0, 86_400)
         self._fps = fps
         self._out = Sampler(0, limit)
         self._choice = Sampler(fps)
@@ -81,7 +81,7 @@ class ComebackSource:
         self._news = threading.Condition()
         """Guards everything below, and what the connections share above."""
         self._keeper: threading.Thread | None = None
-        self._run: _Connection | None = None
+        self._run: Connection | None = None
         self._stuck: list[threading.Thread] = []
         self._info: SourceInfo | None = None
         self._finite: VideoSource | None = None
@@ -192,7 +192,7 @@ class ComebackSource:
         else:
             log.debug("%s: try %d failed: %s", self.name, self._life.in_a_row, error)
 
-    def _once(self) -> tuple[RetainError, _Connection | None]:
+    def _once(self) -> tuple[RetainError, Connection | None]:
         """One connection from beginning to end, and why it ended."""
         self._stuck = [thread for thread in self._stuck if thread.is_alive()]
         if len(self._stuck) >= _MOST_STUCK:
@@ -202,7 +202,7 @@ class ComebackSource:
                 hint="Restart the camera, or this program.",
             ), None
         try:
-            run = _Connection(self, self._inner())
+            run = Connection(self, self._inner())
         except RetainError as error:
             return self._secrets.cleaned(error), None
         with self._news:
@@ -242,9 +242,9 @@ class ComebackSource:
         inner.name = self.name  # what it logs
         return inner
 
-    # Called by the thread that reads a connection.
+    # Called by the thread that reads a connection (``connection.Owner``).
 
-    def _opened(self, run: _Connection, info: SourceInfo) -> bool:
+    def opened(self, run: Connection, info: SourceInfo) -> bool:
         """Whether to go on reading."""
         with self._news:
             if self._run is not run:
@@ -256,7 +256,7 @@ class ComebackSource:
             self._news.notify_all()
             return self._finite is None
 
-    def _chosen(self, run: _Connection, pts: int, time_base: Fraction) -> int | None:
+    def chosen(self, run: Connection, pts: int, time_base: Fraction) -> int | None:
         """The time of a picture in ticks of ``LiveTimes``; None when it is not wanted."""
         with self._news:
             if self._run is not run:
@@ -272,7 +272,7 @@ class ComebackSource:
             log.warning("%r gives pictures, after %.1f s without.", self.name, waited)
         return pts if wanted else None
 
-    def _offer(self, run: _Connection, frame: Frame, pts: int) -> None:
+    def offer(self, run: Connection, frame: Frame, pts: int) -> None:
         with self._news:
             if self._run is not run:
                 return
@@ -288,7 +288,7 @@ class ComebackSource:
             self._offered += 1
             self._news.notify_all()
 
-    def _over(self, run: _Connection, error: RetainError) -> None:
+    def over(self, run: Connection, error: RetainError) -> None:
         with self._news:
             run.ended = self._secrets.cleaned(error)
             self._news.notify_all()
@@ -344,70 +344,3 @@ class ComebackSource:
                 "last_cause": life.last_cause,
                 **counts,
             }
-
-
-class _Connection(Sampler):
-    """One connection and the thread that reads it; stands in for the sampler of what it reads, so
-    that pictures nobody wants are never converted."""
-
-    def __init__(self, owner: ComebackSource, inner: VideoSource | CameraSource) -> None:
-        super().__init__(0)
-        self._owner, self._inner = owner, inner
-        inner.sampler = self
-        self.heard = time.monotonic()
-        self.ended: RetainError | None = None
-        self.frozen = False
-        self.whole = False
-        """Whether it ended as a stream may."""
-        self._pts = 0
-        self.thread = threading.Thread(
-            target=self._read, name=f"reader of {owner.name}", daemon=True
-        )
-
-    def keep(self, pts: int, time_base: Fraction) -> bool:
-        chosen = self._owner._chosen(self, pts, time_base)
-        if chosen is None:
-            return False
-        self._pts = chosen
-        self.kept += 1
-        return True
-
-    def _read(self) -> None:
-        try:
-            error = self._ended()
-        except RetainError as failed:
-            error = failed
-        except Exception as failed:  # its text may hold anything
-            what = f"Reading {self._owner.name!r} failed ({type(failed).__name__})."
-            error = SourceError(SourceFault.BROKEN, what)
-        finally:
-            self.leave()
-        self._owner._over(self, error)
-
-    def _ended(self) -> RetainError:
-        """Read until nothing more comes. Raises what the source raises."""
-        owner = self._owner
-        frozen = Frozen(owner._frozen_s)
-        if owner._opened(self, self._inner.open()):
-            for frame in self._inner.frames():
-                owner._offer(self, frame, self._pts)
-                if frozen.sees(frame.image, time.monotonic()):
-                    self.frozen = True
-                    return SourceError(
-                        SourceFault.STALLED,
-                        f"{owner.name!r} sent the same picture for {owner._frozen_s:g} s.",
-                        hint="Set frozen_s to 0 where nothing ever moves.",
-                    )
-        self.whole = True
-        return SourceError(SourceFault.BROKEN, f"{owner.name!r} ended the stream.")
-
-    def leave(self) -> None:
-        """Close without waiting."""
-        with suppress(Exception):
-            self._inner.close()
-
-    def counts(self) -> dict[str, int]:
-        """What the source itself counts of damage and loss."""
-        stats = self._inner.stats()
-        wanted = ("dropped", "repaired_times", "decode_errors", "corrupt")
-        return {name: int(stats[name]) for name in wanted if name in stats}
