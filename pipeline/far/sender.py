@@ -67,8 +67,8 @@ class FarSink:
     key         this host's secret key file; none only where no other host can connect
     allow       public key file of the receiver, or a folder of such files
     policy      who is lost when a receiver is slower: latest, drop_oldest(n), ..., block
-    codec       jpeg (lossy), png, raw; raw is refused together with a key, whose cipher would take
-                a core to itself, unless ``raw_over_curve``
+    codec       jpeg (lossy), png, raw; raw is refused together with a key, being much to
+                encrypt and to carry, unless ``raw_over_curve``
     quality     1..100, of jpeg
     insecure    listen to other hosts without a key, all the same
 
@@ -332,6 +332,7 @@ def _check_options(key: str, allow: str, codec: str, quality: int, raw_over_curv
         )
     if key and codec == "raw" and not raw_over_curve:
         raise UsageError(
-            "Raw pixels do not go through an encrypted line: the cipher takes a core to itself.",
+            "Raw pixels do not go through an encrypted line unasked: 720p at 30 frames/s is 83 MB/s "
+            "to encrypt and to carry.",
             hint="Use codec=png or jpeg, or insist with raw_over_curve=true.",
         )
