@@ -7,7 +7,6 @@ that sees the end of stdin, which takes the run's socket files with it.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ import msgspec
 import psutil
 import zmq
 
+from retain.pipeline import logs
 from retain.pipeline.metrics import Meter
 from retain.pipeline.runners.control import (
     Exit,
@@ -125,7 +125,7 @@ def die_with_parent(spec: Spec) -> None:
 def main() -> None:
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=Spec)
     die_with_parent(spec)
-    logging.basicConfig(level=spec.log_level, format=f"%(levelname)s {spec.node.name}: %(message)s")
+    logs.configure(spec.log_level, node=spec.node.name)
     sys.setswitchinterval(_SWITCH_S)
     # Descriptor 0 is the parent's; what a source may read is the caller's.
     sys.stdin = None if spec.stdin is None else os.fdopen(spec.stdin)  # type: ignore[assignment]

@@ -95,7 +95,7 @@ class Snapshots:
         if made is None or told.number != made.number:
             return  # one that was given up
         if told.error:
-            log.warning("There is no snapshot: %s", told.error)
+            log.info("There is no snapshot: %s", told.error)
             self.give_up()
             return
         made.passed[name] = told

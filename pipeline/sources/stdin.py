@@ -61,7 +61,7 @@ class StdinSource:
         """Seconds: where the next item begins."""
 
     def open(self) -> SourceInfo:
-        return SourceInfo(kind="finite", description="paths on standard input")
+        return SourceInfo(kind="finite", description="paths on standard input", repeats=False)
 
     def frames(self) -> Iterator[Frame]:
         """Raises SourceError(BROKEN) at the end when items failed, EMPTY when there were none."""
