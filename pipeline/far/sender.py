@@ -332,7 +332,7 @@ def _check_options(key: str, allow: str, codec: str, quality: int, raw_over_curv
         )
     if key and codec == "raw" and not raw_over_curve:
         raise UsageError(
-            "Raw pixels do not go through an encrypted line unasked: 720p at 30 frames/s is 83 MB/s "
-            "to encrypt and to carry.",
+            "Raw pixels do not go through an encrypted line unasked: 720p at 30 frames/s is "
+            "83 MB/s to encrypt and to carry.",
             hint="Use codec=png or jpeg, or insist with raw_over_curve=true.",
         )
