@@ -23,6 +23,7 @@ from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
 from retain.pipeline.stage import (
     Flushes,
+    GivesPackets,
     Remembers,
     Reports,
     Sink,
@@ -126,15 +127,17 @@ class Work:
         source = self._made
         try:
             self._on_open(self.node.name, source.open())
-            frames = continued(source.frames(), self._past)
+            gives = isinstance(source, GivesPackets)
+            given = source.packets() if gives else map(Packet, source.frames())
+            packets = continued(given, self._past)
             start = monotonic_ns()
-            while not self._stopping.is_set() and (frame := next(frames, None)) is not None:
-                now = monotonic_ns()
+            while not self._stopping.is_set() and (packet := next(packets, None)) is not None:
+                now, frame = monotonic_ns(), packet.frame
                 self.meter.served(now - start, now - frame.t_arrival_ns)
                 self.meter.count("sent")
                 self._ledger.gave(frame)
                 self._ledger.count("sent")
-                yield Packet(frame)
+                yield packet
                 self._sample()
                 start = monotonic_ns()
         except Exception:
@@ -334,26 +337,28 @@ def _packets(result: Packet | Iterable[Packet] | None) -> Iterable[Packet]:
     return (result,) if isinstance(result, Packet) else result
 
 
-def continued(frames: Iterator[Frame], past: Past) -> Iterator[Frame]:
-    """Frames of a source that takes over: a finite one reads over what was sent, a live one counts
+def continued(packets: Iterator[Packet], past: Past) -> Iterator[Packet]:
+    """Packets of a source that takes over: a finite one reads over what was sent, a live one counts
     on, and its times go on from the last."""
     for _ in range(past.sent):
-        if next(frames, None) is None:
+        if next(packets, None) is None:
             return
     if past.last is None:
-        yield from frames
+        yield from packets
         return
     seq, pts, *base = past.last
     ended = pts * Fraction(*base)
     shifts: dict[str, int] = {}
-    for frame in frames:
+    for packet in packets:
+        frame = packet.frame
         first = frame.stream not in shifts
         if first:
             # One tick later at least: how long the gap was, only the wall clock knows.
             shifts[frame.stream] = max(0, int(ended / frame.time_base) + 1 - frame.pts)
-        yield replace(
+        frame = replace(
             frame,
             seq=frame.seq + seq + 1,
             pts=frame.pts + shifts[frame.stream],
             discontinuity=frame.discontinuity or first,
         )
+        yield Packet(frame, packet.results)

@@ -48,6 +48,13 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class GivesPackets(Protocol):
+    """A source whose frames come with results; it is asked for these instead of ``frames``."""
+
+    def packets(self) -> Iterator[Packet]: ...
+
+
+@runtime_checkable
 class Stage(Protocol):
     """Turns a packet into one, several or none."""
 

@@ -61,6 +61,14 @@ class Clip:
         self._closed.set()
 
 
+class Told(Clip):
+    """Pictures that come with a result, as from another host."""
+
+    def packets(self) -> Iterator[Packet]:
+        for frame in self.frames():
+            yield Packet(frame).plus(told=Embedding(np.array([frame.seq], np.float32), "seq"))
+
+
 class Mean:
     """Says the mean colour of each picture."""
 

@@ -129,6 +129,17 @@ def test_the_state_is_saved_where_asked(runner: Runner, tmp_path: Path) -> None:
     assert (tmp_path / "state").read_text() == "7"
 
 
+def test_results_a_source_brings_are_kept(runner: Runner) -> None:
+    graph = Graph()
+    graph.source("far", PARTS + "Told", frames=5)
+    graph.stage("mean", PARTS + "Mean")
+    graph.sink("out")
+    graph.connect("far", "mean", "out")
+    report, out = run(graph, runner)
+    assert report.ok
+    assert [sorted(results) for _, _, results in out.packets] == [["mean", "told"]] * 5
+
+
 def test_sources_of_two_streams_join_in_one_stage(runner: Runner) -> None:
     graph = Graph()
     for stream in "ab":
