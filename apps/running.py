@@ -292,7 +292,7 @@ def _end_after(options: StreamOptions, live: bool) -> float:
 
 
 def _nothing(report: RunReport) -> RetainError:
-    if report.errors:
+    if report.errors and not report.stopped:  # stages with nothing to save are no news then
         fault = report.errors[0]
         return (UsageError if fault.code == "usage" else RetainError)(fault.message)
     if report.stopped:

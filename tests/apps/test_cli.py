@@ -77,7 +77,7 @@ def bad_sources(folder: Path) -> dict[str, tuple[object, str]]:
         "no camera": (97, "camera"),
         "scheme": ("gopher://host/film", "gopher"),
         "synthetic": ("synthetic://sceens", "scenes"),
-        "nobody there": ("rtsp://127.0.0.1:9/x", "127.0.0.1"),
+        "nobody there": ("http://127.0.0.1:9/x.mp4", "127.0.0.1"),
     }
 
 

@@ -43,7 +43,7 @@ def test_messages_as_json_are_one_object_per_line(tmp_path: Path) -> None:
 
 
 def test_an_error_as_json(tmp_path: Path) -> None:
-    done = retain(tmp_path, "--log-json", *WATCH, "rtsp://me:hunter2@127.0.0.1:9/x")
+    done = retain(tmp_path, "--log-json", *WATCH, "http://me:hunter2@127.0.0.1:9/x.mp4")
     assert done.returncode == 1
     (line,) = [json.loads(line) for line in done.stderr.splitlines()]
     assert line["level"] == "error"

@@ -98,7 +98,13 @@ def test_closed_before_it_was_opened() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_keeps_the_protocol(name: str) -> None:
     kind = SOURCES.load(name)
-    example = {"synthetic": "synthetic://still", "stdin": "-", "camera": "0"}.get(name, "x.mp4")
+    examples = {
+        "synthetic": "synthetic://still",
+        "stdin": "-",
+        "camera": "0",
+        "far": "far://h:1?insecure=true",
+    }
+    example = examples.get(name, "x.mp4")
     options = inspect.signature(kind).parameters
     assert list(options)[:4] == ["source", "stream", "fps", "limit"]
     source = kind(example)
