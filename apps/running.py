@@ -318,7 +318,8 @@ def _progress(run: Run, journal: Footage, began: float) -> Iterator[None]:
     from rich.live import Live
 
     def line() -> str:
-        return journal.line(time.monotonic() - began, run.stats())
+        stats = run.stats()
+        return journal.line(time.monotonic() - began, stats) + _away(stats)
 
     stop = threading.Event()
     with Live(line(), console=screen, refresh_per_second=4, transient=True) as shown:
@@ -329,6 +330,13 @@ def _progress(run: Run, journal: Footage, began: float) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
+
+
+def _away(stats: GraphStats) -> str:
+    """What a source that is not giving anything says of itself."""
+    said = [node.extra for node in stats.nodes if node.role == "source"]
+    away = [own for own in said if own.get("state", "running") != "running"]
+    return "".join(f" · source: {own['state']} {own.get('last_cause', '')}" for own in away)
 
 
 def _refresh(update: Callable[[str], None], line: Callable[[], str], stop: threading.Event) -> None:

@@ -138,7 +138,7 @@ class Work:
                 self._ledger.gave(frame)
                 self._ledger.count("sent")
                 yield packet
-                self._sample()
+                self.sample()
                 start = monotonic_ns()
         except Exception:
             if not self._stopping.is_set():  # closing a source under its reader may well raise
@@ -172,7 +172,7 @@ class Work:
         now = monotonic_ns()
         spent += now - start
         self.meter.served(spent, (left or now) - packet.frame.t_arrival_ns)
-        self._sample()
+        self.sample()
 
     def _quarantine(self, frame: Frame) -> None:
         log.error(
@@ -219,13 +219,15 @@ class Work:
         """Free the object; a sink of a run cut short leaves nothing under its final name."""
         if self._made is None:
             return
-        self._sample(last=True)
+        self.sample(last=True)
         if aborted and isinstance(self._made, Discards):
             self._made.discard()
         else:
             self._made.close()
 
-    def _sample(self, last: bool = False) -> None:
+    def sample(self, last: bool = False) -> None:
+        """Take the object's own numbers, not too often. A source's from any thread: it may be
+        waiting for a camera, and that is what they say."""
         self.meter.sample(self._own_stats, last)
 
 

@@ -122,6 +122,8 @@ class Station:
         return {src: count.taken for src, count in counts.items()}
 
     def report(self, rss_bytes: int = 0, last: bool = False) -> Report:
+        if self._spec.role == "source":
+            self.work.sample()
         # A picture in hand or in a queue is not held back; what exceeds those is.
         queued = sum(sender.waiting() for sender in self._senders)
         queued += self._inbox.waiting() if self._inbox else 0
