@@ -193,6 +193,43 @@ def watch(
 
 
 @app.command()
+def serve(
+    streams: Annotated[
+        Path, typer.Argument(metavar="STREAMS.yaml", help="The streams; see docs/serve.md.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results and memories; one that is there is gone on with.",
+            show_default="retain-out/STREAMS",
+        ),
+    ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the console.")] = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let the encoder fetch its weights.")
+    ] = False,
+    runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+) -> None:
+    """Watch many live streams, a memory each, with one console for all."""
+    from retain.apps import serve as job
+
+    options = job.ServeOptions(
+        streams=streams,
+        out=out,
+        page=page,
+        port=port,
+        open_page=open_page,
+        download=download,
+        runner=runner.value,
+        state=resume,
+    )
+    raise typer.Exit(job.serve(options))
+
+
+@app.command()
 def segment(
     source: Annotated[
         str,

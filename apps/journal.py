@@ -42,16 +42,11 @@ class Journal(Footage):
         self._encoder = msgspec.json.Encoder()
 
     def process(self, packet: Packet) -> None:
-        frame, route, held = packet.frame, packet.get("route", Route), packet.get("held", Held)
-        results: dict[str, Any] = {"route": route}
-        if self.held is None or held.entries != self.held.entries:
-            entries = [{"seq": e.seq, "tier": e.tier, "reason": e.reason} for e in held.entries]
-            results["held"] = msgspec.structs.asdict(held) | {"entries": entries}
-        record = moment(frame) | {"results": results}
-        self._file.write(self._encoder.encode(record) + b"\n")
+        route, held = packet.get("route", Route), packet.get("held", Held)
+        self._file.write(self._encoder.encode(line_of(packet, self.held)) + b"\n")
         self.held = held
         self.routed[route.state] += 1
-        self.count(frame)
+        self.count(packet.frame)
 
     def close(self) -> None:
         self._file.close()
@@ -72,6 +67,16 @@ class Journal(Footage):
             f"{size(self.held.nbytes)} of {size(self.held.byte_budget)}"
             + (f" · {dropped} dropped" if dropped else "")
         )
+
+
+def line_of(packet: Packet, before: Held | None) -> dict[str, Any]:
+    """A line of results.jsonl; ``before`` is what the memory held at the line before."""
+    held = packet.get("held", Held)
+    results: dict[str, Any] = {"route": packet.get("route", Route)}
+    if before is None or held.entries != before.entries:
+        entries = [{"seq": e.seq, "tier": e.tier, "reason": e.reason} for e in held.entries]
+        results["held"] = msgspec.structs.asdict(held) | {"entries": entries}
+    return moment(packet.frame) | {"results": results}
 
 
 def moment(frame: Frame) -> dict[str, Any]:

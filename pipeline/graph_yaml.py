@@ -19,7 +19,7 @@ import inspect
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -27,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import GraphError, UsageError, nearest
 from retain.pipeline.graph import PROMISES, Graph, Promise, Role
+from retain.pipeline.yaml_nodes import Marked
 
 MAX_BYTES = 1_000_000
 _ROLES: tuple[Role, ...] = ("source", "stage", "sink")
@@ -52,11 +53,11 @@ def load_graph(
     return _Reader(file.name, catalogs).read(text, overrides or {})
 
 
-class _Reader:
-    """Walks the composed YAML nodes, which (unlike loaded values) know where they stand."""
+class _Reader(Marked):
+    EMPTY_HINT = "Describe nodes and edges."
 
     def __init__(self, name: str, catalogs: Mapping[Role, Catalog]) -> None:
-        self.name = name
+        super().__init__(name)
         self.catalogs = catalogs
 
     def read(self, text: bytes, overrides: Mapping[str, str]) -> Graph:
@@ -87,19 +88,6 @@ class _Reader:
             self._fail(top["promise"], f"A graph promises nothing called {value!r}.",
                        nearest(str(value), PROMISES))  # fmt: skip
         return "live" if value == "live" else "finite"
-
-    def _compose(self, text: bytes) -> yaml.Node:
-        try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            raise self._error(f"Not valid YAML: {error.problem}.", "", line, column) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.name}: not valid YAML: {error}.") from None
-        if root is None:
-            raise self._error("The file is empty.", "Describe nodes and edges.", 1, 1)
-        return root
 
     def _node(self, graph: Graph, name: str, node: yaml.Node) -> None:
         parts = self._mapping(node, f"node {name!r}", (*_ROLES, "with"))
@@ -192,32 +180,3 @@ class _Reader:
         kept = [(k, v) for k, v in holder.value if k.value != option]
         word = yaml.ScalarNode("tag:yaml.org,2002:str", option, node.start_mark)
         holder.value = [*kept, (word, value)]
-
-    def _mapping(
-        self, node: yaml.Node, what: str, allowed: tuple[str, ...] | None = None
-    ) -> dict[str, yaml.Node]:
-        if not isinstance(node, yaml.MappingNode):
-            self._fail(node, f"Expected a mapping for {what}, as in 'key: value'.")
-        found: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            word = str(self._value(key))
-            if word in found:
-                self._fail(key, f"{word!r} is given twice in {what}.")
-            if allowed is not None and word not in allowed:
-                self._fail(key, f"{word!r} is not a key of {what}.", nearest(word, allowed))
-            found[word] = value
-        return found
-
-    def _value(self, node: yaml.Node) -> Any:
-        try:
-            return yaml.constructor.SafeConstructor().construct_document(node)
-        except yaml.constructor.ConstructorError as error:
-            self._fail(node, f"Not a plain value: {error.problem}.")
-
-    def _fail(self, node: yaml.Node, what: str, hint: str = "") -> NoReturn:
-        mark = node.start_mark
-        raise self._error(what, hint, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
-
-    def _error(self, what: str, hint: str, line: int, column: int) -> GraphError:
-        place = f"{self.name}, line {line}, column {column}: "
-        return GraphError(place + what, hint=hint, line=line, column=column)

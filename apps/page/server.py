@@ -21,6 +21,7 @@ from retain.pipeline.packet import Packet
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Page:
                 f"The live page cannot listen on {host!r}: anyone in the network could watch.",
                 hint="Use 127.0.0.1 and, from elsewhere, an SSH tunnel.",
             )
-        self.state = PageState(title, source, view=view)
+        self.state = self._state(title, source, view)
         self._report: Path | None = None
         self.run: HasStats | None = None
         self._stopping = False
@@ -71,10 +72,8 @@ class Page:
         """Serve from a thread of its own; returns when the page can be opened."""
         import uvicorn
 
-        from retain.apps.page.routes import make_app
-
         config = uvicorn.Config(
-            make_app(self),
+            self.app(),
             log_config=None,
             access_log=False,
             log_level="warning",
@@ -89,6 +88,15 @@ class Page:
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.005)
+
+    def app(self) -> FastAPI:
+        """What answers requests."""
+        from retain.apps.page.routes import make_app
+
+        return make_app(self)
+
+    def _state(self, title: str, source: str, view: View) -> PageState:
+        return PageState(title, source, view=view)
 
     def attach(self, run: HasStats) -> None:
         """Show the numbers of ``run`` from now on, and give its state to who asks."""

@@ -130,7 +130,10 @@ class AnySource:
         self._inner = inner
         if self._closed.is_set():
             inner.close()
-        return inner.open()
+        info = inner.open()
+        if info.kind == "live":  # it has a pace of its own
+            self._pace = 0.0
+        return info
 
     def frames(self) -> Iterator[Frame]:
         if self._inner is None:

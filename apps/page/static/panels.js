@@ -9,8 +9,11 @@ import * as strip from "./panels/strip.js";
 import * as curve from "./panels/curve.js";
 import * as beats from "./panels/beats.js";
 import * as stages from "./panels/stages.js";
+import * as control from "./panels/control.js";
+import * as streams from "./panels/streams.js";
 
 export const views = {
   watch: [status, video, plot, budget, strip, stages],
   segment: [status, video, curve, beats, stages],
+  console: [control, streams, stages],
 };
