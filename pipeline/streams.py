@@ -140,7 +140,7 @@ class _Reader(Marked):
 
 def add_stream(path: Path, name: str, spec: StreamSpec) -> None:
     """Write a further stream into the file, atomically. Raises UsageError when it is there."""
-    _edit(path, lambda text, now: _with(text, path.name, now, name, spec))
+    _edit(path, lambda text, now: _with(text, now, name, spec))
 
 
 def remove_stream(path: Path, name: str) -> None:
@@ -160,32 +160,31 @@ def _edit(path: Path, change: Any) -> None:
     if not same:  # an unusual layout: what is said stays, how it is written does not
         plain = {
             "streams": {key: _told(spec) for key, spec in wanted.streams.items()},
-            "settings": msgspec.to_builtins(wanted.settings),
+            "settings": _told(wanted.settings),
         }
         changed = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     _replace(path, changed.encode())
 
 
-def _told(spec: StreamSpec) -> dict[str, Any]:
-    fields = msgspec.structs.fields(StreamSpec)
+def _told(spec: StreamSpec | Settings) -> dict[str, Any]:
+    fields = msgspec.structs.fields(spec)
     values = msgspec.structs.asdict(spec)
     return {f.name: values[f.name] for f in fields if f.required or values[f.name] != f.default}
 
 
-def _with(text: str, file: str, now: Streams, name: str, spec: StreamSpec) -> tuple[str, Streams]:
+def _with(text: str, now: Streams, name: str, spec: StreamSpec) -> tuple[str, Streams]:
     if name in now.streams:
         raise UsageError(f"There is a stream {name!r} already.", hint="Choose another name.")
     wanted = Streams({**now.streams, name: spec}, now.settings)
-    line = msgspec.json.encode({name: _told(spec)}).decode()[1:-1].replace('":', '": ')
     _, streams = _streams_node(text)
     lines = text.splitlines()
-    if streams.flow_style or not streams.value:
+    if not isinstance(streams, yaml.MappingNode) or streams.flow_style or not streams.value:
         return "", wanted
     key, value = streams.value[-1]
     at = _last_line(lines, key, value) + 1
-    # JSON is YAML, except that the name is nicer without quotes.
-    plain = line.replace(f'"{name}"', name, 1)
-    lines.insert(at, " " * key.start_mark.column + plain)
+    # A value as JSON is one as YAML.
+    told = ", ".join(f"{k}: {msgspec.json.encode(v).decode()}" for k, v in _told(spec).items())
+    lines.insert(at, f"{' ' * key.start_mark.column}{name}: {{{told}}}")
     return "\n".join(lines) + "\n", wanted
 
 
@@ -210,8 +209,8 @@ def _streams_node(text: str) -> tuple[yaml.Node, Any]:
 def _last_line(lines: list[str], key: yaml.Node, value: yaml.Node) -> int:
     """Of an entry; comments after it belong to what follows."""
     last = min(value.end_mark.line, len(lines) - 1)
-    if value.end_mark.column == 0 and last > key.start_mark.line:
-        last -= 1
+    if last > key.start_mark.line and not lines[last][: value.end_mark.column].strip():
+        last -= 1  # a block ends where the next one begins
     while last > key.start_mark.line and not lines[last].partition("#")[0].strip():
         last -= 1
     return int(last)

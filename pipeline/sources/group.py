@@ -191,6 +191,8 @@ class _Reader:
         self.times: deque[float] = deque(maxlen=512)
         self._news, self._past = news, past
         self._began = self._heard = time.monotonic()
+        self._patience_s = max(spec.timeout, 3 / spec.fps if spec.fps else 0.0)
+        """Seconds without a picture after which it counts as stalled."""
         self._state, self._cause = "connecting", ""
         self._failures = 0
         self._source: AnySource | None = None
@@ -278,14 +280,16 @@ class _Reader:
         """Under the group's lock."""
         now = time.monotonic()
         own: Mapping[str, StatValue] = self._source.stats() if self._source else {}
-        state = own.get("state", self._state) if self._state == "running" else self._state
-        if self._state == "connecting" and own.get("state") in ("backoff", "stalled"):
-            state = own["state"]
+        state = self._state
+        if state in ("running", "connecting") and own.get("state") in ("backoff", "stalled"):
+            state = str(own["state"])
+        if state == "running" and now - self._heard > self._patience_s:
+            state = "stalled"
         while self.times and now - self.times[0] > RATE_S:
             self.times.popleft()
         span = min(RATE_S, max(now - self._began, 1.0))
         return {
-            "state": str(state),
+            "state": state,
             "captured": self.captured,
             "delivered": self.delivered,
             "dropped": self.dropped,

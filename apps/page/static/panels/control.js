@@ -63,7 +63,7 @@ function sentence(word, state, up, streams) {
   if (word === "finished" || word === "failed") return state.run.message || "The run has ended. The terminal says how.";
   if (word === "finishing") return "What has been taken is worked off.";
   if (!streams.length) return "No streams yet. Add one here, or in the file.";
-  return up === streams.length ? "All streams give pictures." : `${streams.length - up} of ${streams.length} streams give no pictures; they are tried again by themselves.`;
+  return up === streams.length ? "All streams give pictures." : `${streams.length - up} of ${streams.length} streams without pictures; the cards say why.`;
 }
 
 function say(text, failed = false, seconds = 0) {

@@ -108,7 +108,7 @@ function large() {
   ui.dialog = el("dialog", { class: "large", onclose: () => { open = null; } },
     el("header", {}, ui.heading,
       el("button", { class: "plain danger push", onclick: remove }, "Remove"),
-      el("button", { class: "plain", onclick: () => ui.dialog.close() }, "Close")),
+      el("button", { class: "plain", autofocus: true, onclick: () => ui.dialog.close() }, "Close")),
     el("div", { class: "picture" }, ui.big.image, ui.big.none),
     el("div", { class: "details" }, ui.about, ui.numbers, el("h3", {}, "Kept moments"), ui.kept));
   return ui.dialog;
