@@ -2,8 +2,8 @@
 
 12 cameras of 25 frames/s into a stage that manages a fraction of that, as processes. The promise:
 streams are served within 10 % of each other, and p95 of the age is at most a camera's interval and
-ten frames' work, however many streams there are. The peer is a thread per camera and one queue for all, as it is often written, with room
-for 128 frames.
+ten frames' work, however many streams there are. The peer is a thread per camera and one queue for
+all, as it is often written, with room for 128 frames.
 """
 
 from __future__ import annotations

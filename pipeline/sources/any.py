@@ -85,6 +85,7 @@ class AnySource:
     timeout, attempts, frozen_s   for addresses and cameras, which come back: as in ComebackSource
     rate     images per second of presentation time, for folders, patterns and lists
     pace     1: frames come when they are due, as if live; 4: four times as fast; 0: at once
+             (a live source has a pace of its own)
     """
 
     def __init__(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -176,6 +181,51 @@ def test_one_mailbox_each_and_the_settings_reach_the_stages(file: Path) -> None:
     assert graph.nodes["streams"].options["round"] == graph.nodes["encode"].options["batch"] == 4
     assert graph.nodes["remember"].options["byte_budget"] == 1_000_000
     assert {str(edge.policy) for edge in graph.inputs("encode")} == {"block"}
+
+
+def test_the_command_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "house.yaml").write_text(
+        "streams: {yard: {source: 'synthetic://bounce?live=1', fps: 10}}\n"
+        "settings: {encoder: pixels}\n"
+    )
+    with command("house.yaml", tmp_path) as running:
+        assert running.stderr is not None
+        found = re.search(r"http://\S+", running.stderr.readline())
+        assert found is not None
+        results = tmp_path / "retain-out/house/results-yard.jsonl"
+        deadline = time.monotonic() + 60
+        while not results.exists() or len(results.read_bytes().splitlines()) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        rows = httpx.get(f"{found[0]}api/state").json()["streams"]["streams"]
+        assert [row["name"] for row in rows] == ["yard"]
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    assert "served" in out
+    assert (tmp_path / "retain-out/house/memories/yard.safetensors").exists()
+
+
+def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "house.yaml").write_text("streams:\n  a: {sauce: x}\n")
+    with command("house.yaml", tmp_path) as running:
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert "line 2" in err
+    assert "Did you mean 'source'?" in err
+    assert out == ""
+    assert not (tmp_path / "retain-out").exists()
+
+
+def command(file: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "retain.apps.cli", "serve", file],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
 
 
 @pytest.fixture(scope="module")
