@@ -182,9 +182,10 @@ def _page(options: ServeOptions, settings: Settings, stack: ExitStack) -> Consol
     page = Console(options.streams, options.folder, port=options.port)
     page.start()
     stack.callback(page.stop)
-    console.messages().print(f"console: [link={page.url}]{page.url}[/link]")
+    link = f"console: [link={page.address}]{page.address}[/link]"
+    console.messages().print(link, soft_wrap=True)
     if options.open_page:
         import webbrowser
 
-        webbrowser.open(page.url)
+        webbrowser.open(page.address)
     return page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 MAX_BODY = 10_000
+TOKEN = "X-Retain-Token"
 
 
 class _New(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,13 +40,20 @@ class _New(msgspec.Struct, forbid_unknown_fields=True):
 class Console(Page):
     """Shows the streams that ``file`` names; ``folder`` is where the run writes.
 
-    Only this machine can open it, as any page; what changes something needs a header that pages of
-    other sites cannot send.
+    Only this machine can open it, as any page. What changes something needs a header that pages of
+    other sites cannot send, and a token that only ``address`` tells: a source may name secrets of
+    whoever runs the command, and other people may use the same machine.
     """
 
     def __init__(self, file: Path, folder: Path, port: int = 0) -> None:
         self._file, self._folder = file, folder
         super().__init__(file.stem, str(file), port=port, view="console")
+        self.token = secrets.token_urlsafe(18)
+
+    @property
+    def address(self) -> str:
+        """Where to open it, with the token behind a ``#``, which browsers do not send."""
+        return f"{self.url}#{self.token}"
 
     def _state(self, title: str, source: str, view: View) -> PageState:
         self.console = ConsoleState(title, self._file, self._folder / "status.json")
@@ -77,6 +87,11 @@ class Console(Page):
         def act(request: Request, do: Callable[[], str]) -> Response:
             if request.headers.get(HEADER) != "1":
                 return PlainTextResponse(f"Say {HEADER}: 1.", 403)
+            given = request.headers.get(TOKEN, "").encode("latin-1")
+            if not hmac.compare_digest(given, self.token.encode()):
+                return PlainTextResponse(
+                    "Open the console by the whole address that the command printed.", 401
+                )
             try:
                 return json({"said": do()})
             except RetainError as error:

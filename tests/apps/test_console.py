@@ -35,7 +35,10 @@ streams:
   yard: {source: "synthetic://bounce?live=1"}
 settings: {encoder: pixels, entries: 6}
 """
-SAY = {"X-Retain": "1"}
+
+
+def say(console: Console) -> dict[str, str]:
+    return {"X-Retain": "1", "X-Retain-Token": console.token}
 
 
 @pytest.fixture
@@ -98,11 +101,17 @@ def test_it_knows_every_stream_and_tells_no_password(console: Console) -> None:
 
 
 @pytest.mark.parametrize("path", ["stop", "save", "streams", "streams/door/remove"])
-def test_other_sites_can_change_nothing(console: Console, file: Path, path: str) -> None:
+def test_other_sites_and_strangers_can_change_nothing(
+    console: Console, file: Path, path: str
+) -> None:
     body = b'{"name": "roof", "source": "0"}'
     assert httpx.post(f"{console.url}api/{path}", content=body).status_code == 403
+    stranger = httpx.post(
+        f"{console.url}api/{path}", content=body, headers={"X-Retain": "1", "X-Retain-Token": "x"}
+    )
+    assert stranger.status_code == 401
     evil = httpx.post(
-        f"{console.url}api/{path}", content=body, headers={**SAY, "Host": "evil.example"}
+        f"{console.url}api/{path}", content=body, headers={**say(console), "Host": "evil.example"}
     )
     assert evil.status_code == 421
     assert file.read_text() == FILE
@@ -110,10 +119,12 @@ def test_other_sites_can_change_nothing(console: Console, file: Path, path: str)
 
 def test_streams_are_added_and_removed(console: Console, file: Path) -> None:
     new = {"name": "roof", "source": "rtsp://u:${PW}@h/1", "fps": 1}
-    assert httpx.post(f"{console.url}api/streams", json=new, headers=SAY).status_code == 200
+    assert (
+        httpx.post(f"{console.url}api/streams", json=new, headers=say(console)).status_code == 200
+    )
     assert load_streams(file).streams["roof"].source == new["source"]
     assert "# the front" in file.read_text()
-    answer = httpx.post(f"{console.url}api/streams/door/remove", headers=SAY)
+    answer = httpx.post(f"{console.url}api/streams/door/remove", headers=say(console))
     assert answer.status_code == 200
     assert list(load_streams(file).streams) == ["yard", "roof"]
 
@@ -133,7 +144,7 @@ def test_streams_are_added_and_removed(console: Console, file: Path) -> None:
 def test_a_wrong_stream_is_refused(
     console: Console, file: Path, body: dict[str, object], words: str
 ) -> None:
-    answer = httpx.post(f"{console.url}api/streams", json=body, headers=SAY)
+    answer = httpx.post(f"{console.url}api/streams", json=body, headers=say(console))
     assert answer.status_code in (400, 413)
     assert words in answer.text
     assert file.read_text() == FILE
@@ -147,16 +158,16 @@ def test_a_mistake_in_the_file_is_shown(console: Console, file: Path) -> None:
 
 def test_a_run_is_saved_and_stopped_from_the_page(console: Console, serving: Run) -> None:
     wait_for(console, "api/streams/yard.jpg")
-    saved = httpx.post(f"{console.url}api/save", headers=SAY, timeout=30)
+    saved = httpx.post(f"{console.url}api/save", headers=say(console), timeout=30)
     assert saved.status_code == 200, saved.text
     (folder,) = (console._folder / "snapshots").iterdir()
     assert (folder / "graph.json").exists()
-    assert httpx.post(f"{console.url}api/stop", headers=SAY).status_code == 200
+    assert httpx.post(f"{console.url}api/stop", headers=say(console)).status_code == 200
     report = serving.wait(20)
     assert report.ok, report.errors
     assert report.stopped == "drained"
     assert [path.name for path in (console._folder / "memories").iterdir()] == ["yard.safetensors"]
-    assert httpx.post(f"{console.url}api/stop", headers=SAY).status_code == 409
+    assert httpx.post(f"{console.url}api/stop", headers=say(console)).status_code == 409
     lines = (console._folder / "results-yard.jsonl").read_bytes().splitlines()
     assert len(lines) == report.stats.node("results").received
     assert {msgspec.json.decode(line)["stream"] for line in lines} == {"yard"}
@@ -197,7 +208,7 @@ def test_the_command_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
         while not results.exists() or len(results.read_bytes().splitlines()) < 5:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        rows = httpx.get(f"{found[0]}api/state").json()["streams"]["streams"]
+        rows = httpx.get(f"{found[0].partition('#')[0]}api/state").json()["streams"]["streams"]
         assert [row["name"] for row in rows] == ["yard"]
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
@@ -244,7 +255,8 @@ def test_the_console_in_a_browser(
     with Watched(browser, size, scheme) as watched:
         tab = watched.tab
         tab.on("dialog", lambda dialog: dialog.accept())
-        tab.goto(console.url)
+        tab.goto(console.address)
+        assert tab.url == console.url, "the token does not stay in the address"
         cards = tab.locator(".grid li")
         expect(cards).to_have_count(2)
         expect(cards.first.get_by_text("No picture yet")).to_be_visible()
