@@ -93,6 +93,13 @@ class Graph(msgspec.Struct):
                 needs.difference_update(ready)
         return done
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the same frames make the same packets come in the same order everywhere: not
+        where edges join, whose order is that of time, nor where one may drop."""
+        joins = any(len(self.inputs(name)) > 1 for name in self.nodes)
+        return not joins and all(edge.policy.kind in ("block", "rate") for edge in self.edges)
+
     def validate(self) -> None:
         """Raise GraphError unless every node is connected as its role allows, without a cycle."""
         if not any(node.role == "source" for node in self.nodes.values()):

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from retain.pipeline.catalog import load_class
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Node
 from retain.pipeline.ledger import Hand, Ledger, hand_of
@@ -75,6 +75,10 @@ class Past(msgspec.Struct, frozen=True):
     """Frames not to try again."""
     gap: bool = False
     """Frames were lost: the first one of each stream says so."""
+    void: int = 0
+    """Barriers up to this one are given up."""
+    ended: list[str] = []
+    """Producers that have ended and whose process cannot say so again."""
 
 
 class Work:
@@ -116,11 +120,19 @@ class Work:
                 f"The state of {self.node.name!r} was asked for, but it has none to save."
             )
         if self._past.load is not None:
-            self._made.load(self._past.load)
+            self._load(self._past.load)
         if isinstance(self._made, Reports):
             self._own_stats = self._made.stats
         self.created = True
         self.meter.state("running")
+
+    def _load(self, path: str) -> None:
+        try:
+            self._made.load(path)
+        except Exception as error:
+            raise StateError(
+                f"Node {self.node.name!r} cannot go on from its saved state: {error}"
+            ) from error
 
     def frames(self) -> Iterator[Packet]:
         """Packets of a source, until its end or ``stop``."""
@@ -202,6 +214,7 @@ class Work:
         if isinstance(self._made, Flushes):
             for out in self._made.flush() or ():
                 self.meter.count("sent")
+                self._ledger.count("sent")
                 yield out
         if self._save is not None:
             self._made.save(self._save)

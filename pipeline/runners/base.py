@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -12,10 +13,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats, RunState
 from retain.pipeline.stage import SourceInfo
 from retain.pipeline.wire import Fault
+
+log = logging.getLogger(__name__)
 
 
 class RunEvent(msgspec.Struct, frozen=True):
@@ -74,6 +78,15 @@ class Run(ABC):
         seconds, or ``folder`` cannot be written.
         """
 
+    def _check_can_snapshot(self) -> None:
+        rates = any(edge.policy.kind == "rate" for edge in self.graph.edges)
+        if self.graph.promise == "finite" and rates:
+            raise StateError(
+                "A finite graph with a 'rate' edge gives no snapshot: which frame passes next is "
+                "in no stage's state.",
+                hint="Use the source's fps instead.",
+            )
+
     def wait(self, timeout: float | None = None) -> RunReport:
         """The report, once the run has ended. Raises TimeoutError after ``timeout`` seconds."""
         if not self._ended.wait(timeout):
@@ -127,5 +140,8 @@ class Run(ABC):
         self._ended.set()
 
     def _event(self, kind: Any, node: str, text: str) -> None:
-        if self._tell:
-            self._tell(RunEvent(kind, node, text))
+        try:
+            if self._tell:
+                self._tell(RunEvent(kind, node, text))
+        except Exception:
+            log.exception("whoever is told of events of %s failed", self.graph.name)

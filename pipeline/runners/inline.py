@@ -93,6 +93,7 @@ class InlineRun(Run):
         self._stop_sources()
 
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+        self._check_can_snapshot()
         answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
         def act() -> None:

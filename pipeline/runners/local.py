@@ -13,16 +13,19 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 import msgspec
 import zmq
+from msgspec.structs import replace
 
+from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph, Node
 from retain.pipeline.ledger import Ledger
-from retain.pipeline.metrics import GraphStats, NodeStats, join
+from retain.pipeline.metrics import GraphStats, NodeState, NodeStats, join
 from retain.pipeline.node import Past
 from retain.pipeline.runners.accounts import Accounts
 from retain.pipeline.runners.base import Run, RunEvent
@@ -38,7 +41,7 @@ from retain.pipeline.runners.control import (
     read_from_worker,
 )
 from retain.pipeline.runners.process import Child, environment, private_directory
-from retain.pipeline.runners.snapshots import Export, Snapshots
+from retain.pipeline.runners.snapshots import Export, Snapshots, adopt
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.supervisor import Record, Supervision
 from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
@@ -77,7 +80,7 @@ class LocalRun(Run):
         self._directory = private_directory()
         self._wiring = Wiring(graph, self._directory, save, self._supervision.restarts > 0)
         self._order = self._wiring.order
-        self._pasts = pasts or {}
+        self._pasts = adopt(pasts or {}, self._directory)
         """What the first processes take over from a snapshot."""
         self._accounts = Accounts(graph)
         self._records = {node.name: Record() for node in self._order}
@@ -119,7 +122,8 @@ class LocalRun(Run):
         nodes, edges = [], []
         for node in self._order:
             report = reports.get(node.name)
-            now = report.node if report else NodeStats(node.name, node.role)
+            state: NodeState = "done" if node.name in self._done else "starting"
+            now = report.node if report else NodeStats(node.name, node.role, state)
             nodes.append(self._accounts.node(now))
         for edge in self.graph.edges:
             pair = edge.src, edge.dst
@@ -214,7 +218,7 @@ class LocalRun(Run):
             if self._children[name] is not child:
                 continue  # replaced meanwhile, with another that died
             if child.process.poll() is not None:
-                if name not in self._done:
+                if name not in self._done or self._still_needed(name):
                     self._died(name, child)
             elif late and name not in self._done:
                 child.kill()
@@ -226,6 +230,7 @@ class LocalRun(Run):
             self._done.update(self._stations)
         if len(self._done) == len(self._order):
             self._leaving = True
+            self._snapshots.give_up()
             for name in self._children:
                 self._send(name, Exit())
             threading.Thread(target=self._leave, name="retain-leave", daemon=True).start()
@@ -242,11 +247,12 @@ class LocalRun(Run):
         self._io.drain(self._control)  # its last words
         code, ledger = child.process.returncode, child.ledger
         again = self._records[name].died(monotonic(), code, ledger.hand, self._supervision)
-        fault = Fault(name, "crashed", child.obituary())
-        if self._ending is not None or not again or not self._may_restart():
+        why = self._cannot_restart()
+        if self._ending is not None or not again or why:
             self._done.add(name)
-            self._gone(fault)
+            self._gone(Fault(name, "crashed", f"{child.obituary()} {why}".strip()))
             return
+        fault = Fault(name, "crashed", child.obituary())
         began = monotonic()
         if self.graph.promise == "live":
             self._succeed(name, child)
@@ -257,14 +263,23 @@ class LocalRun(Run):
         log.warning("%s It is started again (%.0f ms).", fault.message, took)
         self._event("restarted", name, fault.message)
 
-    def _may_restart(self) -> bool:
-        """A finite graph can do its work again unless a source cannot, or a sink has closed."""
+    def _still_needed(self, name: str) -> bool:
+        """Of a finite graph's node that is done: whether somebody may still read its pictures."""
+        ends = {dst for _, dst in self._wiring.outputs(name)}
+        return self.graph.promise == "finite" and self._ending is None and not ends <= self._done
+
+    def _cannot_restart(self) -> str:
+        """Why the work cannot be done again, if so, in a sentence."""
         if self.graph.promise == "live":
-            return True
+            return ""
         sources = self._sources.values()
         if any(info.kind == "live" or not info.repeats for info in sources):
-            return False
-        return not self._done.intersection(self._stations)
+            return "Its work cannot be done again: the source gives every frame once."
+        if not self.graph.repeats:
+            return "Its work cannot be done again exactly: edges join, or one may drop."
+        if self._done.intersection(self._stations):
+            return "Its work cannot be done again: a sink has closed."
+        return ""
 
     def _succeed(self, name: str, child: Child) -> None:
         """Live: a new process for this node; its neighbours are told where to find it."""
@@ -293,12 +308,31 @@ class LocalRun(Run):
                 self._send(other, rewire)
         source = self.graph.nodes[name].role == "source"
         past = Past(
-            load=self._snapshots.state_of(name),
+            load=self._state_of(name),
             last=child.last_frame() if source else None,
             poison=self._records[name].poison,
             gap=not source,
+            void=number,
+            ended=[src for src, dst in inputs if self._bury_done(src, dst)],
         )
         self._spawn(self.graph.nodes[name], past)
+
+    def _state_of(self, name: str) -> str | None:
+        """The file with its last state: of this run, or of the one that this run goes on from."""
+        if self._snapshots.last:
+            return self._snapshots.state_of(name)
+        return self._pasts.get(name, Past()).load
+
+    def _bury_done(self, src: str, dst: str) -> bool:
+        """Whether this producer is done and dead, so that nobody tells ``dst`` of its end."""
+        child = self._children.get(src)
+        if child is None or src not in self._done or child.process.poll() is None:
+            return False
+        if child.report:  # its last words become the ledger's, which know what was lost
+            child.report = None
+            self._accounts.bury(child.spec, child.ledger)
+        self._accounts.settle((src, dst), 0)
+        return True
 
     def _do_again(self) -> None:
         """Finite: all processes start from the last state of the graph, or from the beginning."""
@@ -319,9 +353,12 @@ class LocalRun(Run):
         self._done.intersection_update(self._stations)
         for node in self._order:
             if node.name not in self._stations:
-                sent = point.passed[node.name].sent if point and node.role == "source" else 0
-                load = self._snapshots.state_of(node.name) if point else None
-                self._spawn(node, Past(load, sent, poison=self._records[node.name].poison))
+                past = self._pasts.get(node.name, Past())
+                if point:
+                    sent = point.passed[node.name].sent if node.role == "source" else 0
+                    past = Past(self._snapshots.state_of(node.name), sent)
+                poison = self._records[node.name].poison
+                self._spawn(node, replace(past, poison=poison, void=void))
 
     def _sinks_remember(self) -> bool:
         """Whether what sinks in processes of their own have written is part of the last state."""
@@ -329,6 +366,7 @@ class LocalRun(Run):
         return all(self._snapshots.state_of(name) for name in sinks)
 
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+        self._check_can_snapshot()
         export = Export(self._snapshots)
 
         def act() -> None:
@@ -340,26 +378,33 @@ class LocalRun(Run):
         export.write(Path(folder), self.graph, timeout)
 
     def _snap_by_clock(self) -> None:
-        self._snap()
+        with suppress(StateError):
+            self._check_can_snapshot()
+            self._snap()
 
     def _snap(self) -> bool:
         """Have a barrier sent through the graph, unless one is on its way; False where none can."""
-        children = self._children.values()
-        if self._ending is not None or not self._done.isdisjoint(self._children):
+        sources = {node.name for node in self._order if node.role == "source"}
+        children = self._children
+        if self._ending is not None or sources <= self._done or self._done - sources:
             return False
-        if not all(child.report for child in children):
+        if not all(c.report and c.process.poll() is None for c in children.values()):
             return False
-        if snap := self._snapshots.begin():
-            for node in self._order:
-                if node.role == "source":
-                    self._send(node.name, snap)
+        try:
+            snap = self._snapshots.begin()
+        except OSError as error:
+            log.warning("There is no snapshot: %s", error)
+            return False
+        if snap:
+            for name in sources:
+                self._send(name, snap)
         return True
 
     def _station_passed(self, name: str) -> Callable[[Passed], None]:
         """From the station's thread: what it has had by then, told to the thread of sockets."""
 
         def passed(message: Passed) -> None:
-            came = self._stations[name].came()
+            came = self._stations[name].came(message.number)
             self._io.call(lambda: self._snapshots.passed(name, message, came))
 
         return passed
@@ -395,9 +440,14 @@ class LocalRun(Run):
             child.unheard.append(message)
 
     def _spawn_all(self) -> None:
-        for node in self._order:
-            if node.name not in self._stations:
-                self._spawn(node, self._pasts.get(node.name, Past()))
+        try:
+            for node in self._order:
+                if node.name not in self._stations:
+                    self._spawn(node, self._pasts.get(node.name, Past()))
+        except OSError as error:
+            self._done.update(n.name for n in self._order if n.name not in self._children)
+            self._gone(Fault.of(self.graph.name, error))
+            return
         for name, station in self._stations.items():
             threading.Thread(
                 target=self._run_station, args=(name, station), name=f"retain-{name}", daemon=True

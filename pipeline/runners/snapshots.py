@@ -77,7 +77,7 @@ class Snapshots:
         self.last: Snapshot | None = None
 
     def begin(self) -> Snap | None:
-        """The message to sources; None while another snapshot is being made."""
+        """The message to sources; None while another snapshot is being made. Raises OSError."""
         if self._making:
             return None
         self._number += 1
@@ -151,11 +151,15 @@ class Export:
 
     def keep(self, made: Snapshot | None) -> None:
         """Link its files elsewhere, as the next one takes its place. In the sockets' thread."""
-        for name, told in made.passed.items() if made else ():
-            self._sent[name] = told.sent
-            if path := self._snapshots.state_of(name):
-                self._states[name] = str(self._spare / Path(path).name)
-                os.link(path, self._states[name])
+        try:
+            for name, told in made.passed.items() if made else ():
+                self._sent[name] = told.sent
+                if path := self._snapshots.state_of(name):
+                    self._states[name] = str(self._spare / Path(path).name)
+                    os.link(path, self._states[name])
+        except OSError as error:  # nobody waits any more, or the disk is full
+            log.info("A snapshot was not kept: %s", error)
+            made = None
         self._answer.put(made is not None)
 
     def write(self, folder: Path, graph: Graph, timeout: float) -> None:
@@ -225,6 +229,18 @@ def read(folder: Path, graph: Graph) -> dict[str, Past]:
             gap=graph.promise == "live" and node.role == "stage",
         )
     return pasts
+
+
+def adopt(pasts: Mapping[str, Past], directory: str) -> dict[str, Past]:
+    """The same with the states copied to ``directory``: they are needed as long as the run is."""
+    kept = {}
+    for place, (name, past) in enumerate(pasts.items()):
+        if past.load:
+            copy = f"{directory}/resumed-{place}"
+            shutil.copyfile(past.load, copy)
+            past = msgspec.structs.replace(past, load=copy)
+        kept[name] = past
+    return kept
 
 
 def _manifest(folder: Path) -> _Manifest:

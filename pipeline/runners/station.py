@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from retain.pipeline.errors import RetainError
 from retain.pipeline.metrics import Meter
 from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
@@ -16,7 +15,7 @@ from retain.pipeline.stage import SourceInfo
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import IpcInbox, IpcSender, Releases
 from retain.pipeline.transport.store import Store
-from retain.pipeline.wire import Barrier, Fault
+from retain.pipeline.wire import Barrier, End, Fault
 
 
 class Station:
@@ -54,6 +53,10 @@ class Station:
                 self._store,
                 self.ledger.took,
             )
+        if self._inbox:
+            self._inbox.void(spec.past.void)
+            for src in spec.past.ended:
+                self._inbox.end(src, End())
         Releases(spec.directory, io, self._store, owns=bool(spec.outputs))
         self._meter = Meter(name, spec.node.role, cpu_s)
         self.work = Work(spec.node, self._meter, made, spec.save, on_open, spec.past, self.ledger)
@@ -88,7 +91,7 @@ class Station:
         saved, error = False, ""
         try:
             saved = self.work.save_to(path)
-        except (OSError, RetainError) as failed:
+        except Exception as failed:  # whatever it is, the stage itself is well
             error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
         edges = [sender.stats() for sender in self._senders]
@@ -116,10 +119,10 @@ class Station:
         for src, address in addresses.items():
             self._inbox.rewire(src, address, again=before.get(src, 0))
 
-    def came(self) -> dict[str, int]:
-        """Packets by producer that this node has taken."""
+    def came(self, number: int) -> dict[str, int]:
+        """Packets by producer that came before this barrier."""
         counts = self._inbox.counts if self._inbox else {}
-        return {src: count.taken for src, count in counts.items()}
+        return {src: count.at.get(number, count.arrived) for src, count in counts.items()}
 
     def report(self, rss_bytes: int = 0, last: bool = False) -> Report:
         if self._spec.role == "source":

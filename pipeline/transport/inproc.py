@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from retain.pipeline.mailbox import Mailbox
@@ -23,6 +23,8 @@ class Arrivals:
     gone: int = 0
     """Of these, how many had lost their pixels with the process that held them."""
     taken: int = 0
+    at: dict[int, int] = field(default_factory=dict)
+    """By barrier: packets before it on this edge, those passed over included."""
 
 
 class Inbox:

@@ -213,6 +213,11 @@ class IpcInbox(Inbox):
             self.changed.notify_all()
             return count.arrived
 
+    def mark(self, src: str, barrier: Barrier) -> None:
+        count = self.counts[src]
+        count.at = {barrier.number: count.arrived - self._skip[src]}
+        super().mark(src, barrier)
+
     def waiting(self) -> int:
         return sum(len(box) for box in self.boxes.values())
 

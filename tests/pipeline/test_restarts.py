@@ -17,6 +17,7 @@ from runtime_parts import Recorder
 
 from retain.apps.demo import find_clip
 from retain.apps.watch import WatchOptions, build_graph
+from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph, Promise
 from retain.pipeline.results import Embedding
 from retain.pipeline.run import Run, RunEvent, RunReport, Supervision, start
@@ -197,6 +198,78 @@ def test_any_process_of_a_live_graph_may_be_killed(node: str) -> None:
 def descriptors(process: psutil.Process) -> Counter[str]:
     links = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
     return Counter(re.sub(r"[0-9]+", "N", link) for link in links)
+
+
+def reported(running: Run) -> bool:
+    return all(child.report for child in running._children.values())  # type: ignore[attr-defined]
+
+
+def test_a_resumed_run_remembers_that_it_was_resumed(tmp_path: Path) -> None:
+    """Dead before its first own state, it goes on from the one it was given."""
+    graph = chain("finite", "none", -1, delay_s=0.005, frames=120)
+    with start(graph, sinks={"out": Recorder()}, supervision=QUICK) as first:
+        until(lambda: first.stats().node("out").received > 30 and reported(first))
+        first.snapshot(tmp_path / "state")
+    out = Recorder()
+    with start(graph, sinks={"out": out}, supervision=QUICK, resume=tmp_path / "state") as second:
+        until(lambda: len(out.packets) > 10)
+        process_of("mortal", second).kill()
+        report = second.wait(60)
+    assert report.ok, report.errors
+    assert report.stats.node("mortal").restarts == 1
+    assert out.seqs == list(range(out.seqs[0], 120))
+    assert [seen for seen, _ in values(out)] == [seq + 1 for seq in out.seqs]
+
+
+def test_a_state_taken_while_work_is_done_again_counts_right(tmp_path: Path) -> None:
+    out = Recorder()
+    graph = chain("finite", "none", -1, delay_s=0.005, frames=160)
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        for death, packets in enumerate((60, 61), start=1):
+            until(lambda packets=packets: len(out.packets) >= packets and reported(running))  # type: ignore[misc]
+            running.snapshot(tmp_path / str(death))  # the second: behind what the sink has had
+            process_of("mortal", running).kill()
+            until(lambda death=death: running.stats().node("mortal").restarts == death)  # type: ignore[misc]
+        report = running.wait(60)
+    assert report.ok, report.errors
+    assert out.seqs == list(range(160))
+
+
+def test_a_snapshot_that_came_too_late_harms_nobody(tmp_path: Path) -> None:
+    out = Recorder()
+    graph = chain("finite", "none", -1, delay_s=0.05, frames=30)
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        until(lambda: len(out.packets) > 2 and reported(running))
+        with pytest.raises(StateError, match="within 0.01 s"):
+            running.snapshot(tmp_path / "state", timeout=0.01)
+        report = running.wait(60)
+    assert report.ok, report.errors
+    assert out.seqs == list(range(30))
+
+
+def test_what_cannot_be_done_again_exactly_is_told() -> None:
+    graph = chain("finite", "SIGKILL", 5, frames=30)
+    graph.connect("cam", "mortal")
+    report = start(graph, sinks={"out": Recorder()}, supervision=QUICK).wait(60)
+    assert [error.code for error in report.errors] == ["crashed"]
+    assert "cannot be done again exactly: edges join" in report.errors[0].message
+
+
+def test_a_source_that_ended_and_died_is_not_waited_for() -> None:
+    out = Recorder()
+    graph = Graph(promise="live")
+    graph.source("cam", PARTS + "Clip", frames=8, pause_s=0.001)
+    graph.stage("slow", PARTS + "Mean", delay_s=0.4)
+    graph.sink("out")
+    graph.connect("cam", "slow", "out", policy="drop_oldest(40)")
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        until(lambda: running.stats().node("cam").state == "done")
+        process_of("cam", running).kill()
+        time.sleep(0.1)
+        process_of("slow", running).kill()
+        report = running.wait(20)
+    assert report.ok, report.errors
+    check_counts(report)
 
 
 def test_a_dead_process_leaves_nothing_with_its_neighbours() -> None:
