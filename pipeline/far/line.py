@@ -156,6 +156,7 @@ class Line:
 
         def drop() -> None:
             assert self._socket is not None
+            self._io.drain(self._socket)  # the end may have come just before the line broke
             self._io.forget(self._socket)
             self._socket = None
             self._due = monotonic() + self._pause

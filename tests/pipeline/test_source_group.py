@@ -28,10 +28,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(path: Path, **sources: str) -> Path:
-    path.write_text(
-        json.dumps({"streams": {n: {"source": s, "fps": 0} for n, s in sources.items()}})
+    return replace_text(
+        path, json.dumps({"streams": {n: {"source": s, "fps": 0} for n, s in sources.items()}})
     )
-    return path
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """Whole at any moment, as editors do: the file is looked at meanwhile."""
+    path.with_suffix(".part").write_text(text)
+    return path.with_suffix(".part").replace(path)
 
 
 def take(source: GroupSource, until: Callable[[list[Frame]], bool]) -> list[Frame]:
@@ -133,7 +138,7 @@ def test_streams_come_and_go_with_the_file(
     file = write(tmp_path / "s.yaml", a=LIVE, b=LIVE)
     steps = iter([
         lambda: write(file, a=LIVE, c=LIVE),
-        lambda: file.write_text("streams: {a: {sauce: 1}}"),
+        lambda: replace_text(file, "streams: {a: {sauce: 1}}"),
         lambda: write(file, a=LIVE, b=LIVE, c=LIVE),
     ])  # fmt: skip
     wanted = [{"a", "b"}, {"a", "c"}, {"a", "c"}, {"a", "b", "c"}]
