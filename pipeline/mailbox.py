@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -53,11 +54,30 @@ class RateGate:
         return True
 
 
+class Gaps:
+    """Hands the mark of a gap on from a lost frame to the next one of its stream."""
+
+    def __init__(self) -> None:
+        self._owed: set[str] = set()
+
+    def lost(self, packet: Packet) -> None:
+        if packet.frame.discontinuity:
+            self._owed.add(packet.frame.stream)
+
+    def passes(self, packet: Packet) -> Packet:
+        """The packet, marked where a mark is owed."""
+        frame = packet.frame
+        if frame.stream not in self._owed:
+            return packet
+        self._owed.discard(frame.stream)
+        return Packet(replace(frame, discontinuity=True), packet.results)
+
+
 class Mailbox:
     """Packets waiting on one edge under its policy, and barriers between them.
 
     Always: ``captured == delivered + sum(dropped.values()) + len(mailbox)``; barriers are not
-    counted, keep their place and are never dropped.
+    counted, keep their place and are never dropped. The mark of a gap outlives its frame.
     """
 
     def __init__(self, policy: Policy, max_bytes: int = MAX_BYTES) -> None:
@@ -69,6 +89,8 @@ class Mailbox:
         self.nbytes = 0
         self._waiting: deque[Packet | Barrier] = deque()
         self._packets = 0
+        self._gone, self._refused = Gaps(), Gaps()
+        """Marks owed to the next packet that leaves, and to the next that is taken in."""
         self._gate = RateGate(policy.fps) if policy.kind == "rate" else None
 
     def __len__(self) -> int:
@@ -84,11 +106,12 @@ class Mailbox:
         assert self.room(packet), "a full block edge takes nothing; wait for room()"
         self.captured += 1
         if self._gate and not self._gate.passes(packet):
-            return self._lose([(packet, "rate")])
+            return self._refuse(packet, "rate")
         size = packet.frame.nbytes
         if self.policy.kind == "drop_newest" and self._packets and self._over(size):
             cause: Cause = "full" if len(self) >= self.policy.depth else "bytes"
-            return self._lose([(packet, cause)])
+            return self._refuse(packet, cause)
+        packet = self._refused.passes(packet)
         lost: Lost = []
         if self.policy.kind != "block":
             while self._packets and self._over(size):
@@ -124,7 +147,7 @@ class Mailbox:
         if not self._packets or self.barrier:
             return None
         self.delivered += 1
-        return self._pop()
+        return self._gone.passes(self._pop())
 
     def lost(self, packets: int, cause: Cause = "crashed") -> None:
         """Of those delivered, so many never got there."""
@@ -150,4 +173,11 @@ class Mailbox:
 
     def _lose(self, lost: Lost) -> Lost:
         self.dropped.update(cause for _, cause in lost)
+        for packet, _ in lost:
+            self._gone.lost(packet)
         return lost
+
+    def _refuse(self, packet: Packet, cause: Cause) -> Lost:
+        self.dropped[cause] += 1
+        self._refused.lost(packet)
+        return [(packet, cause)]

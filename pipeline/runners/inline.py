@@ -16,7 +16,7 @@ from pathlib import Path
 
 from retain.pipeline.errors import RetainError, StateError
 from retain.pipeline.graph import Edge, Graph
-from retain.pipeline.mailbox import RateGate
+from retain.pipeline.mailbox import Gaps, RateGate
 from retain.pipeline.metrics import EdgeStats, GraphStats, Meter, join
 from retain.pipeline.node import Past, Work
 from retain.pipeline.packet import Packet
@@ -35,13 +35,16 @@ class _Route:
         self.captured = 0
         self.dropped: Counter[str] = Counter()
         self._gate = RateGate(edge.policy.fps) if edge.policy.kind == "rate" else None
+        self._gaps = Gaps()
 
-    def passes(self, packet: Packet) -> bool:
+    def passes(self, packet: Packet) -> Packet | None:
+        """What goes on: the packet, or None where the rate does not let it pass."""
         self.captured += 1
         if self._gate and not self._gate.passes(packet):
             self.dropped["rate"] += 1
-            return False
-        return True
+            self._gaps.lost(packet)
+            return None
+        return self._gaps.passes(packet)
 
     def stats(self) -> EdgeStats:
         dropped = dict(self.dropped)
@@ -168,8 +171,8 @@ class InlineRun(Run):
         if packet is None:
             return False
         for route in self._routes[name]:
-            if route.passes(packet):
-                self._deliver(route.edge.dst, packet)
+            if passed := route.passes(packet):
+                self._deliver(route.edge.dst, passed)
         return True
 
     def _send(self, name: str, packets: Iterator[Packet]) -> None:

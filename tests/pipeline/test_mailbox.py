@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -91,6 +92,28 @@ def test_a_barrier_keeps_its_place(policy: str, steps: list[str]) -> None:
     while take():
         pass
     assert put_before == {}, "every barrier came"
+
+
+@pytest.mark.parametrize("policy", ["latest", "drop_oldest(3)", "rate(1)"])
+def test_the_mark_of_a_gap_outlives_its_frame(policy: str) -> None:
+    box = Mailbox(Policy.parse(policy))
+    marked = replace(frame(3), discontinuity=True)
+    for seq in range(40):
+        box.put(Packet(marked) if seq == 3 else packet(seq))
+    came = [box.get() for _ in range(len(box))]
+    assert [item.frame.discontinuity for item in came if item] == [True] + [False] * (len(came) - 1)
+
+
+def test_the_mark_of_a_refused_frame_goes_to_a_later_one() -> None:
+    box = Mailbox(Policy.parse("drop_newest(2)"))
+    for seq in range(3):
+        box.put(Packet(replace(frame(seq), discontinuity=seq == 2)))
+    before = [box.get() for _ in range(2)]
+    assert [item.frame.discontinuity for item in before if item] == [False, False]
+    box.put(packet(3))
+    after = box.get()
+    assert after is not None
+    assert after.frame.discontinuity
 
 
 @pytest.mark.parametrize(
