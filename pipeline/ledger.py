@@ -19,6 +19,7 @@ _WORDS = (
     "beat", "busy", "stream", "seq", "pts", "ticks", "per", "finished", "sent", "quarantined",
 )  # fmt: skip
 _PLACE = {name: place for place, name in enumerate(_WORDS)}
+_CAUSE = {cause: place for place, cause in enumerate(CAUSES)}
 _ROW = 2 + len(CAUSES)
 """Of an output: captured, delivered, then what was dropped by cause."""
 
@@ -91,9 +92,8 @@ class Ledger:
         """What became of the packets of output ``place`` so far."""
         row = len(_WORDS) + self._inputs + place * _ROW
         self._words[row], self._words[row + 1] = box.captured, box.delivered
-        for index, cause in enumerate(CAUSES):
-            if count := box.dropped[cause]:
-                self._words[row + 2 + index] = count
+        for cause, count in box.dropped.items():
+            self._words[row + 2 + _CAUSE[cause]] = count
 
     def edge(self, place: int, src: str, dst: str, policy: str) -> EdgeStats:
         """The same, of a node that is dead: what waited died with it."""

@@ -158,7 +158,7 @@ class Work:
 
     def process(self, packet: Packet) -> Iterator[Packet]:
         """What a stage makes of a packet (nothing, for a sink)."""
-        if hand_of(packet.frame) in self._past.poison:
+        if self._past.poison and hand_of(packet.frame) in self._past.poison:
             self._quarantine(packet.frame)
             return
         packet, self._untouched = self._marked(packet), False

@@ -172,20 +172,9 @@ def taken(path: Path) -> UsageError:
 
 def _note(packet: Packet, coding: Coding) -> Note:
     frame = packet.frame
-    return Note(
-        redact(frame.stream),
-        frame.seq,
-        frame.pts,
-        (frame.time_base.numerator, frame.time_base.denominator),
-        frame.t_arrival_ns,
-        frame.wall_ns,
-        frame.discontinuity,
-        {key: redact(v) if isinstance(v, str) else v for key, v in frame.meta.items()},
-        dict(packet.results),
-        coding,
-        frame.height,
-        frame.width,
-    )
+    meta = {key: redact(v) if isinstance(v, str) else v for key, v in frame.meta.items()}
+    clean = Packet(replace(frame, stream=redact(frame.stream), meta=meta), packet.results)
+    return Note.of(clean, coding, frame.height, frame.width)
 
 
 class ReplaySource:

@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal, NamedTuple
 from zlib import crc32
 
@@ -23,10 +22,9 @@ import msgspec
 import numpy as np
 
 from retain.pipeline.errors import SourceError, SourceFault, WireError
-from retain.pipeline.frame import Frame, Image, MetaValue
+from retain.pipeline.frame import Image
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Result
-from retain.pipeline.wire import MAX_MESSAGE, Count, Positive, Side, Ticks, pack, unpacker
+from retain.pipeline.wire import MAX_MESSAGE, PacketHead, Positive, Side, Ticks, pack, unpacker
 
 MAGIC = b"retain-record/1\n"
 SEGMENTS = 8
@@ -65,18 +63,9 @@ class Head(_Part, frozen=True, tag="head/1"):
         return (MAGIC + _HEAD.pack(len(data), crc32(data)) + data).ljust(HEAD_BYTES, b"\0")
 
 
-class Note(_Part, frozen=True, tag="note/1"):
-    """A packet without its pixels; fields as in ``Frame``."""
+class Note(PacketHead, frozen=True, tag="note/1"):
+    """A packet whose pixels follow it."""
 
-    stream: str
-    seq: Count
-    pts: Ticks
-    time_base: tuple[Positive, Positive]
-    t_arrival_ns: Count
-    wall_ns: Ticks
-    discontinuity: bool
-    meta: dict[str, MetaValue]
-    results: dict[str, Result]
     coding: Coding
     height: Side
     width: Side
@@ -173,18 +162,11 @@ class Reader:
         """Everything that was recorded, results too. After damage a frame says that it follows a
         gap. Raises SourceError for a picture that is not of the size its header says."""
         for note, place in self.notes():
-            frame = Frame(
-                stream=note.stream,
-                seq=note.seq,
-                pts=note.pts,
-                time_base=Fraction(*note.time_base),
-                image=_image(os.pread(self._file.fileno(), place.length, place.offset), note),
-                t_arrival_ns=note.t_arrival_ns,
-                wall_ns=note.wall_ns,
-                discontinuity=note.discontinuity or place.gap,
-                meta=note.meta,
-            )
-            yield Packet(frame, note.results)
+            image = _image(os.pread(self._file.fileno(), place.length, place.offset), note)
+            packet = note.packet(image)
+            if place.gap:
+                packet = Packet(replace(packet.frame, discontinuity=True), packet.results)
+            yield packet
 
     def _record(self, span: _Span, place: int) -> tuple[Note, int, int] | None:
         """The header at ``place`` with the place and length of its pixels, if all of the record is

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -81,8 +81,8 @@ class PixelRef(_Message, frozen=True, tag="pixels/1"):
     width: Side
 
 
-class Ticket(_Message, frozen=True, tag="ticket/1"):
-    """A packet without its pixels."""
+class PacketHead(_Message, frozen=True):
+    """A packet without its pixels: what every message has that carries one."""
 
     stream: str
     seq: Count
@@ -93,22 +93,45 @@ class Ticket(_Message, frozen=True, tag="ticket/1"):
     discontinuity: bool
     meta: dict[str, MetaValue]
     results: dict[str, Result]
-    pixels: PixelRef
 
-    def packet(self, image: Image) -> Packet:
-        """The packet, given the pixels the ticket points at (uint8 [height, width, 3])."""
+    @classmethod
+    def of(cls, packet: Packet, *rest: Any) -> Self:
+        """The message for ``packet``; ``rest`` are the fields of its kind."""
+        frame = packet.frame
+        return cls(
+            frame.stream,
+            frame.seq,
+            frame.pts,
+            (frame.time_base.numerator, frame.time_base.denominator),
+            frame.t_arrival_ns,
+            frame.wall_ns,
+            frame.discontinuity,
+            dict(frame.meta),
+            dict(packet.results),
+            *rest,
+        )
+
+    def packet(self, image: Image, t_arrival_ns: int | None = None) -> Packet:
+        """The packet, given its pixels (uint8 [height, width, 3]) and, where it has come from
+        another clock, when it arrived by this one."""
         frame = Frame(
             stream=self.stream,
             seq=self.seq,
             pts=self.pts,
             time_base=Fraction(*self.time_base),
             image=image,
-            t_arrival_ns=self.t_arrival_ns,
+            t_arrival_ns=self.t_arrival_ns if t_arrival_ns is None else t_arrival_ns,
             wall_ns=self.wall_ns,
             discontinuity=self.discontinuity,
             meta=self.meta,
         )
         return Packet(frame, self.results)
+
+
+class Ticket(PacketHead, frozen=True, tag="ticket/1"):
+    """A packet whose pixels lie in shared memory."""
+
+    pixels: PixelRef
 
 
 class End(_Message, frozen=True, tag="end/1"):
@@ -145,26 +168,13 @@ def encode(packet: Packet, pixels: PixelRef) -> bytes:
     Raises WireError when a result is of no known kind, or an array is too large or of a dtype
     that does not travel.
     """
-    frame = packet.frame
     for name, result in packet.results.items():
         if not isinstance(result, Result):
             raise WireError(
                 f"Result {name!r} is a {type(result).__name__}, which cannot travel.",
                 hint="Results are the records listed in pipeline/results.py.",
             )
-    ticket = Ticket(
-        frame.stream,
-        frame.seq,
-        frame.pts,
-        (frame.time_base.numerator, frame.time_base.denominator),
-        frame.t_arrival_ns,
-        frame.wall_ns,
-        frame.discontinuity,
-        dict(frame.meta),
-        dict(packet.results),
-        pixels,
-    )
-    return pack(ticket)
+    return pack(Ticket.of(packet, pixels))
 
 
 def decode(data: bytes) -> Message:

@@ -294,7 +294,9 @@ class FarSink:
             self._last = image, encode(image, self._codec, self._quality)
         data = self._last[1]
         link.sent += 1
-        self._send(link.route, Picture.of(packet, link.id, self._codec, len(data)), data)
+        size = packet.frame.height, packet.frame.width
+        picture = Picture.of(packet, link.id, self._codec, *size, len(data))
+        self._send(link.route, picture, data)
         if len(self._links) == 1:
             self._last = None, b""  # nobody else needs it: its slot of memory may go
 

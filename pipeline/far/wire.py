@@ -8,7 +8,6 @@ that comes twice or late changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Annotated
 
 import msgspec
@@ -17,10 +16,7 @@ from msgspec import Meta
 from retain.pipeline import wire
 from retain.pipeline.errors import WireError
 from retain.pipeline.far.codec import MAX_BYTES, Codec
-from retain.pipeline.frame import Frame, Image, MetaValue
-from retain.pipeline.packet import Packet
-from retain.pipeline.results import Result
-from retain.pipeline.wire import Count, End, Fault, Positive, Side, Ticks
+from retain.pipeline.wire import Count, End, Fault, Positive, Side
 
 MAX_CREDIT = 64
 """Packets a receiver may ask for ahead; more is refused."""
@@ -61,60 +57,16 @@ class Again(_Message, frozen=True, tag="far-again/1"):
     """Sender to receiver: this connection was given up; make another."""
 
 
-class Picture(_Message, frozen=True, tag="far-picture/1"):
+class Picture(wire.PacketHead, frozen=True, tag="far-picture/1"):
     """A packet; its pixels are the message's second part. ``t_arrival_ns``: the sender's clock."""
 
     link: Positive
     """Random identity of this connection: another one means that packets may have been lost."""
-    stream: str
-    seq: Count
-    pts: Ticks
-    time_base: tuple[Positive, Positive]
-    t_arrival_ns: Count
-    wall_ns: Ticks
-    discontinuity: bool
-    meta: dict[str, MetaValue]
-    results: dict[str, Result]
     codec: Codec
     height: Side
     width: Side
     nbytes: Annotated[int, Meta(ge=1, le=MAX_BYTES)]
     """Length of the second part."""
-
-    @classmethod
-    def of(cls, packet: Packet, link: int, codec: Codec, nbytes: int) -> Picture:
-        frame = packet.frame
-        return cls(
-            link=link,
-            stream=frame.stream,
-            seq=frame.seq,
-            pts=frame.pts,
-            time_base=(frame.time_base.numerator, frame.time_base.denominator),
-            t_arrival_ns=frame.t_arrival_ns,
-            wall_ns=frame.wall_ns,
-            discontinuity=frame.discontinuity,
-            meta=dict(frame.meta),
-            results=dict(packet.results),
-            codec=codec,
-            height=frame.height,
-            width=frame.width,
-            nbytes=nbytes,
-        )
-
-    def packet(self, image: Image, t_arrival_ns: int) -> Packet:
-        """The packet, its arrival told by this host's clock."""
-        frame = Frame(
-            stream=self.stream,
-            seq=self.seq,
-            pts=self.pts,
-            time_base=Fraction(*self.time_base),
-            image=image,
-            t_arrival_ns=t_arrival_ns,
-            wall_ns=self.wall_ns,
-            discontinuity=self.discontinuity,
-            meta=self.meta,
-        )
-        return Packet(frame, self.results)
 
 
 FromReceiver = Want | Leave

@@ -95,7 +95,6 @@ class Snapshots:
         if made is None or told.number != made.number:
             return  # one that was given up
         if told.error:
-            log.info("There is no snapshot: %s", told.error)
             self.give_up()
             return
         made.passed[name] = told

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from retain.pipeline.errors import StateError
 from retain.pipeline.metrics import Meter
 from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
@@ -16,6 +18,8 @@ from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import IpcInbox, IpcSender, Releases
 from retain.pipeline.transport.store import Store
 from retain.pipeline.wire import Barrier, End, Fault
+
+log = logging.getLogger(__name__)
 
 
 class Station:
@@ -92,6 +96,9 @@ class Station:
         try:
             saved = self.work.save_to(path)
         except Exception as failed:  # whatever it is, the stage itself is well
+            # A stage that cannot say just now what it holds says StateError; others are defects.
+            level = logging.INFO if isinstance(failed, StateError) else logging.WARNING
+            log.log(level, "there is no snapshot: %s", failed)
             error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
         edges = [sender.stats() for sender in self._senders]

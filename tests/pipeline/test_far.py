@@ -344,7 +344,7 @@ class Liar:
 
 
 def picture(seq: int, data: bytes, **changes: Any) -> list[bytes]:
-    good = Picture.of(packet(seq), 9, "raw", len(data))
+    good = Picture.of(packet(seq), 9, "raw", *packet(seq).frame.image.shape[:2], len(data))
     return [wire.pack(msgspec.structs.replace(good, **changes)), data]
 
 
