@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from retain.apps.page.console import Console
     from retain.pipeline.stage import Sink
 
-MEMORIES, STATUS = "memories", "status.json"
+MEMORIES = "memories"
 INTERRUPTED = 130
 TOLD_S = 1.0
 """How long the console stays at the end, so that who has it open is told."""
@@ -99,7 +99,6 @@ def build_graph(options: ServeOptions, settings: Settings, page: bool) -> Graph:
         "retain.pipeline.sources.group:GroupSource",
         path=str(options.streams.resolve()),
         round=settings.batch,
-        status=str(folder / STATUS),
     )
     graph.stage(
         "encode",

@@ -56,7 +56,7 @@ class Console(Page):
         return f"{self.url}#{self.token}"
 
     def _state(self, title: str, source: str, view: View) -> PageState:
-        self.console = ConsoleState(title, self._file, self._folder / "status.json")
+        self.console = ConsoleState(title, self._file)
         return self.console
 
     def app(self) -> FastAPI:

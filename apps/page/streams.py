@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from retain.apps.drawing import REASONS, jpeg, shrink
 from retain.apps.page.memory import Kept
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.state import PageState
 from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image
+from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.redact import redact
 from retain.pipeline.results import Held, Route
@@ -100,10 +99,16 @@ class Streams(Section):
     name = "streams"
     every_s = 0.5
 
-    def __init__(self, file: Path, status: Path, clock: Clock, watched: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        clock: Clock,
+        watched: Callable[[], bool],
+        stats: Callable[[], GraphStats | None],
+    ) -> None:
         super().__init__()
-        self.file, self._status = file, status
-        self._clock, self._watched = clock, watched
+        self.file = file
+        self._clock, self._watched, self._stats = clock, watched, stats
         self.ones: dict[str, One] = {}
         self._specs: dict[str, StreamSpec] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -123,7 +128,7 @@ class Streams(Section):
             return
         self._at = now
         self.version += 1
-        self._told = _status(self._status)
+        self._told = _by_stream(self._stats())
         try:
             self._specs, self._mistake = load_streams(self.file).streams, ""
         except RetainError as error:
@@ -152,31 +157,29 @@ class Streams(Section):
         }
 
 
-def _status(path: Path) -> dict[str, dict[str, Any]]:
-    """What ``GroupSource`` wrote, by stream; nothing when it is old or not there."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError):
-        return {}
-    if time.time() - found.get("wall_s", 0.0) > 10:
-        return {}
+def _by_stream(stats: GraphStats | None) -> dict[str, dict[str, Any]]:
+    """What ``GroupSource`` says of its streams (``NAME.KEY``), by stream."""
     streams: dict[str, dict[str, Any]] = {}
-    for key, value in found.get("streams", {}).items():
-        name, _, what = key.rpartition(".")
-        streams.setdefault(name, {})[what] = value
+    for node in stats.nodes if stats else ():
+        for key, value in node.extra.items() if node.role == "source" else ():
+            name, _, what = key.rpartition(".")
+            streams.setdefault(name, {})[what] = value
     return streams
 
 
 class ConsoleState(PageState):
     """Everything the console shows."""
 
-    def __init__(self, title: str, file: Path, status: Path, clock: Clock = time.monotonic) -> None:
+    def __init__(self, title: str, file: Path, clock: Clock = time.monotonic) -> None:
         super().__init__(title, str(file), clock, view="console")
-        self.streams = Streams(file, status, clock, lambda: self.latest.watchers > 0)
+        self.streams = Streams(
+            file, clock, lambda: self.latest.watchers > 0, lambda: self.progress.stats
+        )
         about = AboutConsole(title, str(file))
         self.sections = [about, self.progress, self.streams]
 
     def patch(self, seen: dict[str, tuple[int, float]]) -> Json:
+        self.progress.sample()
         with self._lock:
             self.streams.refresh()
         return super().patch(seen)

@@ -85,6 +85,9 @@ class InlineRun(Run):
         threading.Thread(target=self._main, name=f"retain-{graph.name}", daemon=True).start()
 
     def stats(self) -> GraphStats:
+        for work in self._works.values():
+            if work.node.role == "source":  # it may be waiting for a camera, and says so
+                work.sample()
         nodes = [work.meter.stats() for work in self._works.values()]
         edges = [route.stats() for routes in self._routes.values() for route in routes]
         return join(self.graph.name, self._state(), self._uptime(), nodes, edges)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -25,7 +23,7 @@ from retain.pipeline.streams import StreamSpec, load_streams
 log = logging.getLogger(__name__)
 
 WATCH_S = 1.0
-"""How often the file is looked at and the status written."""
+"""How often the file is looked at."""
 AGAIN_S = 30.0
 """After a failure that its source does not mend itself, a stream is opened anew."""
 RATE_S = 5.0
@@ -52,13 +50,11 @@ class GroupSource:
     played as if live.
 
     round   frames taken together; each says in meta ``more`` how many of them follow
-    status  file that ``stats`` are written to every second, as JSON, also while no frame comes
     """
 
-    def __init__(self, path: str, round: int = 1, status: str = "") -> None:
+    def __init__(self, path: str, round: int = 1) -> None:
         self._path = Path(path)
         self._round = integer("round", round, 1)
-        self._status = Path(status) if status else None
         self._news = threading.Condition()
         """Guards the readers' slots and everything below."""
         self._readers: dict[str, _Reader] = {}
@@ -130,10 +126,7 @@ class GroupSource:
     # The watcher's thread.
 
     def _watch(self) -> None:
-        while True:
-            self._write_status()
-            if self._stop.wait(WATCH_S):
-                return
+        while not self._stop.wait(WATCH_S):
             mark = self._mark()
             if mark is None or mark == self._seen:
                 continue
@@ -165,17 +158,6 @@ class GroupSource:
                     self._readers[name].start()
         for reader in left:
             reader.leave()
-
-    def _write_status(self) -> None:
-        if self._status is None:
-            return
-        text = json.dumps({"wall_s": time.time(), "streams": self.stats()})
-        spare = self._status.with_name(f".{self._status.name}.{os.getpid()}")
-        try:
-            spare.write_text(text)
-            spare.replace(self._status)
-        except OSError as error:
-            log.debug("no status: %s", error)
 
 
 class _Reader:

@@ -158,6 +158,11 @@ def test_a_mistake_in_the_file_is_shown(console: Console, file: Path) -> None:
 
 def test_a_run_is_saved_and_stopped_from_the_page(console: Console, serving: Run) -> None:
     wait_for(console, "api/streams/yard.jpg")
+    time.sleep(1.1)  # the numbers of a run are asked for once a second
+    rows = httpx.get(f"{console.url}api/state").json()["streams"]["streams"]
+    yard = next(row for row in rows if row["name"] == "yard")
+    assert yard["state"] == "running"
+    assert yard["captured"] >= yard["delivered"] > 0
     saved = httpx.post(f"{console.url}api/save", headers=say(console), timeout=30)
     assert saved.status_code == 200, saved.text
     (folder,) = (console._folder / "snapshots").iterdir()
