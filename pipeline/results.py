@@ -124,6 +124,60 @@ class Vitals(msgspec.Struct, frozen=True, tag="vitals/1"):
     flags: tuple[str, ...] = ()
 
 
-Result = Embedding | Route | Held | Masks | Vitals
+class View(msgspec.Struct, frozen=True, tag="view/1"):
+    """What is known of the camera that took a frame, and how far away its pixels were."""
 
-R = TypeVar("R", Embedding, Route, Held, Masks, Vitals)
+    camera: tuple[float, float, float, float]
+    """fx, fy, cx, cy in the frame's pixels; pixel i has its centre at i + 0.5. No distortion."""
+    depth: np.ndarray | None = None
+    """uint16 [H, W] of the frame's size, registered to it, 0 where unknown; in ``unit``."""
+    unit: float = 0.001
+    """Metres of one step of ``depth``."""
+    c2w: np.ndarray | None = None
+    """float64 [4, 4], camera to world, OpenCV axes, metres. None: unknown."""
+
+
+Tracking = Literal["starting", "tracked", "lost", "recovered"]
+"""``recovered``: this frame found its place again after ``lost`` ones."""
+
+
+class Pose(msgspec.Struct, frozen=True, tag="pose/1"):
+    """Where the camera was, and what the map is now."""
+
+    state: Tracking
+    reason: str
+    """Why, in a few words, when the frame is not tracked; else empty."""
+    c2w: np.ndarray
+    """float64 [4, 4]; of a lost frame, the last known one."""
+    inliers: int
+    keyframe: bool
+    active: int
+    """Gaussians in the window of newest keyframes."""
+    stable: int
+    """Gaussians of the stable map."""
+    nbytes: int
+    byte_budget: int
+    parts_ms: dict[str, float]
+    """Where the time of this frame went: track, build, fuse, refine, ..."""
+    truth: np.ndarray | None = None
+    """float64 [4, 4]: the given pose, when poses are estimated though known."""
+
+
+class SplatDelta(msgspec.Struct, frozen=True, tag="splat-delta/1"):
+    """How the map changed since the last delta: first ``removed``, then ``ids`` set or added."""
+
+    epoch: int
+    """Counts from 1. A receiver that missed one asks for, or waits for, ``whole``."""
+    whole: bool
+    """Whether this is all of the map rather than a change."""
+    removed: np.ndarray
+    """uint32 [M]."""
+    ids: np.ndarray
+    """uint32 [N]."""
+    records: np.ndarray
+    """uint8 [N, 32], as in a .splat file: float32 xyz, float32 scale xyz, RGBA, quaternion."""
+
+
+Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta
+
+R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta)

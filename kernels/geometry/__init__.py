@@ -1,0 +1,1 @@
+"""Cameras and rigid motions: the little geometry that every folder above shares."""

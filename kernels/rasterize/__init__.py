@@ -1,0 +1,1 @@
+"""3D Gaussian splatting, forward and backward, on the CPU; on CUDA the same call goes to gsplat."""
