@@ -64,7 +64,7 @@ def inverse(motion: ArrayLike) -> Array:
     """The inverse of rigid motions [..., 4, 4]."""
     motion = np.asarray(motion, np.float64)
     out = np.zeros_like(motion)
-    turned = np.swapaxes(motion[..., :3, :3], -1, -2)
+    turned: Array = np.swapaxes(motion[..., :3, :3], -1, -2)
     out[..., :3, :3] = turned
     out[..., :3, 3] = -(turned @ motion[..., :3, 3:])[..., 0]
     out[..., 3, 3] = 1.0
@@ -74,7 +74,8 @@ def inverse(motion: ArrayLike) -> Array:
 def transform(motion: ArrayLike, points: ArrayLike) -> Array:
     """``points`` [..., 3] moved by one motion [4, 4]."""
     motion = np.asarray(motion, np.float64)
-    return np.asarray(points, np.float64) @ motion[:3, :3].T + motion[:3, 3]
+    moved: Array = np.asarray(points, np.float64) @ motion[:3, :3].T + motion[:3, 3]
+    return moved
 
 
 def matrix(quat: ArrayLike) -> Array:

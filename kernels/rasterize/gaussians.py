@@ -58,8 +58,9 @@ class Gaussians:
     @staticmethod
     def empty(codes: bool = False) -> Gaussians:
         sides: tuple[tuple[int, ...], ...] = ((0, 3), (0, 4), (0, 3), (0,), (0, 3))
-        parts = [np.zeros(side, np.float32) for side in sides]
-        return Gaussians(*parts, codes=np.zeros((0, CODE), np.float32) if codes else None)
+        if codes:
+            sides = (*sides, (0, CODE))
+        return Gaussians(*(np.zeros(side, np.float32) for side in sides))
 
     @staticmethod
     def together(parts: Sequence[Gaussians]) -> Gaussians:
