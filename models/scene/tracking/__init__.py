@@ -1,0 +1,1 @@
+"""Where the camera is: trackers and their parts."""

@@ -1,0 +1,81 @@
+"""What a tracker says of each shot. RGB-D, monocular and given poses fit the same interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.datasets.scene.base import Shot
+from retain.kernels.geometry.camera import Camera
+from retain.pipeline.results import Tracking
+
+Pose = NDArray[np.float64]
+"""[4, 4] camera to world, OpenCV axes, metres."""
+
+
+class Rendered(Protocol):
+    """The map as a camera sees it; what ``retain.kernels.rasterize.render`` gives."""
+
+    @property
+    def color(self) -> NDArray[np.float32]:
+        """[H, W, 3], RGB, 0..1."""
+        ...
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """[H, W] metres, 0 where nothing is."""
+        ...
+
+    @property
+    def alpha(self) -> NDArray[np.float32]:
+        """[H, W], 0..1: how much of the pixel the map covers."""
+        ...
+
+
+Model = Callable[[Camera, Pose], Rendered]
+"""Draws the stable map for a camera at a pose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Where the camera of one shot was."""
+
+    state: Tracking
+    reason: str
+    """Why, in a few words, when the shot is not tracked (or its pose is doubtful); else empty."""
+    c2w: Pose
+    """Of a lost shot: the last known pose."""
+    inliers: int
+    """Points of the keyframes found again where the pose puts them. Of given poses: 0."""
+    keyframe: bool
+    """Whether to make a keyframe of this shot. Its id is the number of keyframes before it."""
+    correction: Mapping[int, Pose] | None = None
+    """After a loop closure: keyframe id to corrected ``c2w``, for all that the tracker still holds,
+    in order of id, this shot's own keyframe included. What belongs to a keyframe that is not among
+    them moves with the one of the nearest id that is. ``c2w`` above is corrected already."""
+    loop: int | None = None
+    """Id of the old keyframe that this shot was recognised to show."""
+
+
+class Tracker(Protocol):
+    """Keyframe ids count from 0 in the order of creation, for the life of the tracker."""
+
+    def track(self, shot: Shot, model: Model | None = None) -> Tracked:
+        """Shots come in order; ``model`` draws the map as it stands before this shot."""
+        ...
+
+    def reset(self) -> None:
+        """Begin anew, as on a new stream."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that ``restore`` needs, beside the memory of keyframes, to go on bit for bit."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Raises StateError when ``state`` is not of this kind of tracker."""
+        ...
