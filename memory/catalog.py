@@ -11,5 +11,6 @@ MEMORIES = Catalog(
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
         "delta-scan": "retain.memory.delta_scan:DeltaScan",
         "carry": "retain.memory.carry:Carry",
+        "views": "retain.memory.views:ViewMemory",
     },
 )

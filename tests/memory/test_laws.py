@@ -20,6 +20,7 @@ from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.router import Router, RouterConfig
+from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.pipeline.errors import StateError, UsageError
 
 
@@ -74,6 +75,16 @@ def carried(count: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
         yield {name: torch.randn(CARRIED[name], generator=rng) for name in names}
 
 
+VIEWS = ViewConfig(width=6, height=4, views=12, newest=3)
+
+
+def views(count: int, seed: int) -> Iterator[StoredView]:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        depth = rng.integers(0, 5000, (4, 6)).astype(np.float32) / 1000
+        yield StoredView(3 * i, rng.integers(0, 256, (4, 6, 3), np.uint8), depth, 1 + i / 100)
+
+
 CASES = {
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
@@ -89,6 +100,7 @@ CASES = {
         torch.ones(3, 2, 4),
     ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
+    "views": Case(lambda: ViewMemory(VIEWS), 12 * VIEWS.row_bytes, views, None),
 }
 
 

@@ -1,0 +1,208 @@
+"""Pictures with depth that a map is refined against: the newest, and others spread over the past.
+
+Refinement against new pictures alone would let the map forget old places; a few old ones, drawn
+anew each time, hold it (MonoGS's random keyframes, arXiv 2312.06741).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.memory.base import Json, State
+from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.frame import Image
+
+MILLIMETRE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    """Size of the pictures, and how many the memory holds. ``newest`` of them are never thinned
+    out. Raises UsageError when they cannot work."""
+
+    width: int
+    height: int
+    views: int = 40
+    newest: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) < 1 or not 1 <= self.newest < self.views:
+            raise UsageError(
+                f"A memory of {self.views} views of {self.width}x{self.height} pixels, the newest "
+                f"{self.newest} kept, cannot be: sizes must be positive and some rows left for old "
+                "views."
+            )
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.height * 5 + 8 + 4
+
+
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """One picture. ``keyframe`` is its number in the map, where its pose is."""
+
+    keyframe: int
+    image: Image
+    """uint8 [H, W, 3] RGB."""
+    depth: NDArray[np.float32]
+    """[H, W] metres, whole millimetres, 0 unknown."""
+    gain: float = 1.0
+    """What its colours are multiplied by to have the map's exposure."""
+
+
+class ViewMemory:
+    """At most ``views`` pictures per stream, in arrays allocated once; a row is overwritten when
+    they are full: of the older ones, that whose neighbours in time are closest together."""
+
+    def __init__(self, config: ViewConfig) -> None:
+        self._config = config
+        self._streams: dict[str, _Rows] = {}
+
+    @property
+    def config(self) -> Mapping[str, Json]:
+        return {"kind": "views", **asdict(self._config)}
+
+    @property
+    def min_bytes(self) -> int:
+        return (self._config.newest + 1) * self._config.row_bytes
+
+    def write(self, stream: str, item: StoredView, gate: float = 1.0) -> None:
+        """Keep a picture, with ``gate`` > 0. Raises ValueError for one of another size or with a
+        number that is not above those before."""
+        c = self._config
+        if item.image.shape != (c.height, c.width, 3) or item.depth.shape != (c.height, c.width):
+            raise ValueError(f"this memory keeps pictures of {c.width}x{c.height} pixels")
+        if gate > 0:
+            self._stream(stream).append(item)
+
+    def read(self, stream: str, query: int | None = None) -> tuple[StoredView, ...]:
+        """All pictures, oldest first; or the one of keyframe ``query``, if it is there."""
+        rows = self._stream(stream)
+        return tuple(
+            rows.view(row)
+            for row in range(rows.count)
+            if query is None or rows.keyframe[row] == query
+        )
+
+    def keyframes(self, stream: str) -> NDArray[np.int64]:
+        """Numbers of those held, rising."""
+        rows = self._stream(stream)
+        return rows.keyframe[: rows.count].copy()
+
+    def reset(self, stream: str) -> None:
+        self._streams.pop(stream, None)
+
+    def nbytes(self, stream: str) -> int:
+        return len(self._stream(stream).keyframe) * self._config.row_bytes
+
+    def shrink_to(self, stream: str, nbytes: int) -> None:
+        """Hold fewer pictures from now on. Raises UsageError under ``min_bytes``."""
+        if nbytes < self.min_bytes:
+            raise UsageError(
+                f"A view memory cannot live in {nbytes} bytes; it needs {self.min_bytes}.",
+                hint="Raise the budget, or keep smaller pictures.",
+            )
+        self._stream(stream).resize(min(self._config.views, nbytes // self._config.row_bytes))
+
+    def stats(self, stream: str) -> Mapping[str, int | float | str]:
+        return {"views": self._stream(stream).count, "bytes": self.nbytes(stream)}
+
+    def snapshot(self, stream: str) -> State:
+        rows = self._stream(stream)
+        n = rows.count
+        return State(
+            {name: getattr(rows, name)[:n].copy() for name in _ARRAYS}, {"room": len(rows.keyframe)}
+        )
+
+    def restore(self, stream: str, state: State) -> None:
+        """Raises StateError, changing nothing, for anything but pictures of this size."""
+        c = self._config
+        keyframe = state.tensors.get("keyframe")
+        n = len(keyframe) if keyframe is not None and keyframe.ndim == 1 else -1
+        shapes = {"keyframe": (n,), "gain": (n,), "image": (n, c.height, c.width, 3),
+                  "depth": (n, c.height, c.width)}  # fmt: skip
+        found = {name: (a.dtype, a.shape) for name, a in state.tensors.items()}
+        if found != {name: (np.dtype(kind), shapes[name]) for name, kind in _ARRAYS.items()}:
+            raise StateError("The snapshot's arrays are not those of a memory of such pictures.")
+        room = state.header.get("room")
+        if not isinstance(room, int) or not max(n, c.newest + 1) <= room <= c.views:
+            raise StateError(f"The snapshot's view memory has room for {room!r} pictures.")
+        if (
+            not np.isfinite(state.tensors["gain"]).all()
+            or (np.diff(state.tensors["keyframe"]) <= 0).any()
+        ):
+            raise StateError("The snapshot's pictures are out of order or have no exposure.")
+        rows = _Rows(c, room)
+        rows.count = n
+        for name in _ARRAYS:
+            getattr(rows, name)[:n] = state.tensors[name]
+        self._streams[stream] = rows
+
+    def _stream(self, stream: str) -> _Rows:
+        if stream not in self._streams:
+            self._streams[stream] = _Rows(self._config, self._config.views)
+        return self._streams[stream]
+
+
+_ARRAYS: dict[str, Any] = {
+    "keyframe": np.int64, "gain": np.float32, "image": np.uint8, "depth": np.uint16
+}  # fmt: skip
+
+
+class _Rows:
+    """One stream's pictures, oldest first."""
+
+    def __init__(self, config: ViewConfig, room: int) -> None:
+        h, w = config.height, config.width
+        self._config = config
+        self.keyframe = np.zeros(room, np.int64)
+        self.gain = np.zeros(room, np.float32)
+        self.image = np.zeros((room, h, w, 3), np.uint8)
+        self.depth = np.zeros((room, h, w), np.uint16)
+        self.count = 0
+
+    def append(self, item: StoredView) -> None:
+        if self.count and item.keyframe <= self.keyframe[self.count - 1]:
+            raise ValueError("keyframes are numbered in the order in which they come")
+        if self.count == len(self.keyframe):
+            self._thin()
+        row = self.count
+        self.keyframe[row], self.gain[row], self.image[row] = item.keyframe, item.gain, item.image
+        self.depth[row] = np.clip(np.rint(item.depth / MILLIMETRE), 0, 65535)
+        self.count += 1
+
+    def view(self, row: int) -> StoredView:
+        return StoredView(
+            int(self.keyframe[row]),
+            self.image[row].copy(),
+            self.depth[row].astype(np.float32) * np.float32(MILLIMETRE),
+            float(self.gain[row]),
+        )
+
+    def resize(self, room: int) -> None:
+        while self.count > room:
+            self._thin()
+        if room == len(self.keyframe):
+            return
+        kept = self.count
+        for name in _ARRAYS:
+            old = getattr(self, name)
+            new = np.zeros((room, *old.shape[1:]), old.dtype)
+            new[:kept] = old[:kept]
+            setattr(self, name, new)
+
+    def _thin(self) -> None:
+        """Take out the older view whose neighbours are closest in time; never the first."""
+        keyframe, old = self.keyframe, max(1, self.count - self._config.newest)
+        gaps = [keyframe[row + 1] - keyframe[row - 1] for row in range(1, old)]
+        row = 1 + int(np.argmin(gaps)) if gaps else 0
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            array[row : self.count - 1] = array[row + 1 : self.count]
+        self.count -= 1

@@ -1,0 +1,152 @@
+"""A keyframe to Gaussians: one disc on the surface per block of pixels, with a confidence.
+
+The classic profile of docs/scene.md: no learned weights. The neural profile's heads give the same
+record, from pictures without depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.kernels.geometry import rigid
+from retain.kernels.geometry.camera import Camera
+from retain.kernels.rasterize.gaussians import Gaussians
+from retain.pipeline.frame import Image
+
+Floats = NDArray[np.float32]
+
+SPREAD = 0.6
+"""Standard deviation of a disc along the surface, in blocks: neighbours overlap without blur."""
+FLATNESS = 0.15
+"""Thickness of a disc as a share of its spread: discs follow surfaces, spheres cut into them."""
+OPACITY = 0.97
+EDGE = 0.04
+"""Change of depth over a block, as a share of it, from which the block straddles two surfaces."""
+NEAR, FAR = 0.1, 6.0
+"""Metres between which a depth sensor is trusted."""
+SURE = 1.5
+"""Metres up to which depth counts fully; beyond, its variance grows with the fourth power."""
+GRAZING = 0.1
+"""Least cosine to the surface that a confidence is lowered to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Gaussians of one picture, world coordinates, [N] each, in rows of the picture."""
+
+    gaussians: Gaussians
+    confidence: Floats
+    """[N] in (0, 1]: min(1, (1.5 m / z)^2) times the cosine to the surface."""
+    normals: Floats
+    """[N, 3], unit, towards the camera."""
+    size: Floats
+    """[N] metres that one block covers at its depth: what levels of the map are chosen by."""
+
+
+def build(
+    image: Image,
+    depth: Floats,
+    camera: Camera,
+    c2w: NDArray[np.float64],
+    *,
+    step: int = 2,
+    gain: float = 1.0,
+    codes: Floats | None = None,
+    far: float = FAR,
+) -> Built:
+    """One Gaussian per ``step`` x ``step`` block of pixels whose surface is seen clearly.
+
+    ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown; ``camera`` of both;
+    ``gain`` multiplies colours (the exposure against the map's); ``codes`` float32 [H, W, 16] per
+    pixel, when the map keeps them.
+    """
+    height, width = depth.shape[0] // step, depth.shape[1] // step
+    z, spread = _blocks(depth[: height * step, : width * step], step)
+    small = Camera(camera.fx / step, camera.fy / step, camera.cx / step, camera.cy / step,
+                   width, height)  # fmt: skip
+    points = small.unproject(z)
+    normals, facing = _normals(points, small)
+    good = (z > NEAR) & (z < far) & (spread < EDGE * z) & (facing > 0)
+    good &= _calm(z)
+
+    rows = np.flatnonzero(good)
+    z, facing = z.reshape(-1)[rows], facing.reshape(-1)[rows]
+    turned = normals.reshape(-1, 3)[rows] @ c2w[:3, :3].T.astype(np.float32)
+    size = (step * z / camera.fx).astype(np.float32)
+    colors = cv2.resize(image[: height * step, : width * step], (width, height),
+                        interpolation=cv2.INTER_AREA)  # fmt: skip
+    gaussians = Gaussians(
+        means=rigid.transform(c2w, points.reshape(-1, 3)[rows]).astype(np.float32),
+        quats=onto(turned),
+        scales=np.stack([SPREAD * size, SPREAD * size, FLATNESS * SPREAD * size], axis=1),
+        opacities=np.full(len(rows), OPACITY, np.float32),
+        colors=np.clip(colors.reshape(-1, 3)[rows] * np.float32(gain / 255), 0, 1),
+        codes=None if codes is None else _centres(codes, step, height, width)[rows],
+    )
+    sure = np.minimum(1, (SURE / z) ** 2) * np.maximum(facing, GRAZING)
+    return Built(gaussians, sure.astype(np.float32), turned, size)
+
+
+def onto(normals: Floats) -> Floats:
+    """Quaternions [N, 4] wxyz that turn the z axis onto ``normals`` [N, 3] the short way."""
+    x, y, z = normals.T
+    w = 1 + z
+    flipped = w < 1e-6
+    quats = np.stack([np.where(flipped, 0, w), np.where(flipped, 1, -y), x, np.zeros_like(x)], 1)
+    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
+    return quats.astype(np.float32)
+
+
+def _blocks(depth: Floats, step: int) -> tuple[Floats, Floats]:
+    """Mean depth of each block, and how far its pixels lie apart; 0 unless all are known."""
+    h, w = depth.shape[0] // step, depth.shape[1] // step
+    tiles = depth.reshape(h, step, w, step)
+    least, most = tiles.min(axis=(1, 3)), tiles.max(axis=(1, 3))
+    mean = tiles.mean(axis=(1, 3), dtype=np.float32)
+    return np.where(least > 0, mean, 0).astype(np.float32), (most - least).astype(np.float32)
+
+
+def _calm(z: Floats) -> NDArray[np.bool_]:
+    """Where no depth edge passes: the Sobel slope over a block stays under ``EDGE`` of the depth.
+
+    The slope of a plane seen at a grazing angle counts as an edge too: its depth is poor.
+    """
+    x = cv2.Sobel(z, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    y = cv2.Sobel(z, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    calm: NDArray[np.bool_] = np.hypot(x, y) < EDGE * z
+    return calm
+
+
+def _normals(points: Floats, camera: Camera) -> tuple[Floats, Floats]:
+    """Unit normals [h, w, 3] in camera coordinates, towards it, and their cosine to the ray [h, w].
+
+    From central differences of points smoothed over 3 x 3: the sensor's noise is larger than the
+    distance of neighbours.
+    """
+    smooth = cv2.blur(points, (3, 3), borderType=cv2.BORDER_REPLICATE)
+    dx = np.empty_like(points)
+    dy = np.empty_like(points)
+    dx[:, 1:-1] = smooth[:, 2:] - smooth[:, :-2]
+    dx[:, 0], dx[:, -1] = dx[:, 1], dx[:, -2]
+    dy[1:-1] = smooth[2:] - smooth[:-2]
+    dy[0], dy[-1] = dy[1], dy[-2]
+    normals = np.cross(dy, dx)
+    length = np.linalg.norm(normals, axis=2, keepdims=True)
+    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    rays = camera.rays()
+    rays = rays / np.linalg.norm(rays, axis=2, keepdims=True)
+    cosine = -np.einsum("hwc,hwc->hw", normals, rays)
+    turned = np.where(cosine[..., None] < 0, -normals, normals)
+    return turned.astype(np.float32), np.abs(cosine).astype(np.float32)
+
+
+def _centres(codes: Floats, step: int, height: int, width: int) -> Floats:
+    """The code of each block's middle pixel: [h * w, 16]. Codes are unit vectors; mixing two
+    classes' at an edge would name a third."""
+    at = step // 2
+    middle = codes[at::step, at::step][:height, :width]
+    return np.ascontiguousarray(middle.reshape(height * width, -1), np.float32)
