@@ -135,6 +135,12 @@ class View(msgspec.Struct, frozen=True, tag="view/1"):
     """Metres of one step of ``depth``."""
     c2w: np.ndarray | None = None
     """float64 [4, 4], camera to world, OpenCV axes, metres. None: unknown."""
+    labels: np.ndarray | None = None
+    """uint8 [H, W]: rows of ``codes``, where it is known what stands there."""
+    codes: np.ndarray | None = None
+    """float32 [K, 16]: the language code of each label, unit length; zero for "nothing"."""
+    names: tuple[str, ...] = ()
+    """Of the K labels."""
 
 
 Tracking = Literal["starting", "tracked", "lost", "recovered"]
@@ -149,8 +155,15 @@ class Pose(msgspec.Struct, frozen=True, tag="pose/1"):
     """Why, in a few words, when the frame is not tracked; else empty."""
     c2w: np.ndarray
     """float64 [4, 4]; of a lost frame, the last known one."""
+    anchor: int
+    """Id of the newest keyframe, this frame if it is one; -1 before the first."""
+    local: np.ndarray
+    """float64 [4, 4]: the pose in the anchor's coordinates. It stays true when a loop closure
+    moves the anchor."""
     inliers: int
     keyframe: bool
+    held_out: bool
+    """The frame is kept from the map, to judge it by."""
     active: int
     """Gaussians in the window of newest keyframes."""
     stable: int

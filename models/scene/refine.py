@@ -1,0 +1,185 @@
+"""Gradient steps on a map against pictures of it (SplaTAM arXiv 2312.02126, MonoGS 2312.06741).
+
+Loss per step, one picture: 0.8 L1 + 0.2 (1 - SSIM) on colour, plus 0.5 times the L1 of depth in
+metres where it is known and the map covers it. Colours and opacities move from the first step;
+scales, centres and turns follow, once colours have taken their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from retain.kernels.geometry import rigid
+from retain.kernels.geometry.camera import Camera
+from retain.kernels.rasterize.gaussians import Gaussians
+from retain.kernels.rasterize.op import rasterization
+from retain.pipeline.frame import Image
+
+    pass
+
+OPACITY = 1e-3, 1 - 1e-3
+"""Between which an opacity stays, so that its logit stays finite."""
+THICK = 1e-4
+"""Metres: the least scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Learning rates of Adam, for activated colours, logits of opacity, logarithms of scales,
+    centres in units of the pixel size at their depth, and quaternions."""
+
+    colors: float = 5e-3
+    opacities: float = 3e-2
+    scales: float = 1e-2
+    means: float = 2e-2
+    quats: float = 3e-3
+    geometry_after: int = 10
+    """Steps in which colour and opacity move alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A picture to come close to."""
+
+    camera: Camera
+    c2w: NDArray[np.float64]
+    image: Image
+    """uint8 [H, W, 3] RGB."""
+    depth: NDArray[np.float32]
+    """[H, W] metres, 0 unknown."""
+    gain: float = 1.0
+    """What the picture's colours are multiplied by to have the map's exposure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    gaussians: Gaussians
+    steps: int
+    loss: float
+    """Mean over the steps taken; NaN for none."""
+
+
+def refine(
+    gaussians: Gaussians,
+    targets: Sequence[Target],
+    order: Sequence[int],
+    rates: Rates | None = None,
+    budget_s: float = float("inf"),
+) -> Refined:
+    """Take a step on ``targets[i]`` for each i of ``order``, or as many as fit into ``budget_s``.
+
+    With an infinite budget the result depends on nothing but the arguments.
+    """
+    rates = rates or Rates()
+    if not len(gaussians) or not order:
+        return Refined(gaussians, 0, float("nan"))
+    began = perf_counter()
+    values = _Parameters(gaussians, targets[order[0]].camera, rates)
+    losses: list[float] = []
+    for step, index in enumerate(order):
+        spent = perf_counter() - began
+        if spent + spent / max(step, 1) > budget_s:
+            break
+        values.thaw(step >= rates.geometry_after)
+        loss = loss_of(values.tensors(), targets[index])
+        values.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        values.optimiser.step()
+        losses.append(float(loss.detach()))
+    return Refined(values.gaussians(), len(losses), float(np.mean(losses)) if losses else np.nan)
+
+
+def loss_of(parts: Sequence[Tensor], target: Target) -> Tensor:
+    """The loss of ``(means, quats, scales, opacities, colors)``, activated, against one picture."""
+    means, quats, scales, opacities, colors = parts
+    camera = target.camera
+    w2c = torch.from_numpy(rigid.inverse(target.c2w)).float()[None]
+    render, alpha, _ = rasterization(
+        means, quats, scales, opacities, colors, w2c, torch.from_numpy(camera.K).float()[None],
+        camera.width, camera.height, near_plane=0.05, render_mode="RGB+ED",
+    )  # fmt: skip
+    color, depth = render[0, ..., :3], render[0, ..., 3]
+    wanted = torch.from_numpy(target.image).float() * (target.gain / 255)
+    # Where the sensor saw nothing, the map may have nothing either: only what it shows is judged.
+    shown = (alpha[0] > 0.5).float().detach()
+    loss = 0.8 * ((color - wanted).abs() * shown).mean()
+    loss = loss + 0.2 * (1 - ssim(color * shown, wanted * shown))
+    known = torch.from_numpy(target.depth)
+    sure = (known > 0) & (alpha[0, ..., 0] > 0.5)
+    return loss + 0.5 * ((depth - known).abs() * sure).clamp(max=0.5).mean()
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Mean structural similarity of two [H, W, 3] pictures in 0..1: 11 x 11 Gaussian window, sigma
+    1.5, where it fits wholly (Wang et al. 2004). Differentiable."""
+    x, y = (t.permute(2, 0, 1)[:, None] for t in (a, b))
+    taps = torch.exp(-((torch.arange(11) - 5.0) ** 2) / 4.5)
+    taps = taps / taps.sum()
+    stack = torch.cat([x, y, x * x, y * y, x * y])
+    blurred = F.conv2d(F.conv2d(stack, taps.view(1, 1, 1, 11)), taps.view(1, 1, 11, 1))
+    mx, my, xx, yy, xy = blurred.chunk(5)
+    c1, c2 = 0.01**2, 0.03**2
+    score = (2 * mx * my + c1) * (2 * (xy - mx * my) + c2)
+    return (score / ((mx * mx + my * my + c1) * (xx - mx * mx + yy - my * my + c2))).mean()
+
+
+class _Parameters:
+    """The Gaussians as what Adam moves."""
+
+    def __init__(self, gaussians: Gaussians, camera: Camera, rates: Rates) -> None:
+        g = gaussians
+        opacity = torch.from_numpy(g.opacities).clamp(*OPACITY)
+        scales = torch.from_numpy(g.scales).clamp(min=THICK)
+        self._codes = g.codes
+        # A disc's own size is the pixel's at its depth: one rate fits near and far.
+        self._start = torch.from_numpy(g.means)
+        self._unit = scales.amax(dim=1, keepdim=True)
+        self._values = {
+            "colors": torch.from_numpy(g.colors).clone(),
+            "opacities": torch.logit(opacity),
+            "scales": scales.log(),
+            "means": torch.zeros_like(self._start),
+            "quats": torch.from_numpy(g.quats).clone(),
+        }
+        groups = []
+        for name, value in self._values.items():
+            value.requires_grad_(True)
+            groups.append({"params": [value], "lr": getattr(rates, name), "name": name})
+        self._rates = rates
+        self.optimiser = torch.optim.Adam(groups, eps=1e-15)
+
+    def thaw(self, geometry: bool) -> None:
+        for group in self.optimiser.param_groups:
+            if group["name"] in ("scales", "means", "quats"):
+                group["lr"] = getattr(self._rates, group["name"]) if geometry else 0.0
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        v = self._values
+        return (
+            self._start + v["means"] * self._unit,
+            v["quats"],
+            v["scales"].exp(),
+            torch.sigmoid(v["opacities"]),
+            v["colors"],
+        )
+
+    def gaussians(self) -> Gaussians:
+        with torch.no_grad():
+            means, quats, scales, opacities, colors = self.tensors()
+            arrays = (
+                means,
+                F.normalize(quats, dim=1),
+                scales.clamp(min=THICK),
+                opacities.clamp(*OPACITY),
+                colors.clamp(0, 1),
+            )
+        return Gaussians(*(a.numpy().astype(np.float32, copy=False) for a in arrays), self._codes)
