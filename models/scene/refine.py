@@ -24,7 +24,6 @@ from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.op import rasterization
 from retain.pipeline.frame import Image
 
-    pass
 
 OPACITY = 1e-3, 1 - 1e-3
 """Between which an opacity stays, so that its logit stays finite."""
