@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.op import rasterization
 from retain.pipeline.frame import Image
-
 
 OPACITY = 1e-3, 1 - 1e-3
 """Between which an opacity stays, so that its logit stays finite."""
