@@ -19,6 +19,7 @@ from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
+from retain.memory.notes import Notes
 from retain.memory.router import Router, RouterConfig
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.pipeline.errors import StateError, UsageError
@@ -85,6 +86,12 @@ def views(count: int, seed: int) -> Iterator[StoredView]:
         yield StoredView(3 * i, rng.integers(0, 256, (4, 6, 3), np.uint8), depth, 1 + i / 100)
 
 
+def notes(count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        yield {"path": rng.normal(size=(i % 7, 4, 4)), "edges": rng.integers(0, 9, (i % 5, 2))}
+
+
 CASES = {
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
@@ -100,6 +107,7 @@ CASES = {
         torch.ones(3, 2, 4),
     ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
+    "notes": Case(lambda: Notes(2_000), 2_000, notes, None),
     "views": Case(lambda: ViewMemory(VIEWS), 12 * VIEWS.row_bytes, views, None),
 }
 
