@@ -1,0 +1,263 @@
+"""What nearly every format comes down to: a list of picture files with what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.datasets.scene.base import Shot
+from retain.datasets.scene.lens import Depth, Lens, regrid, resize_image
+from retain.kernels.geometry import rigid
+from retain.kernels.geometry.camera import Camera
+from retain.pipeline.errors import SourceError, SourceFault, UsageError
+from retain.pipeline.frame import MAX_SIDE, Image
+from retain.pipeline.sources.common import check_file
+from retain.pipeline.sources.rgb import check_side
+
+Size = tuple[int, int]
+"""Working width and height. One of them 0: as the picture's shape asks; both 0: as stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture of a scene, not yet read."""
+
+    seq: int
+    seconds: float
+    image: Path
+    lens: Lens
+    depth: Path | None = None
+    c2w: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DepthFile:
+    """How a format stores depth."""
+
+    unit: float = 0.001
+    """Metres of one step of a 16-bit PNG."""
+    unknown: int = 0
+    """A value that means unknown, besides 0."""
+    camera: Camera | None = None
+    """Of the depth pictures, where it is not that of the pictures."""
+    register: Callable[[Depth], Depth] | None = None
+    """Brings depth to the pixels of the pictures, where that takes more than other intrinsics."""
+
+
+@dataclass
+class Notes:
+    """Sentences about what was left out or repaired, counted rather than repeated."""
+
+    said: list[str] = field(default_factory=list)
+
+    def count(self, number: int, one: str, many: str) -> None:
+        """Say ``one`` of a single case, ``many`` (with ``{n}``) of several, nothing of none."""
+        if number:
+            self.said.append(one if number == 1 else many.format(n=number))
+
+
+class PictureScene:
+    """A Scene whose pictures are files. Reading is lazy; sizes are checked before it.
+
+    what     what it is, for people
+    entries  in the order of time
+    size     the working size of the shots
+
+    Raises SourceError when there are no entries, UsageError for a size that is none.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        entries: Sequence[Entry],
+        *,
+        notes: Sequence[str] = (),
+        metric: bool = True,
+        depth: DepthFile | None = None,
+        size: Size = (0, 0),
+    ) -> None:
+        if not entries:
+            raise SourceError(SourceFault.EMPTY, f"{what} holds not one usable picture.")
+        self._entries = entries
+        self._depth = depth or DepthFile()
+        self._size = check_size(size)
+        self._what, self._metric, self._notes = what, metric, tuple(notes)
+
+    @property
+    def description(self) -> str:
+        return f"{self._what}, {len(self)} pictures"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
+
+    @property
+    def metric(self) -> bool:
+        return self._metric
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Shot:
+        """Raises SourceError for a file that is missing, broken or of another size than its
+        camera's; IndexError past the end."""
+        entry = self._entries[index]
+        lens = entry.lens
+        image = read_image(entry.image, lens.camera)
+        depth = None
+        if entry.depth is not None:
+            depth = self._read_depth(entry.depth, lens.camera)
+        image, depth = lens.undistort(image, depth)
+        camera = lens.undistorted()
+        working = resized(camera, self._size)
+        if depth is not None:
+            depth = regrid(depth, camera, working)
+        image = resize_image(image, working.width, working.height)
+        return Shot(entry.seq, entry.seconds, image, working, depth, entry.c2w)
+
+    def _read_depth(self, path: Path, camera: Camera) -> Depth:
+        """In metres, on the pixels of ``camera``."""
+        how = self._depth
+        depth = read_depth(path, how.unit, how.unknown)
+        height, width = depth.shape
+        # A depth picture of another size without intrinsics of its own is the same view, resized.
+        seen_by = how.camera or camera.resized(width, height)
+        if (seen_by.width, seen_by.height) != (width, height):
+            raise SourceError(
+                SourceFault.BROKEN,
+                f"The depth in {str(path)!r} is {width}x{height}, its camera's pictures are "
+                f"{seen_by.width}x{seen_by.height}.",
+            )
+        return how.register(depth) if how.register else regrid(depth, seen_by, camera)
+
+
+def check_size(size: Size) -> Size:
+    """``size`` when it is one. Raises UsageError."""
+    if len(size) != 2 or any(not 0 <= int(side) <= MAX_SIDE for side in size):
+        raise UsageError(f"A working size is two sides from 0 to {MAX_SIDE}, not {size!r}.")
+    return size
+
+
+def resized(camera: Camera, size: Size) -> Camera:
+    """``camera`` for pictures of the working size."""
+    width, height = size
+    if not width and not height:
+        return camera
+    width = width or max(1, round(height * camera.width / camera.height))
+    height = height or max(1, round(width * camera.height / camera.width))
+    return camera.resized(width, height)
+
+
+def read_image(path: Path, camera: Camera | None = None) -> Image:
+    """The picture as stored, uint8 [H, W, 3] RGB: a turn that its EXIF asks for is not made, since
+    calibrations are of the pixels. Deep values keep their upper byte, alpha is dropped.
+
+    Raises SourceError for a file that is missing, broken, or of another size than ``camera``'s.
+    """
+    from PIL import Image as Pil
+
+    check_file(path)
+    try:
+        with Pil.open(path) as picture:
+            width, height = picture.size
+            check_side(width, height, MAX_SIDE)
+            if camera is not None and (width, height) != (camera.width, camera.height):
+                raise SourceError(
+                    SourceFault.BROKEN,
+                    f"{str(path)!r} is {width}x{height}; its camera was calibrated for "
+                    f"{camera.width}x{camera.height}.",
+                )
+            if picture.mode.startswith("I"):
+                deep = np.asarray(picture).clip(0, 65535) >> 8
+                return np.repeat(deep.astype(np.uint8)[..., None], 3, axis=2)
+            return np.array(picture.convert("RGB"), np.uint8, order="C")
+    except SourceError:
+        raise
+    except Exception as error:  # decoders meet damage with exceptions of every kind
+        raise broken(path, error) from error
+
+
+def picture_size(path: Path) -> Size:
+    """Width and height from the file's head. Raises SourceError."""
+    from PIL import Image as Pil
+
+    check_file(path)
+    try:
+        with Pil.open(path) as picture:
+            width, height = picture.size
+    except Exception as error:
+        raise broken(path, error) from error
+    check_side(width, height, MAX_SIDE)
+    return width, height
+
+
+def read_depth(path: Path, unit: float, unknown: int = 0) -> Depth:
+    """Depth in metres of a PNG of one channel with ``unit`` metres a step, or of a ``.npy`` array
+    [H, W] whose values are metres already when they are floating-point.
+
+    Raises SourceError for a file that is missing, broken or no such picture.
+    """
+    check_file(path)
+    try:
+        values = _npy(path) if path.suffix == ".npy" else _png(path)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise broken(path, error) from error
+    if values.dtype.kind == "f":
+        return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
+    depth = values.astype(np.float32) * np.float32(unit)
+    if unknown:
+        depth[values == unknown] = 0
+    return depth
+
+
+def _png(path: Path) -> NDArray[Any]:
+    from PIL import Image as Pil
+
+    with Pil.open(path) as picture:
+        check_side(*picture.size, MAX_SIDE)
+        if not picture.mode.startswith("I"):
+            raise SourceError(
+                SourceFault.BROKEN,
+                f"{str(path)!r} is no depth: its pixels are {picture.mode}, not 16-bit numbers.",
+            )
+        return np.asarray(picture)
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if values.ndim != 2 or values.dtype.kind not in "fui":
+        raise SourceError(
+            SourceFault.BROKEN,
+            f"{str(path)!r} is no depth: an array of {values.dtype} {list(values.shape)}.",
+        )
+    check_side(values.shape[1], values.shape[0], MAX_SIDE)
+    return np.asarray(values)
+
+
+def broken(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        SourceFault.BROKEN,
+        f"{str(path)!r} cannot be read: it is damaged or no such file ({type(error).__name__}).",
+        hint="Get the file again, or remove it.",
+    )
+
+
+def numbers_in(path: Path) -> NDArray[np.float64]:
+    """All numbers of a text file, one dimension. Raises SourceError."""
+    check_file(path)
+    try:
+        return np.array(path.read_text().split(), np.float64)
+    except (ValueError, OSError) as error:
+        raise broken(path, error) from error
+
+
+def rigid_or_none(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """``matrix`` [4, 4] when it is a pose; None when it is not finite or not rigid."""
+    return matrix if rigid.is_rigid(matrix) else None
