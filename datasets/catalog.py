@@ -7,6 +7,7 @@ from retain.pipeline.catalog import Catalog
 DATASETS = Catalog(
     "data set",
     {
+        "7-scenes": "retain.datasets.scene.sevenscenes:SevenScenes",
         "camus": "retain.datasets.echo.camus:Camus",
         "echo-phantom": "retain.datasets.echo.phantom:make_clip",
         "echonet": "retain.datasets.echo.echonet:EchoNet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -186,8 +187,6 @@ def step_for(farthest: float, floor: float = FINEST) -> float:
     least = max(farthest / 65535, floor)
     if least <= 0:
         return 0.001
-    power = int(np.floor(np.log10(least) + 1e-9))
-    wanted = least * (1 - 1e-9)
-    return next(
-        s for d in (power, power + 1) for m in (1, 2, 5) if (s := float(f"{m}e{d}")) >= wanted
-    )
+    power = math.floor(math.log10(least) + 1e-9)
+    steps = [float(f"{digit}e{power + more}") for more in (0, 1) for digit in (1, 2, 5)]
+    return next(step for step in steps if step >= least * (1 - 1e-9))
