@@ -29,6 +29,10 @@ class Shot:
     """[4, 4] camera to world, OpenCV axes, metres (SfM formats: their own unit)."""
     labels: NDArray[np.uint8] | None = None
     """[H, W] class of each pixel, 0 for none, where the truth is known."""
+    codes: NDArray[np.float32] | None = None
+    """[K, 16] the language code of each class, unit length; row 0 is zero."""
+    names: tuple[str, ...] = ()
+    """Of the K classes."""
 
 
 class Scene(Protocol):
