@@ -19,6 +19,7 @@ from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
+from retain.memory.keyframes import KeyframeConfig, KeyframeMemory, Place
 from retain.memory.notes import Notes
 from retain.memory.router import Router, RouterConfig
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
@@ -92,6 +93,18 @@ def notes(count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
         yield {"path": rng.normal(size=(i % 7, 4, 4)), "edges": rng.integers(0, 9, (i % 5, 2))}
 
 
+def places(count: int, seed: int) -> Iterator[Place]:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        n, c2w = int(rng.integers(0, 40)), np.eye(4)
+        c2w[:3, 3] = rng.normal(size=3)
+        yield Place(
+            i, 2 * i, c2w, np.array([100.0, 100.0, 80.0, 60.0]),
+            rng.random((n, 2), np.float32), rng.integers(0, 8, n, np.uint8),
+            rng.integers(0, 256, (n, 32), np.uint8), rng.random((n, 3), np.float32),
+        )  # fmt: skip
+
+
 CASES = {
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
@@ -107,6 +120,12 @@ CASES = {
         torch.ones(3, 2, 4),
     ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
+    "keyframes": Case(
+        lambda: KeyframeMemory(KeyframeConfig(byte_budget=20_000, max_corners=40)),
+        20_000,
+        places,
+        None,
+    ),
     "notes": Case(lambda: Notes(2_000), 2_000, notes, None),
     "views": Case(lambda: ViewMemory(VIEWS), 12 * VIEWS.row_bytes, views, None),
 }

@@ -1,0 +1,111 @@
+"""Corners of a picture with binary descriptors, spread evenly over it, and their distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.kernels.geometry.camera import Camera
+from retain.pipeline.frame import Image
+
+EDGE = 0.1
+"""A depth that differs by more than this share within its 3x3 pixels belongs to no one surface."""
+_CELL = 32
+_LEVELS, _STEP = 8, 1.2
+_OFFERED = 4
+"""Corners looked for, per corner kept: the rest gives way to an even spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """N corners.
+
+    uv           float32 [N, 2], pixels, pixel i has its centre at i + 0.5
+    octave       uint8 [N], level of the pyramid, each 1.2 times coarser
+    descriptors  uint8 [N, 32], 256 bits: distance is the number of those that differ
+    points       float32 [N, 3], camera coordinates in metres; NaN where the depth is unknown
+    """
+
+    uv: NDArray[np.float32]
+    octave: NDArray[np.uint8]
+    descriptors: NDArray[np.uint8]
+    points: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.uv)
+
+    def __getitem__(self, index: NDArray[np.generic]) -> Features:
+        """Those that ``index`` (mask or numbers) selects."""
+        return Features(
+            self.uv[index], self.octave[index], self.descriptors[index], self.points[index]
+        )
+
+    @property
+    def solid(self) -> NDArray[np.bool_]:
+        """[N], which have a point."""
+        return np.isfinite(self.points[:, 2])
+
+
+@lru_cache(maxsize=4)
+def _orb(count: int) -> Any:
+    # The default border of 31 pixels would leave out much of a small picture.
+    return cv2.ORB_create(count, _STEP, _LEVELS, edgeThreshold=16, fastThreshold=7)
+
+
+def extract(
+    image: Image, camera: Camera, depth: NDArray[np.float32] | None, count: int = 1500
+) -> Features:
+    """At most ``count`` ORB corners (Rublee et al., ICCV 2011) of ``image`` [H, W, 3] RGB, no more
+    from a cell of 32 x 32 pixels than its share, the strongest first."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    orb = _orb(count * _OFFERED)
+    corners = orb.detect(grey, None)
+    corners, descriptors = orb.compute(grey, [corners[i] for i in _spread(corners, grey, count)])
+    if not corners:
+        descriptors = np.zeros((0, 32), np.uint8)
+    uv = np.array([corner.pt for corner in corners], np.float32).reshape(-1, 2) + 0.5
+    octave = np.array([corner.octave for corner in corners], np.uint8)
+    return Features(uv, octave, descriptors, lifted(uv, camera, depth))
+
+
+def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
+    """Which ``count`` of ``corners`` to keep: the strongest of each cell, in turns."""
+    if len(corners) <= count:
+        return np.arange(len(corners))
+    at = np.array([corner.pt for corner in corners])
+    strength = np.array([corner.response for corner in corners])
+    columns = -(-grey.shape[1] // _CELL)
+    cell = (at[:, 1] // _CELL).astype(np.int64) * columns + (at[:, 0] // _CELL).astype(np.int64)
+    order = np.lexsort((-strength, cell))
+    cell = cell[order]
+    turn = np.arange(len(cell)) - np.searchsorted(cell, cell)
+    chosen = order[np.lexsort((-strength[order], turn))[:count]]
+    return np.sort(chosen)
+
+
+def lifted(
+    uv: NDArray[np.float32], camera: Camera, depth: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Points [N, 3] in camera coordinates of pixels [N, 2]; NaN without depth or at its edges."""
+    points = np.full((len(uv), 3), np.nan, np.float32)
+    if depth is None or not len(uv):
+        return points
+    x = np.clip(uv[:, 0].astype(np.int64), 0, camera.width - 1)
+    y = np.clip(uv[:, 1].astype(np.int64), 0, camera.height - 1)
+    side = np.arange(-1, 2)
+    near = depth[
+        np.clip(y[:, None, None] + side[:, None], 0, camera.height - 1),
+        np.clip(x[:, None, None] + side, 0, camera.width - 1),
+    ].reshape(-1, 9)
+    z = depth[y, x]
+    rough = np.where(near > 0, np.abs(near - z[:, None]), 0).max(axis=1) > EDGE * z
+    ok = (z > 0) & np.isfinite(z) & ~rough
+    points[ok, 0] = ((uv[:, 0] - camera.cx) / camera.fx * z)[ok]
+    points[ok, 1] = ((uv[:, 1] - camera.cy) / camera.fy * z)[ok]
+    points[ok, 2] = z[ok]
+    return points
