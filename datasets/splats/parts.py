@@ -29,12 +29,12 @@ def dc(colors: Floats) -> Floats:
 
 def rgb(coefficients: Floats) -> Floats:
     """The colours of coefficients of degree 0, cut to 0..1; any shape."""
-    return np.clip(coefficients * SH_C0 + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(coefficients * SH_C0 + 0.5, 0, 1), np.float32)
 
 
 def logit(opacities: Floats) -> Floats:
     p = np.clip(opacities.astype(np.float64), LEAST_OPACITY, 1 - LEAST_OPACITY)
-    return np.log(p / (1 - p)).astype(np.float32)
+    return np.asarray(np.log(p / (1 - p)), np.float32)
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -65,14 +65,14 @@ def importance(gaussians: Gaussians) -> Floats:
     Not the volume, which other writers take: ours are discs, and how thin one is says nothing.
     """
     scales = np.sort(gaussians.scales, axis=1)
-    return scales[:, 1] * scales[:, 2] * gaussians.opacities
+    return np.asarray(scales[:, 1] * scales[:, 2] * gaussians.opacities)
 
 
 def unit(quats: Floats) -> Floats:
     """Of length 1; those of length 0 become no rotation."""
     length = np.linalg.norm(quats, axis=1, keepdims=True)
     whole = np.where(length > 0, quats, np.array([1, 0, 0, 0], np.float32))
-    return (whole / np.where(length > 0, length, 1)).astype(np.float32)
+    return np.asarray(whole / np.where(length > 0, length, 1), np.float32)
 
 
 def checked(gaussians: Gaussians) -> Gaussians:

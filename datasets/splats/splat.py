@@ -49,6 +49,6 @@ def to_records(gaussians: Gaussians) -> NDArray[np.uint8]:
 def from_records(records: NDArray[np.uint8], origin: str | Path = "The message") -> Gaussians:
     """Of uint8 [N, 32]. Raises SourceError, naming ``origin``, when a number is not finite."""
     rows = np.ascontiguousarray(records).view(RECORD)[:, 0]
-    rgba = rows["rgba"].astype(np.float32) / 255
-    quats = (rows["quat"].astype(np.float32) - 128) / 128
+    rgba: parts.Floats = rows["rgba"].astype(np.float32) / np.float32(255)
+    quats: parts.Floats = (rows["quat"].astype(np.float32) - np.float32(128)) / np.float32(128)
     return parts.read_in(origin, rows["mean"], quats, rows["scale"], rgba[:, 3], rgba[:, :3])
