@@ -45,45 +45,47 @@ class Lens:
         return replace(self, camera=self.camera.resized(width, height))
 
     def undistorted(self) -> Camera:
-        """The pinhole camera that ``undistort`` gives pictures of: the same centre and size."""
-        return self.camera if self.straight else _plan(self)[0]
+        """The pinhole camera that ``undistort`` gives pictures of: the same centre and size; focal
+        lengths that grow, as little as does it, until no pixel lies outside the stored picture.
+
+        Raises ValueError where that takes more than four times.
+        """
+        return self.camera if self.straight else _target(self)
 
     def undistort(self, image: Image, depth: Depth | None) -> tuple[Image, Depth | None]:
         """``image`` (bilinear) and ``depth`` registered to it (nearest) as ``undistorted()`` sees
         them. Depth is along z, so it stays what it is."""
         if self.straight:
             return image, depth
-        _, across, down = _plan(self)
+        across, down = _maps(self)
         image = np.asarray(cv2.remap(image, across, down, cv2.INTER_LINEAR), np.uint8)
         if depth is not None:
             depth = np.asarray(cv2.remap(depth, across, down, cv2.INTER_NEAREST), np.float32)
         return image, depth
 
 
-@lru_cache(maxsize=4)
-def _plan(lens: Lens) -> tuple[Camera, NDArray[np.float32], NDArray[np.float32]]:
-    """The undistorted camera, and where in the stored picture each of its pixels lies.
-
-    The focal lengths grow, as little as does it, until no pixel lies outside. Raises ValueError
-    where that takes more than four times.
-    """
+@lru_cache(maxsize=4096)
+def _target(lens: Lens) -> Camera:
     camera = lens.camera
-    border = _border(camera)
+    border, limit = _border(camera), (camera.width - 0.5, camera.height - 0.5)
     for zoom in np.geomspace(1.0, _MOST_ZOOM, 140):
         target = replace(camera, fx=camera.fx * zoom, fy=camera.fy * zoom)
         found = _distorted(lens, target, border)
-        # Half a pixel of the outermost ones is enough: there is nothing to interpolate with.
-        inside = (found >= -0.5) & (found <= (camera.width - 0.5, camera.height - 0.5))
-        if inside.all():
-            break
-    else:
-        raise ValueError("The lens distortion is too strong to be undone: check its numbers.")
+        # Within half a pixel of the outermost centres there is nothing to interpolate with.
+        if ((found >= -0.5) & (found <= limit)).all():
+            return target
+    raise ValueError(f"the lens distortion {lens.distortion} is too strong to be undone")
+
+
+@lru_cache(maxsize=4)
+def _maps(lens: Lens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Column and row in the stored picture of each undistorted pixel, float32 [H, W] each."""
+    camera = lens.camera
     y, x = np.mgrid[0 : camera.height, 0 : camera.width] + 0.5
-    found = _distorted(lens, target, np.stack([x.ravel(), y.ravel()], axis=1))
-    found = found.reshape(camera.height, camera.width, 2).astype(np.float32)
-    limit = np.array((camera.width - 1, camera.height - 1), np.float32)
-    found = np.clip(found, 0, limit)
-    return target, np.ascontiguousarray(found[..., 0]), np.ascontiguousarray(found[..., 1])
+    found = _distorted(lens, _target(lens), np.stack([x.ravel(), y.ravel()], axis=1))
+    found = np.clip(found, 0, (camera.width - 1, camera.height - 1)).astype(np.float32)
+    across, down = found.T.reshape(2, camera.height, camera.width)
+    return np.ascontiguousarray(across), np.ascontiguousarray(down)
 
 
 def _border(camera: Camera) -> NDArray[np.float64]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from retain.datasets.scene.base import Shot
 from retain.datasets.scene.lens import Depth, Lens, regrid, resize_image
@@ -18,6 +21,9 @@ from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.frame import MAX_SIDE, Image
 from retain.pipeline.sources.common import check_file
 from retain.pipeline.sources.rgb import check_side
+
+RATE = 30.0
+"""Pictures per second where a format carries no times."""
 
 Size = tuple[int, int]
 """Working width and height. One of them 0: as the picture's shape asks; both 0: as stored."""
@@ -49,18 +55,6 @@ class DepthFile:
     """Brings depth to the pixels of the pictures, where that takes more than other intrinsics."""
 
 
-@dataclass
-class Notes:
-    """Sentences about what was left out or repaired, counted rather than repeated."""
-
-    said: list[str] = field(default_factory=list)
-
-    def count(self, number: int, one: str, many: str) -> None:
-        """Say ``one`` of a single case, ``many`` (with ``{n}``) of several, nothing of none."""
-        if number:
-            self.said.append(one if number == 1 else many.format(n=number))
-
-
 class PictureScene:
     """A Scene whose pictures are files. Reading is lazy; sizes are checked before it.
 
@@ -68,7 +62,8 @@ class PictureScene:
     entries  in the order of time
     size     the working size of the shots
 
-    Raises SourceError when there are no entries, UsageError for a size that is none.
+    Raises SourceError when there are no entries or a lens cannot be undone, UsageError for a size
+    that is none.
     """
 
     def __init__(
@@ -83,10 +78,14 @@ class PictureScene:
     ) -> None:
         if not entries:
             raise SourceError(SourceFault.EMPTY, f"{what} holds not one usable picture.")
+        with reading(what):
+            for lens in {entry.lens for entry in entries}:
+                lens.undistorted()
         self._entries = entries
         self._depth = depth or DepthFile()
         self._size = check_size(size)
-        self._what, self._metric, self._notes = what, metric, tuple(notes)
+        self._what, self._metric = what, metric
+        self._notes = (*notes, *_lacking(entries))
 
     @property
     def description(self) -> str:
@@ -134,6 +133,16 @@ class PictureScene:
                 f"{seen_by.width}x{seen_by.height}.",
             )
         return how.register(depth) if how.register else regrid(depth, seen_by, camera)
+
+
+def _lacking(entries: Sequence[Entry]) -> Iterator[str]:
+    """What some of the pictures do not have, in sentences."""
+    unposed = sum(entry.c2w is None for entry in entries)
+    blind = sum(entry.depth is None for entry in entries)
+    if unposed:
+        yield f"{unposed} of {len(entries)} pictures have no pose that is finite and rigid."
+    if 0 < blind < len(entries):
+        yield f"{blind} of {len(entries)} pictures have no depth."
 
 
 def check_size(size: Size) -> Size:
@@ -241,23 +250,59 @@ def _npy(path: Path) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def broken(path: Path, error: Exception) -> SourceError:
+def broken(path: Path | str, error: Exception) -> SourceError:
     return SourceError(
         SourceFault.BROKEN,
-        f"{str(path)!r} cannot be read: it is damaged or no such file ({type(error).__name__}).",
+        f"{str(path)!r} cannot be read: it is damaged or not what its name says "
+        f"({type(error).__name__}: {error}).",
         hint="Get the file again, or remove it.",
     )
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Let what goes wrong in reading a small file come out as a SourceError that names it."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+        raise broken(path, error) from error
 
 
 def numbers_in(path: Path) -> NDArray[np.float64]:
     """All numbers of a text file, one dimension. Raises SourceError."""
     check_file(path)
-    try:
+    with reading(path):
         return np.array(path.read_text().split(), np.float64)
-    except (ValueError, OSError) as error:
-        raise broken(path, error) from error
 
 
-def rigid_or_none(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """``matrix`` [4, 4] when it is a pose; None when it is not finite or not rigid."""
-    return matrix if rigid.is_rigid(matrix) else None
+def rows_in(path: Path) -> list[list[str]]:
+    """The words of each line of a text file, without empty lines and ``#`` comments. Raises
+    SourceError."""
+    check_file(path)
+    with reading(path):
+        lines = path.read_text().splitlines()
+    return [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def pose(numbers: ArrayLike) -> NDArray[np.float64] | None:
+    """The [4, 4] matrix of 12 or 16 numbers in rows; None when there are not so many, or they are
+    not finite and rigid."""
+    flat = np.asarray(numbers, np.float64).ravel()
+    if flat.size == 12:
+        flat = np.concatenate([flat, (0.0, 0.0, 0.0, 1.0)])
+    if flat.size != 16 or not rigid.is_rigid(flat.reshape(4, 4)):
+        return None
+    return flat.reshape(4, 4)
+
+
+def natural(name: str) -> list[int | str]:
+    """Sort key in which runs of digits count as numbers: 9 comes before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """Files of ``folder`` whose names are ``pattern``, by its first group, a number; in order."""
+    names = re.compile(pattern)
+    paths = folder.iterdir() if folder.is_dir() else ()
+    found = {int(match[1]): path for path in paths if (match := names.fullmatch(path.name))}
+    return dict(sorted(found.items()))

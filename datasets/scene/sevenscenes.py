@@ -8,7 +8,6 @@ research: measure on it, do not ship it.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +15,20 @@ import numpy as np
 
 from retain.datasets.scene.lens import Lens
 from retain.datasets.scene.pictures import (
+    RATE,
     DepthFile,
     Entry,
-    Notes,
     PictureScene,
     Size,
+    numbered,
     numbers_in,
-    rigid_or_none,
+    pose,
+    reading,
 )
 from retain.datasets.scene.register import register
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
-from retain.pipeline.errors import SourceError, SourceFault
 
-RATE = 30.0
-"""Pictures per second of the sensor; the files carry no times."""
 COLOUR = Camera(525.0, 525.0, 320.0, 240.0, 640, 480)
 DEPTH = Camera(585.0, 585.0, 320.0, 240.0, 640, 480)
 DEPTH_TO_COLOUR = np.array(
@@ -45,8 +43,6 @@ DEPTH_TO_COLOUR = np.array(
 this data, as the data set itself gives none."""
 INTRINSICS = "camera-intrinsics.txt"
 
-_NAME = re.compile(r"frame-(\d+)\.color\.(png|jpe?g)")
-
 
 class SevenScenes(PictureScene):
     """A sequence of 7-Scenes, poses and depth brought to the colour camera.
@@ -59,62 +55,40 @@ class SevenScenes(PictureScene):
 
     def __init__(self, root: str | Path, size: Size = (0, 0)) -> None:
         root = Path(root)
-        notes = Notes(
-            ["Depth and poses, which are the depth camera's, were brought to the colour camera."]
-        )
-        depth_camera = _depth_camera(root)
-        move = partial(
-            register, seen_by=depth_camera, wanted=COLOUR, motion=DEPTH_TO_COLOUR
-        )  # fmt: skip
+        seen_by = _depth_camera(root / INTRINSICS)
+        move = partial(register, seen_by=seen_by, wanted=COLOUR, motion=DEPTH_TO_COLOUR)
+        images = numbered(root, r"frame-(\d+)\.color\.(?:png|jpe?g)")
         super().__init__(
             f"7-Scenes sequence {root.name!r}",
-            _entries(root, notes),
-            notes=notes.said,
-            depth=DepthFile(0.001, 65535, depth_camera, move),
+            [_entry(root, number, image) for number, image in images.items()],
+            notes=("Depth and poses, which are the depth camera's, were brought to the colour's.",),
+            depth=DepthFile(0.001, 65535, seen_by, move),
             size=size,
         )
 
     @staticmethod
-    def recognises(root: Path) -> bool:
-        return next(root.glob("frame-*.color.*"), None) is not None
+    def recognises(path: Path) -> bool:
+        return next(path.glob("frame-*.color.*"), None) is not None
 
 
-def _entries(root: Path, notes: Notes) -> list[Entry]:
-    found = sorted(
-        (int(match[1]), path) for path in root.iterdir() if (match := _NAME.fullmatch(path.name))
+def _entry(root: Path, number: int, image: Path) -> Entry:
+    stem = image.name.partition(".")[0]
+    depth, where = root / f"{stem}.depth.png", root / f"{stem}.pose.txt"
+    placed = pose(numbers_in(where)) if where.is_file() else None
+    return Entry(
+        seq=number,
+        seconds=number / RATE,
+        image=image,
+        lens=Lens(COLOUR),
+        depth=depth if depth.is_file() else None,
+        c2w=None if placed is None else placed @ rigid.inverse(DEPTH_TO_COLOUR),
     )
-    entries, unposed, blind = [], 0, 0
-    to_depth = rigid.inverse(DEPTH_TO_COLOUR)
-    for number, image in found:
-        stem = image.name.partition(".")[0]
-        depth: Path | None = root / f"{stem}.depth.png"
-        if depth is not None and not depth.is_file():
-            depth, blind = None, blind + 1
-        c2w = _pose(root / f"{stem}.pose.txt")
-        unposed += c2w is None
-        placed = None if c2w is None else c2w @ to_depth
-        entries.append(Entry(number, number / RATE, image, Lens(COLOUR), depth, placed))
-    notes.count(unposed, "1 picture has no usable pose.", "{n} pictures have no usable pose.")
-    notes.count(blind, "1 picture has no depth.", "{n} pictures have no depth.")
-    return entries
 
 
-def _pose(path: Path) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    numbers = numbers_in(path)
-    return rigid_or_none(numbers.reshape(4, 4)) if numbers.size == 16 else None
-
-
-def _depth_camera(root: Path) -> Camera:
-    path = root / INTRINSICS
+def _depth_camera(path: Path) -> Camera:
     if not path.is_file():
         return DEPTH
     numbers = numbers_in(path)
-    try:
+    with reading(path):
         (fx, _, cx), (_, fy, cy), _ = numbers.reshape(3, 3).tolist()
         return Camera(fx, fy, cx, cy, DEPTH.width, DEPTH.height)
-    except ValueError as error:
-        raise SourceError(
-            SourceFault.BROKEN, f"{str(path)!r} is no 3x3 matrix of a camera ({error})."
-        ) from None
