@@ -12,5 +12,6 @@ DATASETS = Catalog(
         "echo-phantom": "retain.datasets.echo.phantom:make_clip",
         "echonet": "retain.datasets.echo.echonet:EchoNet",
         "planted": "retain.datasets.planted:PlantedVideo",
+        "room": "retain.datasets.scene.room:Room",
     },
 )
