@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 def dc(colors: Floats) -> Floats:
     """Colours 0..1 as coefficients of degree 0; any shape."""
-    return ((colors - 0.5) / SH_C0).astype(np.float32)
+    return np.asarray((colors - 0.5) / SH_C0, np.float32)
 
 
 def rgb(coefficients: Floats) -> Floats:
@@ -38,11 +38,11 @@ def logit(opacities: Floats) -> Floats:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    return (0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64))).astype(np.float32)
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64)), np.float32)
 
 
 def log_scales(scales: Floats) -> Floats:
-    return np.log(np.maximum(scales, SMALLEST_SCALE)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(scales, SMALLEST_SCALE)), np.float32)
 
 
 def turned(gaussians: Gaussians) -> Gaussians:
