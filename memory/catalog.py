@@ -11,6 +11,7 @@ MEMORIES = Catalog(
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
         "delta-scan": "retain.memory.delta_scan:DeltaScan",
         "carry": "retain.memory.carry:Carry",
+        "gaussians": "retain.memory.gaussian.memory:GaussianMemory",
         "keyframes": "retain.memory.keyframes:KeyframeMemory",
         "notes": "retain.memory.notes:Notes",
         "views": "retain.memory.views:ViewMemory",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gaussian_parts import CONFIG, keyframes
 from memory_parts import features, frames
 from torch.nn.functional import normalize
 
@@ -19,6 +20,7 @@ from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
+from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.keyframes import KeyframeConfig, KeyframeMemory, Place
 from retain.memory.notes import Notes
 from retain.memory.router import Router, RouterConfig
@@ -120,6 +122,7 @@ CASES = {
         torch.ones(3, 2, 4),
     ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
+    "gaussians": Case(lambda: GaussianMemory(CONFIG), 80_000, keyframes, "all"),
     "keyframes": Case(
         lambda: KeyframeMemory(KeyframeConfig(byte_budget=20_000, max_corners=40)),
         20_000,

@@ -1,0 +1,1 @@
+"""Gaussians that share a voxel become one: keys, who meets whom, and their weighted mean."""

@@ -1,0 +1,143 @@
+"""One set of arrays for all Gaussians of a stream: stable rows first, then the active ones.
+
+Allocated once. Rows move only as far as holes have to be filled, so that what is read is always one
+contiguous block; the id of a Gaussian goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.kernels.rasterize.gaussians import CODE, Gaussians
+from retain.kernels.voxel_merge.cpu import Columns
+
+DROP, STABLE, ACTIVE = 0, 1, 2
+ATTRIBUTES = ("means", "quats", "scales", "opacities", "colors")
+
+COLUMNS: Mapping[str, tuple[Any, int]] = {
+    "means": (np.float32, 3),
+    "quats": (np.float32, 4),
+    "scales": (np.float32, 3),
+    "opacities": (np.float32, 1),
+    "colors": (np.float32, 3),
+    "normals": (np.float32, 3),
+    "weights": (np.float32, 1),
+    "born": (np.float32, 3),
+    "keys": (np.int64, 1),
+    "ids": (np.int32, 1),
+    "anchor": (np.int32, 1),
+    "first_seen": (np.int32, 1),
+    "last_seen": (np.int32, 1),
+    "touched": (np.int32, 1),
+    "mark": (np.int32, 1),
+    "count": (np.uint8, 1),
+}
+"""Type and numbers per row. ``anchor``: slot of its keyframe. ``touched``: epoch of its last
+visible change. ``count``: of an active row, keyframes that saw it, ``mark`` being the last of
+these; of a stable row, times it was in the way since it was last seen, ``mark`` being unused."""
+
+
+def columns(codes: bool) -> dict[str, tuple[Any, int]]:
+    return dict(COLUMNS) | ({"codes": (np.float16, CODE)} if codes else {})
+
+
+def row_bytes(codes: bool) -> int:
+    """Of one Gaussian, with its place in the two tables of ids."""
+    sides = columns(codes).values()
+    return 8 + sum(int(np.dtype(dtype).itemsize) * width for dtype, width in sides)
+
+
+class Arena:
+    """At most ``rows`` Gaussians. ``arena["means"]`` are the rows in use, a writable view."""
+
+    def __init__(self, rows: int, codes: bool) -> None:
+        self.rows, self.n, self.stable = rows, 0, 0
+        self.arrays: dict[str, NDArray[Any]] = {
+            name: np.zeros(rows if width == 1 else (rows, width), dtype)
+            for name, (dtype, width) in columns(codes).items()
+        }
+        self.row_of = np.full(rows, -1, np.int32)
+        """Of each id its row, -1 for none."""
+        self.died = np.zeros(rows, np.int32)
+        """Of each id the epoch its last Gaussian went, 0 for never."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.arrays[name][: self.n]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in (*self.arrays.values(), self.row_of, self.died))
+
+    @property
+    def codes(self) -> bool:
+        return "codes" in self.arrays
+
+    def merged(self) -> Columns:
+        """What the merge kernel works on."""
+        return Columns(
+            self["means"], self["quats"], self["scales"], self["opacities"],
+            self["colors"], self["normals"], self["weights"],
+        )  # fmt: skip
+
+    def append(self, **values: Any) -> NDArray[np.int64]:
+        """Add active rows (arrays [N, ...] or one number for all) and return where they are. Each
+        gets the lowest free id. A full arena is a bug of its caller."""
+        count = len(values["means"])
+        assert self.n + count <= self.rows, "append to a full arena"
+        rows = np.arange(self.n, self.n + count)
+        self.n += count
+        for name, array in self.arrays.items():
+            array[rows] = values.get(name, 0)
+        ids = np.flatnonzero(self.row_of < 0)[:count]
+        self["ids"][rows] = ids
+        self.row_of[ids] = rows
+        return rows
+
+    def arrange(self, kind: NDArray[np.uint8], epoch: int) -> int:
+        """Give each row [n] its kind: those to drop go, stable ones stand first. Returns how many
+        went."""
+        going = np.flatnonzero(kind == DROP)
+        ids = self["ids"][going]
+        self.row_of[ids], self.died[ids] = -1, epoch
+        stable, n = int((kind == STABLE).sum()), len(kind) - len(going)
+        front, middle, tail = kind[:stable], kind[stable:n], kind[n:]
+        source = np.concatenate([
+            stable + np.flatnonzero(kind[stable:] == STABLE),
+            np.flatnonzero(front == ACTIVE),
+            n + np.flatnonzero(tail == ACTIVE),
+        ])  # fmt: skip
+        place = np.concatenate([
+            np.flatnonzero(front != STABLE), stable + np.flatnonzero(middle != ACTIVE),
+        ])  # fmt: skip
+        for array in self.arrays.values():
+            array[place] = array[source]
+        self.row_of[self.arrays["ids"][place]] = place
+        self.n, self.stable = n, stable
+        return len(going)
+
+    def kinds(self) -> NDArray[np.uint8]:
+        """uint8 [n], as rows are now."""
+        kind = np.full(self.n, ACTIVE, np.uint8)
+        kind[: self.stable] = STABLE
+        return kind
+
+    def gaussians(self, rows: slice | NDArray[Any]) -> Gaussians:
+        """Those rows: views for a slice, copies otherwise. Codes are made float32 and unit
+        length."""
+        codes = None
+        if self.codes:
+            codes = self["codes"][rows].astype(np.float32)
+            codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
+        means, quats, scales, opacities, colors = (locked(self[name][rows]) for name in ATTRIBUTES)
+        return Gaussians(means, quats, scales, opacities, colors, codes)
+
+
+def locked(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
