@@ -3,7 +3,8 @@
 One primitive of points with float32 attributes: place, rotation (xyzw), scale, opacity and the
 coefficient of degree 0. Scales are linear: drafts before 2026 stored logarithms, the ratified text
 says "linear" and forbids negative ones (see docs/splat-formats.md). COLOR_0 is what a viewer
-without the extension draws points in. Axes are glTF's: x right, y up, z back, metres.
+without the extension draws points in. Axes are glTF's: y up, z forward, x left, metres; as other
+converters from .ply have it too.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def write(path: str | Path, gaussians: Gaussians) -> None:
     for no Gaussians at all, which glTF cannot hold."""
     if not len(gaussians):
         raise ValueError("a .glb cannot hold an empty scene")
-    g = parts.turned(parts.checked(gaussians))
+    g = parts.turned(parts.checked(gaussians), axis=2)
     attributes: dict[str, NDArray[Any]] = {
         "POSITION": g.means,
         _ROTATION: np.roll(g.quats, -1, axis=1),
@@ -118,7 +119,8 @@ def read(path: str | Path) -> Gaussians:
             arrays[_SCALE],
             arrays[_OPACITY][:, 0],
             parts.rgb(arrays[_DC]),
-        )
+        ),
+        axis=2,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,18 +46,17 @@ def log_scales(scales: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(scales, SMALLEST_SCALE)), np.float32)
 
 
-def turned(gaussians: Gaussians) -> Gaussians:
-    """From x right, y down, z forward to x right, y up, z back, or the other way around.
+def turned(gaussians: Gaussians, axis: int) -> Gaussians:
+    """The world after half a turn about an axis: x (0) makes y up and z back, z (2) makes x left
+    and y up. Twice is not at all.
 
-    Half a turn about x, F = diag(1, -1, -1), of the world. The covariance becomes F C F; since the
-    axes of an ellipsoid have no sign, its rotation R may become F R F, whose quaternion is (w, x,
-    -y, -z).
+    F is the diagonal of the turn. The covariance becomes F C F; since the axes of an ellipsoid have
+    no sign, its rotation R may become F R F, whose quaternion has two signs changed.
     """
-    means = gaussians.means * np.array([1, -1, -1], np.float32)
-    quats = gaussians.quats * np.array([1, 1, -1, -1], np.float32)
-    return Gaussians(
-        means, quats, gaussians.scales, gaussians.opacities, gaussians.colors, gaussians.codes
-    )
+    signs = np.full(3, -1, np.float32)
+    signs[axis] = 1
+    means, quats = gaussians.means * signs, gaussians.quats * np.concatenate([[1], signs])
+    return replace(gaussians, means=means, quats=quats.astype(np.float32))
 
 
 def importance(gaussians: Gaussians) -> Floats:
@@ -85,7 +85,7 @@ def checked(gaussians: Gaussians) -> Gaussians:
     if (g.scales < 0).any():
         raise ValueError("Gaussians.scales must not be negative")
     opacities, colors = np.clip(g.opacities, 0, 1), np.clip(g.colors, 0, 1)
-    return Gaussians(g.means, unit(g.quats), g.scales, opacities, colors, g.codes)
+    return replace(g, quats=unit(g.quats), opacities=opacities, colors=colors)
 
 
 def content(path: str | Path) -> bytes:

@@ -41,7 +41,7 @@ _LARGEST_PLACE = 2**23 - 1
 def write(path: str | Path, gaussians: Gaussians) -> None:
     """Language codes are left out. Raises OSError; ValueError for numbers that are not finite, more
     than ``MOST`` Gaussians, or places beyond 8000 km."""
-    g = parts.turned(parts.checked(gaussians))
+    g = parts.turned(parts.checked(gaussians), axis=0)
     if len(g) > MOST:
         raise ValueError(f"a .spz holds at most {MOST} Gaussians, not {len(g)}")
     farthest = float(np.abs(g.means).max(initial=0))
@@ -103,7 +103,8 @@ def read(path: str | Path) -> Gaussians:
             np.exp(scales.astype(np.float32) / 16 - 10),
             opacities[:, 0].astype(np.float32) / np.float32(255),
             parts.rgb(coefficients),
-        )
+        ),
+        axis=0,
     )
 
 
