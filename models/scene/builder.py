@@ -55,14 +55,15 @@ def build(
     *,
     step: int = 2,
     gain: float = 1.0,
+    labels: NDArray[np.uint8] | None = None,
     codes: Floats | None = None,
     far: float = FAR,
 ) -> Built:
     """One Gaussian per ``step`` x ``step`` block of pixels whose surface is seen clearly.
 
     ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown; ``camera`` of both;
-    ``gain`` multiplies colours (the exposure against the map's); ``codes`` float32 [H, W, 16] per
-    pixel, when the map keeps them.
+    ``gain`` multiplies colours (the exposure against the map's); ``labels`` uint8 [H, W] are rows
+    of ``codes`` float32 [K, 16], when the map keeps them.
     """
     height, width = depth.shape[0] // step, depth.shape[1] // step
     z, spread = _blocks(depth[: height * step, : width * step], step)
@@ -85,7 +86,7 @@ def build(
         scales=np.stack([SPREAD * size, SPREAD * size, FLATNESS * SPREAD * size], axis=1),
         opacities=np.full(len(rows), OPACITY, np.float32),
         colors=np.clip(colors.reshape(-1, 3)[rows] * np.float32(gain / 255), 0, 1),
-        codes=None if codes is None else _centres(codes, step, height, width)[rows],
+        codes=None if codes is None else _codes(labels, codes, step, height, width)[rows],
     )
     sure = np.minimum(1, (SURE / z) ** 2) * np.maximum(facing, GRAZING)
     return Built(gaussians, sure.astype(np.float32), turned, size)
@@ -144,9 +145,12 @@ def _normals(points: Floats, camera: Camera) -> tuple[Floats, Floats]:
     return turned.astype(np.float32), np.abs(cosine).astype(np.float32)
 
 
-def _centres(codes: Floats, step: int, height: int, width: int) -> Floats:
-    """The code of each block's middle pixel: [h * w, 16]. Codes are unit vectors; mixing two
-    classes' at an edge would name a third."""
-    at = step // 2
-    middle = codes[at::step, at::step][:height, :width]
-    return np.ascontiguousarray(middle.reshape(height * width, -1), np.float32)
+def _codes(
+    labels: NDArray[np.uint8] | None, codes: Floats, step: int, height: int, width: int
+) -> Floats:
+    """The code of each block's middle pixel: [h * w, 16]; zero without labels. Codes of two classes
+    mixed at an edge would name a third, so nothing is averaged."""
+    if labels is None:
+        return np.zeros((height * width, codes.shape[1]), np.float32)
+    middle = labels[step // 2 :: step, step // 2 :: step][:height, :width].reshape(-1)
+    return np.ascontiguousarray(codes[np.minimum(middle, len(codes) - 1)], np.float32)

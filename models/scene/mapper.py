@@ -1,0 +1,299 @@
+"""Tracker, builder, memory and refiner of one stream, joined: shots in, a map that grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.datasets.scene.base import Shot
+from retain.kernels.geometry import rigid
+from retain.kernels.geometry.camera import Camera
+from retain.kernels.rasterize.render import Rendered, render
+from retain.memory.gaussian.config import GaussianConfig
+from retain.memory.gaussian.keyframe import Keyframe
+from retain.memory.gaussian.memory import GaussianMemory
+from retain.memory.hub import Hub
+from retain.memory.notes import Notes
+from retain.memory.views import StoredView, ViewConfig, ViewMemory
+from retain.models.scene.builder import build
+from retain.models.scene.refine import Target, refine
+from retain.models.scene.tracking.base import Tracked
+from retain.pipeline.errors import StateError
+from retain.pipeline.results import Pose, SplatDelta
+from retain.pipeline.stage import StatValue
+
+Matrix = NDArray[np.float64]
+
+NOTES_BYTES = 1 << 20
+GAIN = 0.5, 2.0
+"""Exposure against the map's: what is outside is no exposure."""
+OLD_VIEWS = 2
+"""Old pictures drawn beside the window's for each refinement (MonoGS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapperOptions:
+    """See ``Reconstruct``."""
+
+    budget_bytes: int
+    refine: int
+    refine_s: float
+    cell: float
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a stream gives beside its pictures, known from its first frame."""
+
+    camera: Camera
+    given: bool
+    """Poses are the source's."""
+    depth: bool
+    codes: bool
+
+    @staticmethod
+    def of(shot: Shot, *, given: bool) -> Kind:
+        return Kind(shot.camera, given, shot.depth is not None, shot.codes is not None)
+
+
+@dataclass
+class _Clock:
+    """Milliseconds by part, of one frame."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            spent = 1000 * (perf_counter() - began)
+            self.parts[name] = round(self.parts.get(name, 0.0) + spent, 3)
+
+
+class Mapper:
+    """Maps one stream of one kind."""
+
+    def __init__(self, stream: str, kind: Kind, options: MapperOptions) -> None:
+        from retain.models.scene.tracking.make import make_tracker
+
+        self.stream, self.kind, self._options = stream, kind, options
+        self.map = GaussianMemory(
+            GaussianConfig(
+                byte_budget=options.budget_bytes,
+                cell=options.cell,
+                codes=kind.codes,
+                confirmations=2 if kind.depth else 3,
+            )
+        )
+        self.views = ViewMemory(ViewConfig(kind.camera.width, kind.camera.height))
+        self.tracker, keyframes = make_tracker(stream, given=kind.given, depth=kind.depth)
+        self._notes = Notes(NOTES_BYTES)
+        self.hub = Hub(options.budget_bytes, stream)
+        self.hub.add("notes", self._notes)
+        self.hub.add("keyframes", keyframes)
+        self.hub.add("views", self.views)
+        self.hub.add("map", self.map, weight=4.0)
+        self._anchor, self._anchor_pose = -1, np.eye(4)
+        self._epoch = self._told = 0
+        self._rng = np.random.default_rng(options.seed)
+
+    def look(self, shot: Shot, *, may_hold_out: bool, broken: bool = False) -> Pose:
+        """Take in one shot. ``broken``: it does not follow from the one before."""
+        clock = _Clock()
+        with clock("track"):
+            tracked = self.tracker.track(shot, self._draw)
+        if tracked.correction:
+            with clock("loop"):
+                self._correct(tracked.correction)
+        known = tracked.state != "lost"
+        held = may_hold_out and known and not tracked.keyframe and shot.depth is not None
+        if known and not held and shot.depth is not None:
+            with clock("observe"):
+                self.map.observe(self.stream, shot.seq, shot.camera, tracked.c2w, shot.depth)
+        if tracked.keyframe:
+            self._anchor, self._anchor_pose = self._anchor + 1, tracked.c2w
+            if shot.depth is not None:
+                self._add(shot, tracked, clock)
+        counts = self.map.stats(self.stream)
+        return Pose(
+            state=tracked.state,
+            reason=tracked.reason,
+            c2w=tracked.c2w,
+            anchor=self._anchor,
+            local=rigid.inverse(self._anchor_pose) @ tracked.c2w,
+            inliers=tracked.inliers,
+            keyframe=tracked.keyframe,
+            held_out=held,
+            active=int(counts["active"]),
+            stable=int(counts["stable"]),
+            nbytes=self.hub.nbytes,
+            byte_budget=self.hub.budget_bytes,
+            parts_ms=clock.parts,
+            truth=None if self.kind.given else shot.c2w,
+        )
+
+    def _add(self, shot: Shot, tracked: Tracked, clock: _Clock) -> None:
+        """Make a keyframe of a shot: into the map, and into the pictures to refine against."""
+        assert shot.depth is not None
+        with clock("build"):
+            gain = self._gain(shot, tracked.c2w)
+            built = build(
+                shot.image, shot.depth, shot.camera, tracked.c2w,
+                gain=gain, labels=shot.labels, codes=shot.codes,
+            )  # fmt: skip
+        with clock("fuse"):
+            keyframe = Keyframe(
+                self._anchor, shot.seq, tracked.c2w, built.gaussians,
+                built.confidence, built.normals, built.size,
+            )  # fmt: skip
+            self.map.write(self.stream, keyframe)
+            self.views.write(self.stream, StoredView(self._anchor, shot.image, shot.depth, gain))
+        if self._options.refine or self._options.refine_s:
+            with clock("refine"):
+                self._refine()
+
+    def _draw(self, camera: Camera, c2w: Matrix) -> Rendered:
+        """The stable map as ``camera`` sees it; before there is one, the active window."""
+        kind = "stable" if int(self.map.stats(self.stream)["stable"]) else "active"
+        return render(self.map.read(self.stream, kind).gaussians, camera, c2w)
+
+    def _gain(self, shot: Shot, c2w: Matrix) -> float:
+        """What brings the shot's exposure to the map's: the median ratio of brightness where both
+        are seen, from a picture an eighth as wide; 1 where they hardly overlap."""
+        view = self.map.read(self.stream, "all")
+        if not len(view.gaussians):
+            return 1.0
+        import cv2
+
+        small = shot.camera.resized(max(8, shot.camera.width // 8), max(6, shot.camera.height // 8))
+        drawn = render(view.gaussians, small, c2w)
+        seen = cv2.resize(shot.image, (small.width, small.height), interpolation=cv2.INTER_AREA)
+        mine, theirs = seen.mean(axis=2) / 255, drawn.color.mean(axis=2)
+        both = (drawn.alpha > 0.9) & (mine > 0.05) & (mine < 0.95) & (theirs > 0.05)
+        if both.mean() < 0.2:
+            return 1.0
+        return float(np.clip(np.median(theirs[both] / mine[both]), *GAIN))
+
+    def _refine(self) -> None:
+        held = self.views.keyframes(self.stream)
+        window = held[held > self._anchor - 8]
+        old = held[held <= self._anchor - 8]
+        drawn = self._rng.choice(old, min(OLD_VIEWS, len(old)), replace=False)
+        steps = self._options.refine
+        budget = self._options.refine_s or float("inf")
+        if self._options.refine_s:
+            steps = 1000
+        chosen = [int(k) for k in (*window, *drawn)]
+        order = self._rng.permutation(np.resize(np.arange(len(chosen)), max(steps, 1)))
+        self.take_steps(chosen, [int(i) for i in order], budget)
+
+    def take_steps(self, keyframes: list[int], order: list[int], budget_s: float) -> float:
+        """Refine the map on the pictures of ``keyframes``, in ``order``; the mean loss."""
+        poses = self.map.poses(self.stream)
+        targets = []
+        for number in keyframes:
+            (view,) = self.views.read(self.stream, number)
+            targets.append(
+                Target(self.kind.camera, poses[number], view.image, view.depth, view.gain)
+            )
+        view = self.map.read(self.stream, "all")
+        done = refine(view.gaussians, targets, order, budget_s=budget_s)
+        if done.steps:
+            self.map.update(self.stream, view.ids, done.gaussians)
+        return done.loss
+
+    def _correct(self, poses: Mapping[int, Matrix]) -> None:
+        """Keyframes have new poses after a loop closure; the map follows."""
+        self.map.correct(self.stream, poses)
+        self._anchor_pose = poses.get(self._anchor, self._anchor_pose)
+
+    def delta(self) -> SplatDelta | None:
+        """How the map changed since the last one; None when it did not."""
+        from retain.datasets.splats.splat import to_records
+
+        changes = self.map.changes(self.stream, self._told)
+        if changes.epoch == self._told:
+            return None
+        self._told, self._epoch = changes.epoch, self._epoch + 1
+        records = to_records(changes.gaussians)
+        return SplatDelta(self._epoch, changes.whole, changes.removed, changes.ids, records)
+
+    def stats(self) -> Mapping[str, StatValue]:
+        counts = self.map.stats(self.stream)
+        return {
+            "memory_bytes": self.hub.nbytes,
+            "budget_bytes": self.hub.budget_bytes,
+            "poses": "given" if self.kind.given else "estimated",
+            **{f"map_{name}": value for name, value in counts.items()},
+        }
+
+    def save(self, path: str, seq: int) -> None:
+        """Write all memories to one file, atomically. ``seq``: the last frame they have seen."""
+        camera, kind = self.kind.camera, self.kind
+        own = {
+            "camera": np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            "size": np.array([camera.width, camera.height]),
+            "kind": np.array([kind.given, kind.depth, kind.codes], np.uint8),
+            "counters": np.array([self._anchor]),
+            "anchor": self._anchor_pose,
+            "random": _words(self._rng),
+        }
+        tracked = {f"track.{name}": value for name, value in self.tracker.state().items()}
+        self._notes.write(self.stream, own | tracked)
+        self.hub.snapshot(path, seq)
+
+    def load(self, path: str) -> int:
+        """Take all memories from ``path``; the last frame they have seen. Raises StateError when it
+        does not fit."""
+        seq = self.hub.restore(path)
+        notes = dict(self._notes.read(self.stream))
+        if kind_in(notes, path) != self.kind:
+            raise StateError(f"{path} was saved from a stream of another kind or camera.")
+        try:
+            self._anchor, self._anchor_pose = int(notes["counters"][0]), notes["anchor"]
+            self._rng.bit_generator.state = json.loads(notes["random"].tobytes())
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise StateError(f"{path} holds no map of a scene: {error}.") from error
+        mark = "track."
+        self.tracker.restore({k[len(mark) :]: v for k, v in notes.items() if k.startswith(mark)})
+        self._told = 0  # whoever watches starts from the whole map
+        return seq
+
+    @staticmethod
+    def open(path: str, options: MapperOptions) -> Mapper:
+        """The mapper whose state lies in ``path``. Raises StateError when that is no map, or was
+        made with other options."""
+        from retain.memory.snapshot import load
+
+        file = load(path)
+        notes = file.memories["notes"][1].tensors if "notes" in file.memories else {}
+        mapper = Mapper(file.stream, kind_in(notes, path), options)
+        mapper.load(path)
+        return mapper
+
+
+def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
+    """What the notes of a saved state say of its stream."""
+    try:
+        camera = Camera(*map(float, notes["camera"]), *map(int, notes["size"]))
+        given, depth, codes = map(bool, notes["kind"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise StateError(f"{path} holds no map of a scene: {error}.") from error
+    return Kind(camera, given, depth, codes)
+
+
+def _words(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The state of a random generator as bytes for a snapshot."""
+    state = rng.bit_generator.state
+    text = json.dumps(state, sort_keys=True)
+    return np.frombuffer(text.encode(), np.uint8).copy()

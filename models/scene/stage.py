@@ -1,0 +1,164 @@
+"""The stage that maps: tracks the camera, makes keyframes, keeps the map, says how it changed.
+
+A frame that is not tracked never touches the map. Everything that is remembered lies in one hub:
+``map`` (Gaussians), ``views`` (pictures to refine against), ``keyframes`` (what the tracker knows
+places by) and ``notes`` (the tracker's path and the stage's counters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from retain.datasets.scene.base import Shot
+from retain.kernels.geometry.camera import Camera
+from retain.models.scene.mapper import Kind, Mapper, MapperOptions
+from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.frame import Frame
+from retain.pipeline.packet import Packet
+from retain.pipeline.results import Result, View
+from retain.pipeline.stage import StatValue
+
+Poses = Literal["auto", "given", "estimated"]
+
+DELTA_S = 0.2
+"""Seconds of the stream between two deltas of the map."""
+
+
+class Reconstruct:
+    """Adds ``pose`` to each packet, and ``splats`` to some; see the module's text.
+
+    poses        ``given``: those of the source; ``estimated``: the tracker's; ``auto``: given if
+                 the first frame has one
+    budget_mb    bytes of all memories together, in 10^6
+    holdout      every so many frames, one is kept from the map to judge it by; 0: none
+    refine       gradient steps per keyframe; 0: none
+    refine_ms    if not 0, steps are taken while they fit into so much time: for live sources.
+                 Results then depend on the machine
+    cell         metres of the map's finest cells
+    seed         of what is drawn at random: old views to refine against
+    threads      of torch and of the kernels; results are the same bits for the same number only
+    resume       a state saved by ``save``; frames it has seen are passed over
+
+    One stage maps one stream.
+    """
+
+    def __init__(
+        self,
+        poses: Poses = "auto",
+        budget_mb: float = 128.0,
+        holdout: int = 8,
+        refine: int = 4,
+        refine_ms: float = 0.0,
+        cell: float = 0.01,
+        seed: int = 0,
+        threads: int = 2,
+        resume: str = "",
+    ) -> None:
+        if poses not in ("auto", "given", "estimated"):
+            raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
+        for name, value in (("holdout", holdout), ("refine", refine)):
+            if value < 0:
+                raise UsageError(f"The option {name!r} of reconstruct must be >= 0, not {value}.")
+        if threads < 1 or budget_mb <= 0 or cell <= 0:
+            raise UsageError("The options threads, budget_mb and cell of reconstruct must be > 0.")
+        self._poses = poses
+        self._options = MapperOptions(
+            budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
+            cell=cell, seed=seed, threads=threads,
+        )  # fmt: skip
+        self._holdout = holdout
+        self._resume = resume
+        self._mapper: Mapper | None = None
+        self._seq = self._seen_to = -1
+        self._told_s = float("-inf")
+        if resume:
+            from retain.memory.snapshot import load as check
+
+            check(resume)  # a damaged file is refused at once
+
+    def process(self, packet: Packet) -> Packet | None:
+        frame = packet.frame
+        view = packet.results.get("view")
+        if not isinstance(view, View):
+            raise UsageError(
+                f"Frames of {frame.stream!r} come without a camera, so nothing can be mapped.",
+                hint="Use a scene source (retain reconstruct makes one of any video).",
+            )
+        shot = shot_of(frame, view)
+        if self._mapper is None or self._resume:
+            self._mapper = self._begin(shot, frame.stream)
+        if frame.seq <= self._seen_to:
+            return None
+        mapper, self._seq = self._mapper, frame.seq
+        if shot.camera != mapper.kind.camera:
+            raise UsageError(
+                f"The camera of {frame.stream!r} is {shot.camera}; it was {mapper.kind.camera}.",
+                hint="A map is made with one camera; give each its own run.",
+            )
+        out = mapper.look(shot, may_hold_out=self._due(frame.seq), broken=frame.discontinuity)
+        results: dict[str, Result] = dict(packet.results)
+        # Depth goes on only where it is needed: with the frames that judge the map.
+        results["view"] = view if out.held_out else _light(view)
+        results["pose"] = out
+        if abs(frame.seconds - self._told_s) >= DELTA_S and (delta := mapper.delta()) is not None:
+            self._told_s = frame.seconds
+            results["splats"] = delta
+        return Packet(frame, results)
+
+    def _due(self, seq: int) -> bool:
+        return self._holdout > 0 and seq % self._holdout >= self._holdout // 2
+
+    def _begin(self, shot: Shot, stream: str) -> Mapper:
+        given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
+        mapper = Mapper(stream, Kind.of(shot, given=given), self._options)
+        if self._resume:
+            path, self._resume = self._resume, ""
+            self._seen_to = self._seq = mapper.load(path)
+        return mapper
+
+    def save(self, path: str) -> None:
+        """Write the memory to ``path``, atomically. Raises StateError while there is none."""
+        if self._mapper is None:
+            raise StateError("There is no map to save: no frame was seen yet.")
+        self._mapper.save(path, self._seq)
+
+    def load(self, path: str) -> None:
+        """Continue from ``path``, passing over frames it has seen. One that does not fit is refused
+        with a StateError when the first frame comes."""
+        self._resume, self._mapper = path, None
+
+    def stats(self) -> Mapping[str, StatValue]:
+        if self._mapper is None:
+            return {"memory_bytes": 0}
+        return self._mapper.stats()
+
+    def close(self) -> None:
+        pass
+
+
+def shot_of(frame: Frame, view: View) -> Shot:
+    """Frame and view as a shot. Raises UsageError for depth or labels of another size."""
+    size = frame.image.shape[:2]
+    for name, plane in (("depth", view.depth), ("labels", view.labels)):
+        if plane is not None and plane.shape != size:
+            raise UsageError(
+                f"Frame {frame.seq} has {list(size)} pixels but its {name} {list(plane.shape)}.",
+                hint="Register depth and labels to the colour picture and give them its size.",
+            )
+    try:
+        camera = Camera(*view.camera, width=frame.width, height=frame.height)
+    except ValueError as error:
+        raise UsageError(f"Frame {frame.seq} has no usable camera: {error}") from error
+    depth = None if view.depth is None else view.depth.astype(np.float32) * np.float32(view.unit)
+    return Shot(
+        frame.seq, frame.seconds, frame.image, camera, depth, view.c2w,
+        view.labels, view.codes, view.names,
+    )  # fmt: skip
+
+
+def _light(view: View) -> View:
+    return msgspec.structs.replace(view, depth=None, labels=None, codes=None, names=())
