@@ -9,56 +9,88 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from retain.datasets.scene.base import Scene
+from retain.datasets.scene.video import FIELD, Numbers, VideoScene, plain_pictures
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import SourceError, SourceFault, UsageError, nearest
-from retain.pipeline.sources.common import check_file, is_url, local_path, text
+from retain.pipeline.redact import redact
+from retain.pipeline.sources.any import describe
+from retain.pipeline.sources.common import is_url, local_path, text
+from retain.pipeline.sources.images import list_images
 
 ROOM = "retain.datasets.scene.room:Room"
 FORMATS = Catalog(
     "scene format",
     {
+        "tum": "retain.datasets.scene.tum:TumRgbd",
+        "rgbd": "retain.datasets.scene.rgbd:RgbdFolder",
         "7-scenes": "retain.datasets.scene.sevenscenes:SevenScenes",
+        "replica": "retain.datasets.scene.replica:Replica",
+        "scannet": "retain.datasets.scene.scannet:ScanNet",
+        "nerfstudio": "retain.datasets.scene.nerfstudio:Nerfstudio",
+        "colmap": "retain.datasets.scene.colmap:Colmap",
+        "llff": "retain.datasets.scene.llff:Llff",
+        "realestate10k": "retain.datasets.scene.realestate:RealEstate",
     },
 )
-"""Readers in the order in which they are asked. Each says with ``recognises(folder)`` whether a
-folder is its own, and in ``KEYS`` by which names it goes."""
+"""Readers in the order in which they are asked. Each says with ``recognises(path)`` whether a place
+is its own, and in ``KEYS`` by which names it goes."""
 
 
 def recognise(where: str) -> str:
     """The name of the format at ``where``: one of ``FORMATS``, ``room``, or ``""`` for what is no
-    scene (a video, pictures without anything beside them, a camera, an address)."""
+    scene (a video, pictures with nothing beside them, a camera, an address)."""
     where = text("source", where)
     if is_url(where):
         return "room" if where.startswith("room:") else ""
-    path = local_path(where)
-    if not path.is_dir():
-        return ""
-    return _format_of(path)
+    return _format_of(local_path(where))
 
 
-def open_scene(where: str, *, width: int = 0, height: int = 0) -> Scene:
-    """The scene at ``where``: a folder of a known format, or ``room://?seed=3&frames=200``.
+def open_scene(
+    where: str,
+    *,
+    width: int = 0,
+    height: int = 0,
+    camera: Numbers | None = None,
+    field: float = FIELD,
+) -> Scene:
+    """The scene at ``where``: a folder of a known format, ``room://?seed=3&frames=200``, a video
+    file or plain pictures.
 
     width, height   working size; one of them 0: as the pictures' shape asks; both: as stored
+    camera, field   of videos and plain pictures, as in VideoScene
 
     Raises SourceError for what is missing or of no known format, with what was looked for, and
     UsageError for an address that makes no sense.
     """
-    name = recognise(where)
+    name, size = recognise(where), (width, height)
     if name == "room":
         return _room(where, width, height)
-    path = local_path(where)
     if name:
-        scene: Scene = FORMATS.load(name)(path, size=(width, height))
+        scene: Scene = FORMATS.load(name)(local_path(where), size=size)
         return scene
-    check_exists(path)
-    raise _unknown(path)
+    kind = plain(where)
+    if kind == "video" and not is_url(where):
+        return VideoScene(local_path(where), size, camera, field)
+    if kind == "images":
+        return plain_pictures(where, size, camera, field)
+    raise UsageError(
+        f"{redact(where)!r} can be played, but not opened as a scene: its pictures come once, in "
+        "order.",
+        hint="Record it first, or give a file.",
+    )
 
 
-def check_exists(path: Path) -> None:
-    """Raise SourceError, with the nearest name, when there is nothing at ``path``."""
-    if not path.exists():
-        check_file(path)
+def plain(where: str) -> str:
+    """What kind of pipeline source ``where`` is. Raises SourceError for a folder without pictures,
+    with the scenes that were looked for in it."""
+    kind = describe(where)
+    path = local_path(where)
+    if kind == "images" and path.is_dir():
+        try:
+            list_images(where)
+        except SourceError as error:
+            raise _unknown(path) if error.fault is SourceFault.EMPTY else error from None
+    return kind
 
 
 def _format_of(folder: Path) -> str:
@@ -105,23 +137,20 @@ def _room(where: str, width: int, height: int) -> Scene:
     """The generated room that an address asks for."""
     made = load_class(ROOM)
     known = inspect.signature(made).parameters
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"seed": 0}
     for key, value in parse_qsl(urlsplit(where).query, keep_blank_values=True):
         if key not in known:
             raise UsageError(f"Rooms have no option {key!r}.", hint=nearest(key, known))
-        options[key] = _value(value)
-    if width:
-        options["width"] = width
-    if height:
-        options["height"] = height
+        options[key] = _value(key, value, str(known[key].annotation))
+    if width or height:
+        options["width"] = width or round(height * 4 / 3)
+        options["height"] = height or round(width * 3 / 4)
     scene: Scene = made(**options)
     return scene
 
 
-def _value(word: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
+def _value(key: str, word: str, annotation: str) -> int | float | str:
+    try:
+        return int(word) if annotation == "int" else float(word) if annotation == "float" else word
+    except ValueError:
+        raise UsageError(f"The room's {key} is a number, not {word!r}.") from None

@@ -107,7 +107,7 @@ class PictureScene:
         camera's; IndexError past the end."""
         entry = self._entries[index]
         lens = entry.lens
-        image = read_image(entry.image, lens.camera)
+        image = self._image(entry)
         depth = None
         if entry.depth is not None:
             depth = self._read_depth(entry.depth, lens.camera)
@@ -118,6 +118,10 @@ class PictureScene:
             depth = regrid(depth, camera, working)
         image = resize_image(image, working.width, working.height)
         return Shot(entry.seq, entry.seconds, image, working, depth, entry.c2w)
+
+    def _image(self, entry: Entry) -> Image:
+        """The stored picture; formats that keep it elsewhere than in files say where."""
+        return read_image(entry.image, entry.lens.camera)
 
     def _read_depth(self, path: Path, camera: Camera) -> Depth:
         """In metres, on the pixels of ``camera``."""
@@ -162,7 +166,7 @@ def resized(camera: Camera, size: Size) -> Camera:
     return camera.resized(width, height)
 
 
-def read_image(path: Path, camera: Camera | None = None) -> Image:
+def read_image(path: Path, camera: Camera) -> Image:
     """The picture as stored, uint8 [H, W, 3] RGB: a turn that its EXIF asks for is not made, since
     calibrations are of the pixels. Deep values keep their upper byte, alpha is dropped.
 
@@ -175,12 +179,7 @@ def read_image(path: Path, camera: Camera | None = None) -> Image:
         with Pil.open(path) as picture:
             width, height = picture.size
             check_side(width, height, MAX_SIDE)
-            if camera is not None and (width, height) != (camera.width, camera.height):
-                raise SourceError(
-                    SourceFault.BROKEN,
-                    f"{str(path)!r} is {width}x{height}; its camera was calibrated for "
-                    f"{camera.width}x{camera.height}.",
-                )
+            check_shape(path, width, height, camera)
             if picture.mode.startswith("I"):
                 deep = np.asarray(picture).clip(0, 65535) >> 8
                 return np.repeat(deep.astype(np.uint8)[..., None], 3, axis=2)
@@ -189,6 +188,16 @@ def read_image(path: Path, camera: Camera | None = None) -> Image:
         raise
     except Exception as error:  # decoders meet damage with exceptions of every kind
         raise broken(path, error) from error
+
+
+def check_shape(path: Path, width: int, height: int, camera: Camera) -> None:
+    """Raise SourceError when a picture is not of its camera's size."""
+    if (width, height) != (camera.width, camera.height):
+        raise SourceError(
+            SourceFault.BROKEN,
+            f"A picture of {str(path)!r} is {width}x{height}; its camera was calibrated for "
+            f"{camera.width}x{camera.height}.",
+        )
 
 
 def picture_size(path: Path) -> Size:

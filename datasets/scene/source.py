@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
 from retain.datasets.scene.base import Scene, Shot
-from retain.datasets.scene.lens import Depth
-from retain.datasets.scene.open import open_scene
-from retain.pipeline.errors import SourceError, SourceFault
+from retain.datasets.scene.feed import Feed
+from retain.datasets.scene.open import open_scene, plain, recognise
+from retain.datasets.scene.video import FIELD, Numbers
+from retain.datasets.scene.views import FINEST, view_of
+from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.frame import MAX_SIDE, Frame
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import View
+from retain.pipeline.recorder import ReplaySource
+from retain.pipeline.sources.any import AnySource
 from retain.pipeline.sources.common import RisingTimes, Sampler, integer, number, text
-from retain.pipeline.stage import SourceInfo, StatValue
+from retain.pipeline.stage import Source, SourceInfo, StatValue
 
 log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, 1_000_000)
-FINEST = 1e-4
-"""Metres: no depth camera is better, and finer steps only make recordings larger."""
 
 
 class SceneSource:
     """Packets of a scene: ``Frame`` and, as result ``view``, its camera, depth and pose.
 
-    source         whatever ``open_scene`` takes
+    source         whatever ``open_scene`` takes, and everything that AnySource plays: videos,
+                   cameras and addresses have no depth and no poses; a recording of a scene has
+                   the views that were recorded
     stream         name of the stream in every frame
     fps, limit     as in VideoSource; shots that ``fps`` leaves out are read all the same
-    every          only every n-th shot; the others are not read
+    every          only every n-th shot; of a scene the others are not read
     width, height  working size, as in ``open_scene``
     pace           1: frames come when they are due; 4: four times as fast; 0: at once
+    camera         of plain pictures: "fx,fy,cx,cy" in pixels as they are stored
+    field          of plain pictures without ``camera``: degrees that their longer side spans
 
     ``Frame.seq`` counts the frames given, from 0; ``meta["shot"]`` is the shot's number in its
     scene. Times are the scene's own, in whole microseconds. Shots that cannot be read are passed
@@ -54,20 +56,28 @@ class SceneSource:
         every: int = 1,
         width: int = 0,
         height: int = 0,
+        camera: str = "",
+        field: float = FIELD,
     ) -> None:
         self.source = text("source", source)
         self.stream = text("stream", stream)
         self._every = integer("every", every, 1)
         self._size = integer("width", width, 0, MAX_SIDE), integer("height", height, 0, MAX_SIDE)
         self._pace = number("pace", pace, 0, 1000)
+        self._camera, self._field = four("camera", camera), number("field", field, 1, 170)
         self._sampler = Sampler(fps, limit)
+        self._fps, self._limit = fps, limit
         self._times = RisingTimes(1, 10**18)
         self._closed = threading.Event()
         self._scene: Scene | None = None
+        self._inner: Source | None = None
+        self._feed: Feed | None = None
         self._unreadable: list[int] = []
 
     def open(self) -> SourceInfo:
         """Find the scene. Raises SourceError or UsageError when there is none."""
+        if not recognise(self.source):
+            return self._open_feed(plain(self.source))
         width, height = self._size
         self._scene = scene = open_scene(self.source, width=width, height=height)
         for note in scene.notes:
@@ -85,25 +95,38 @@ class SceneSource:
             duration_s=max(span, 0.0),
         )
 
+    def _open_feed(self, kind: str) -> SourceInfo:
+        source: Source
+        if kind == "recording":
+            source = ReplaySource(self.source)
+        else:
+            source = AnySource(self.source, self.stream, self._fps, pace=self._pace)
+        self._inner = source
+        if self._closed.is_set():
+            source.close()
+        info = source.open()
+        self._feed = Feed(source, self._size, self._camera, self._field, self._every, self._limit)
+        return info
+
     def packets(self) -> Iterator[Packet]:
         """Raises SourceError(BROKEN) after the last shot when some could not be read."""
-        if self._scene is None:
+        if self._scene is None and self._feed is None:
             self.open()
-        assert self._scene is not None
-        scene, began, first = self._scene, time.monotonic(), None
+        if self._scene is not None:
+            return paced(self._shots(self._scene), self._pace, self._closed)
+        assert self._feed is not None
+        own_pace = self._pace if isinstance(self._inner, ReplaySource) else 0.0
+        return paced(self._feed.packets(), own_pace, self._closed)
+
+    def _shots(self, scene: Scene) -> Iterator[Packet]:
         floor = FINEST if scene.metric else 0.0
         for index in range(0, len(scene), self._every):
             shot = self._read(scene, index)
-            if self._closed.is_set():
-                return
             if shot is None:
                 continue
             pts = self._times.next(round(Fraction(shot.seconds) / TIME_BASE))
             if not self._sampler.keep(pts, TIME_BASE):
                 continue
-            first = pts if first is None else first
-            if self._pace and self._too_soon(began + float((pts - first) * TIME_BASE) / self._pace):
-                return
             seq, meta = self._sampler.kept - 1, {"shot": shot.seq}
             frame = Frame(self.stream, seq, pts, TIME_BASE, shot.image, meta=meta)
             yield Packet(frame, {"view": view_of(shot, floor)})
@@ -126,10 +149,6 @@ class SceneSource:
             self._unreadable.append(index)
             return None
 
-    def _too_soon(self, due: float) -> bool:
-        """Wait until ``due``; whether the source was closed meanwhile."""
-        return self._closed.wait(max(0.0, due - time.monotonic()))
-
     def _broken(self, scene: Scene) -> SourceError:
         bad = self._unreadable
         shown = ", ".join(map(str, bad[:3])) + (", ..." if len(bad) > 3 else "")
@@ -142,14 +161,34 @@ class SceneSource:
 
     def close(self) -> None:
         self._closed.set()
+        if self._inner is not None:
+            self._inner.close()
 
     def stats(self) -> Mapping[str, StatValue]:
+        if self._feed is not None:
+            stats = getattr(self._inner, "stats", None)
+            return {**(stats() if stats is not None else {}), "delivered": self._feed.delivered}
         return {
             "declared": len(self._scene) if self._scene is not None else 0,
             "delivered": self._sampler.kept,
             "unreadable": len(self._unreadable),
             "repaired_times": self._times.repaired,
         }
+
+
+def paced(packets: Iterator[Packet], pace: float, closed: threading.Event) -> Iterator[Packet]:
+    """Packets until ``closed``; with a pace each when it is due, which is when it arrives."""
+    began, first = time.monotonic(), None
+    for packet in packets:
+        frame = packet.frame
+        if pace:
+            first = frame.seconds if first is None else first
+            due = began + (frame.seconds - first) / pace
+            closed.wait(max(0.0, due - time.monotonic()))
+            frame = replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())
+        if closed.is_set():
+            return
+        yield Packet(frame, packet.results)
 
 
 def _glance(scene: Scene, index: int) -> Shot | None:
@@ -160,33 +199,14 @@ def _glance(scene: Scene, index: int) -> Shot | None:
         return None
 
 
-def view_of(shot: Shot, floor: float = FINEST) -> View:
-    """What is known of a shot's camera, for the wire.
-
-    Depth is counted in the finest step of 1, 2 or 5 times a power of ten metres that reaches its
-    farthest value and is no finer than ``floor``; what would round to 0 becomes one step.
-    """
-    camera = (shot.camera.fx, shot.camera.fy, shot.camera.cx, shot.camera.cy)
-    if shot.depth is None:
-        return View(camera, c2w=shot.c2w)
-    depth, unit = counted(shot.depth, floor)
-    return View(camera, depth, unit, shot.c2w)
-
-
-def counted(depth: Depth, floor: float = FINEST) -> tuple[NDArray[np.uint16], float]:
-    """``depth`` in whole steps, and the step."""
-    farthest = float(depth.max(initial=0.0))
-    unit = step_for(farthest, floor)
-    steps = np.rint(depth * np.float32(1 / unit))
-    return np.where(depth > 0, np.clip(steps, 1, 65535), 0).astype(np.uint16), unit
-
-
-def step_for(farthest: float, floor: float = FINEST) -> float:
-    """The finest of ..., 1e-4, 2e-4, 5e-4, 1e-3, ... from ``floor`` on that counts up to
-    ``farthest`` in 16 bits."""
-    least = max(farthest / 65535, floor)
-    if least <= 0:
-        return 0.001
-    power = math.floor(math.log10(least) + 1e-9)
-    steps = [float(f"{digit}e{power + more}") for more in (0, 1) for digit in (1, 2, 5)]
-    return next(step for step in steps if step >= least * (1 - 1e-9))
+def four(name: str, words: str) -> Numbers | None:
+    """Four numbers with commas between them; None of an empty word. Raises UsageError."""
+    if words == "":
+        return None
+    try:
+        fx, fy, cx, cy = (float(word) for word in words.split(","))
+    except (ValueError, AttributeError):
+        raise UsageError(
+            f"The source option {name!r} is four numbers, fx,fy,cx,cy, not {words!r}."
+        ) from None
+    return fx, fy, cx, cy
