@@ -99,8 +99,9 @@ def _header(path: str | Path, data: bytes) -> tuple[int, list[tuple[str, str]], 
     count, fields, element = -1, list[tuple[str, str]](), ""
     for line in lines:
         match line:
-            case ["element", "vertex", number] if number.isdecimal() and not element:
-                count, element = int(number), "vertex"
+            case ["element", "vertex", number] if not element:
+                element = "vertex"
+                count = int(number) if number.isdecimal() and len(number) < 16 else -1
             case ["element", name, *_]:
                 if not element:
                     raise parts.refused(path, f"begins with {name!r}, not with its Gaussians")

@@ -72,7 +72,7 @@ def read(path: str | Path) -> Gaussians:
         raise parts.refused(
             path, "is a .spz of version 4 or later", hint="Versions 2 and 3 are read."
         )
-    head = _inflated(path, data, HEADER.size)
+    head = _inflated(path, data, HEADER.size, whole=False)
     magic, version, count, degree, fraction, flags, _ = HEADER.unpack(head)
     if magic != MAGIC:
         raise parts.refused(path, "is no .spz file")
@@ -86,7 +86,7 @@ def read(path: str | Path) -> Gaussians:
     need = HEADER.size + count * (sum(sides) + _HARMONICS[degree])
     if count > MOST or need > parts.LARGEST:
         raise parts.refused(path, f"promises {count} Gaussians; the most is {MOST}")
-    body = _inflated(path, data, need)[HEADER.size :]
+    body = _inflated(path, data, need, whole=True)[HEADER.size :]
     if degree:
         log.warning("%s: colours that depend on the direction are left out.", path)
     ends = np.cumsum([count * side for side in sides])
@@ -154,12 +154,17 @@ def _from_first_three(raw: NDArray[np.uint8]) -> parts.Floats:
     return np.concatenate([w, xyz], axis=1)
 
 
-def _inflated(path: str | Path, data: bytes, need: int) -> bytes:
-    """The first ``need`` bytes, and never more, whatever the file would grow to."""
+def _inflated(path: str | Path, data: bytes, need: int, *, whole: bool) -> bytes:
+    """The first ``need`` bytes and never more, whatever the file would grow to. ``whole``: there
+    must be no others, and the checksum must be right."""
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        out = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, need)
+        out = inflater.decompress(data, need)
+        more = inflater.decompress(inflater.unconsumed_tail, 1) if whole else b""
     except zlib.error:
         raise parts.refused(path, "is no .spz file, or damaged") from None
-    if len(out) < need:
-        raise parts.refused(path, f"is cut off: {len(out)} of {need} bytes are there")
+    if len(out) < need or (whole and not more and not inflater.eof):
+        raise parts.refused(path, "is cut off")
+    if more:
+        raise parts.refused(path, "holds more than it promises")
     return out
