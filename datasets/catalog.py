@@ -9,9 +9,17 @@ DATASETS = Catalog(
     {
         "7-scenes": "retain.datasets.scene.sevenscenes:SevenScenes",
         "camus": "retain.datasets.echo.camus:Camus",
+        "colmap": "retain.datasets.scene.colmap:Colmap",
         "echo-phantom": "retain.datasets.echo.phantom:make_clip",
         "echonet": "retain.datasets.echo.echonet:EchoNet",
+        "llff": "retain.datasets.scene.llff:Llff",
+        "nerfstudio": "retain.datasets.scene.nerfstudio:Nerfstudio",
         "planted": "retain.datasets.planted:PlantedVideo",
+        "realestate10k": "retain.datasets.scene.realestate:RealEstate",
+        "replica": "retain.datasets.scene.replica:Replica",
+        "rgbd": "retain.datasets.scene.rgbd:RgbdFolder",
         "room": "retain.datasets.scene.room:Room",
+        "scannet": "retain.datasets.scene.scannet:ScanNet",
+        "tum": "retain.datasets.scene.tum:TumRgbd",
     },
 )
