@@ -45,10 +45,14 @@ def columns(codes: bool) -> dict[str, tuple[Any, int]]:
     return dict(COLUMNS) | ({"codes": (np.float16, CODE)} if codes else {})
 
 
+ID_BYTES = 8
+"""Of one id, in the two tables of ids."""
+
+
 def row_bytes(codes: bool) -> int:
-    """Of one Gaussian, with its place in the two tables of ids."""
+    """Of one Gaussian, without its id."""
     sides = columns(codes).values()
-    return 8 + sum(int(np.dtype(dtype).itemsize) * width for dtype, width in sides)
+    return sum(int(np.dtype(dtype).itemsize) * width for dtype, width in sides)
 
 
 class Arena:
@@ -56,6 +60,8 @@ class Arena:
 
     def __init__(self, rows: int, codes: bool) -> None:
         self.rows, self.n, self.stable = rows, 0, 0
+        self.peak = 0
+        """The most rows that were in use: memory beyond them was never touched."""
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.zeros(rows if width == 1 else (rows, width), dtype)
             for name, (dtype, width) in columns(codes).items()
@@ -70,7 +76,7 @@ class Arena:
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in (*self.arrays.values(), self.row_of, self.died))
+        return self.peak * row_bytes(self.codes) + self.rows * ID_BYTES
 
     @property
     def codes(self) -> bool:
@@ -90,6 +96,7 @@ class Arena:
         assert self.n + count <= self.rows, "append to a full arena"
         rows = np.arange(self.n, self.n + count)
         self.n += count
+        self.peak = max(self.peak, self.n)
         for name, array in self.arrays.items():
             array[rows] = values.get(name, 0)
         ids = np.flatnonzero(self.row_of < 0)[:count]
@@ -132,12 +139,5 @@ class Arena:
         if self.codes:
             codes = self["codes"][rows].astype(np.float32)
             codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
-        means, quats, scales, opacities, colors = (locked(self[name][rows]) for name in ATTRIBUTES)
+        means, quats, scales, opacities, colors = (self[name][rows] for name in ATTRIBUTES)
         return Gaussians(means, quats, scales, opacities, colors, codes)
-
-
-def locked(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that cannot be written through."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -48,8 +48,8 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class MapView:
-    """Gaussians of the map, stable ones first. Views of live arrays: read-only, and only until the
-    stream's next change; copy what has to last.
+    """Gaussians of the map, stable ones first. Views of live arrays: not to be written to, and good
+    only until the stream's next change; copy what has to last.
 
     ids        uint32 [N]: handles, the same for as long as a Gaussian lives
     stable     how many are stable

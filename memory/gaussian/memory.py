@@ -21,10 +21,10 @@ from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.voxel_merge import cells, sight
 from retain.memory.base import Json, State
 from retain.memory.gaussian import saving, stable
-from retain.memory.gaussian.arena import ATTRIBUTES, DROP, locked, row_bytes
+from retain.memory.gaussian.arena import ATTRIBUTES, DROP
 from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.keyframe import Changes, Keyframe, MapView
-from retain.memory.gaussian.stream import MIN_ROWS, Stream, fixed_bytes, resized
+from retain.memory.gaussian.stream import Stream, min_bytes, resized
 from retain.pipeline.errors import UsageError
 
 Which = Literal["all", "stable", "active"]
@@ -36,6 +36,8 @@ class GaussianMemory:
     def __init__(self, config: GaussianConfig | None = None) -> None:
         self._config = config or GaussianConfig()
         self._streams: dict[str, Stream] = {}
+        self._rows: dict[str, int] = {}
+        """Of streams that were told to shrink: how many Gaussians they may hold from then on."""
         if self._config.byte_budget < self.min_bytes:
             raise UsageError(
                 f"A Gaussian map with {self._config.keyframes} keyframes needs at least "
@@ -50,7 +52,7 @@ class GaussianMemory:
 
     @property
     def min_bytes(self) -> int:
-        return fixed_bytes(self._config) + MIN_ROWS * row_bytes(self._config.codes)
+        return min_bytes(self._config)
 
     def write(self, stream: str, item: Keyframe, gate: float = 1.0) -> NDArray[np.uint32]:
         """Take a keyframe into the window; returns the ids of its Gaussians.
@@ -118,12 +120,12 @@ class GaussianMemory:
         good = a["count"][rows] >= c.confirmations
         solid = a["opacities"][rows] >= c.min_opacity
         before, promoted = a.stable, rows[good & solid]
-        kind = stable.commit(a, promoted, c.cell, c.policy, s.epoch)
+        kind, merged = stable.commit(a, promoted, c.cell, c.policy, s.epoch)
         kind[rows[~(good & solid)]] = DROP
         a.arrange(kind, s.epoch)
         added = a.stable - before
         s.count(
-            promoted=added, merged=len(promoted) - added,
+            promoted=added, merged=merged, pruned_range=len(promoted) - added - merged,
             expired=int((~good).sum()), pruned_opacity=int((good & ~solid).sum()),
         )  # fmt: skip
 
@@ -229,21 +231,27 @@ class GaussianMemory:
         for name in ATTRIBUTES:
             if not np.isfinite(getattr(gaussians, name)).all():
                 raise ValueError(f"refined {name} are not finite")
+        lengths = np.linalg.norm(gaussians.quats, axis=1, keepdims=True)
+        if (gaussians.scales <= 0).any() or (lengths < 1e-6).any():
+            raise ValueError("refined Gaussians have no extent or no direction")
         s = self._stream(stream)
         s.epoch += 1
-        rows = s.arena.row_of[ids.astype(np.int64)].astype(np.int64)
-        gaussians, rows = gaussians[rows >= 0], rows[rows >= 0]
+        a, known = s.arena, ids < s.arena.rows
+        rows = np.where(known, a.row_of[np.where(known, ids, 0)], -1).astype(np.int64)
+        # Those that are as they were are let be: they need not be told to anyone, either.
+        different = rows >= 0
+        different[different] = _differ(gaussians[different], a.gaussians(rows[different]))
+        gaussians, rows = gaussians[different], rows[different]
         for name in ATTRIBUTES:
-            s.arena[name][rows] = getattr(gaussians, name)
-        lengths = np.linalg.norm(gaussians.quats, axis=1, keepdims=True)
-        s.arena["quats"][rows] = gaussians.quats / np.maximum(lengths, 1e-12)
+            a[name][rows] = getattr(gaussians, name)
+        a["quats"][rows] /= lengths[different]
         self._moved(s, rows)
 
     def _moved(self, s: Stream, rows: NDArray[np.int64]) -> None:
         a, c = s.arena, self._config
         a["touched"][rows] = s.epoch
-        kind = stable.rekey(a, rows[rows < a.stable], c.cell, c.policy, s.epoch)
-        s.count(merged=a.arrange(kind, s.epoch))
+        kind, merged = stable.rekey(a, rows[rows < a.stable], c.cell, c.policy, s.epoch)
+        s.count(merged=merged, pruned_range=a.arrange(kind, s.epoch) - merged)
 
     def read(self, stream: str, query: Which = "all") -> MapView:
         """The stable part, the active one, or both. Cheap: nothing is copied but codes."""
@@ -254,13 +262,13 @@ class GaussianMemory:
         part = slice(start, end)
         return MapView(
             a.gaussians(part),
-            locked(a["ids"][part]).view(np.uint32),
+            a["ids"][part].view(np.uint32),
             max(0, a.stable - start),
-            locked(a["weights"][part]),
-            locked(a["normals"][part]),
-            locked(a["born"][part]),
-            locked(a["first_seen"][part]),
-            locked(a["last_seen"][part]),
+            a["weights"][part],
+            a["normals"][part],
+            a["born"][part],
+            a["first_seen"][part],
+            a["last_seen"][part],
         )
 
     def changes(self, stream: str, since: int) -> Changes:
@@ -296,10 +304,10 @@ class GaussianMemory:
                 hint="Give it more, or configure fewer keyframes.",
             )
         s = self._stream(stream)
-        if nbytes >= s.nbytes:
+        if Stream.rows_in(self._config, nbytes) >= s.arena.rows:
             return
         s.epoch += 1
-        rows = Stream.rows_in(self._config, nbytes)
+        rows = self._rows[stream] = Stream.rows_in(self._config, nbytes)
         while s.arena.n - s.arena.stable > rows // 2 and len(s.keyframes.window) > 1:
             self._retire(s)
         self._trim_newest(s, rows // 2)
@@ -338,8 +346,16 @@ class GaussianMemory:
     def _stream(self, stream: str) -> Stream:
         if stream not in self._streams:
             rows = Stream.rows_in(self._config, self._config.byte_budget)
-            self._streams[stream] = Stream(self._config, rows)
+            self._streams[stream] = Stream(self._config, self._rows.get(stream, rows))
         return self._streams[stream]
+
+
+def _differ(a: Gaussians, b: Gaussians) -> NDArray[np.bool_]:
+    """[N]: whether any attribute does."""
+    different: NDArray[np.bool_] = a.opacities != b.opacities
+    for name in ("means", "quats", "scales", "colors"):
+        different |= (getattr(a, name) != getattr(b, name)).any(axis=1)
+    return different
 
 
 def _most_confident(

@@ -15,7 +15,7 @@ from retain.memory.gaussian.stream import COUNTS, MIN_ROWS, Stream
 from retain.memory.gaussian.window import NONE
 from retain.pipeline.errors import StateError
 
-_NUMBERS = ("rows", "stable", "epoch", "seq", "whole_before", *COUNTS)
+_NUMBERS = ("rows", "peak", "stable", "epoch", "seq", "whole_before", *COUNTS)
 _MOST = 2**31 - 1
 
 
@@ -31,7 +31,7 @@ def state(s: Stream) -> State:
         "poses.c2w": k.c2w.copy(),
         "poses.window": np.array(k.window, np.int32),
     }
-    numbers = {"rows": a.rows, "stable": a.stable, "epoch": s.epoch, "seq": s.seq}
+    numbers = {"rows": a.rows, "peak": a.peak, "stable": a.stable, "epoch": s.epoch, "seq": s.seq}
     return State(tensors, {**numbers, "whole_before": s.whole_before, **s.counts})
 
 
@@ -46,6 +46,9 @@ def stream(saved: State, config: GaussianConfig) -> Stream:
     _load_poses(s, tensors, config.window)
     _load_rows(s.arena, tensors, numbers["stable"], config.codes)
     _check_rows(s)
+    s.arena.peak = numbers["peak"]
+    if not s.arena.n <= s.arena.peak <= s.arena.rows:
+        raise StateError(f"The snapshot's peak cannot be {numbers['peak']}.")
     if tensors:
         raise StateError(f"The snapshot has arrays too many: {sorted(tensors)}.")
     s.epoch, s.seq, s.whole_before = numbers["epoch"], numbers["seq"], numbers["whole_before"]

@@ -15,35 +15,47 @@ from retain.memory.gaussian.arena import DROP, STABLE, Arena
 Rows = NDArray[np.int64]
 
 
-def commit(arena: Arena, rows: Rows, cell: float, policy: Policy, epoch: int) -> NDArray[np.uint8]:
+def commit(
+    arena: Arena, rows: Rows, cell: float, policy: Policy, epoch: int
+) -> tuple[NDArray[np.uint8], int]:
     """Take active ``rows`` into the stable set: into the Gaussian of their voxel, or as its first.
 
-    Returns the kinds of all rows for ``Arena.arrange``: those merged away are to be dropped.
+    Returns the kinds of all rows for ``Arena.arrange``, to drop those merged away and those beyond
+    the grid, and how many of the former there are.
     """
-    keys = cells.pack(arena["means"][rows], cells.level_of(arena["keys"][rows]), cell)
-    arena["keys"][rows] = keys
-    kind = arena.kinds()
-    kind[rows[keys < 0]] = DROP
-    rows = rows[keys >= 0]
+    rows, kind = _place(arena, rows, cell)
     found = cpu.targets(arena["keys"], arena.stable, rows)
     first = rows[found == rows]
     kind[first] = STABLE
-    kind[_fuse(arena, rows, found, policy, epoch)] = DROP
+    merged = _fuse(arena, rows, found, policy, epoch)
+    kind[merged] = DROP
     arena["born"][first] = arena["means"][first]
     arena["count"][first] = 0
-    return kind
+    return kind, len(merged)
 
 
-def rekey(arena: Arena, rows: Rows, cell: float, policy: Policy, epoch: int) -> NDArray[np.uint8]:
-    """Give stable ``rows`` that moved the keys of where they are, and merge those that met."""
+def rekey(
+    arena: Arena, rows: Rows, cell: float, policy: Policy, epoch: int
+) -> tuple[NDArray[np.uint8], int]:
+    """Give stable ``rows`` that moved the keys of where they are, and merge those that met. Returns
+    what ``commit`` does."""
+    _, kind = _place(arena, rows, cell)
+    alive = np.flatnonzero(kind[: arena.stable] == STABLE)
+    found = cpu.targets(arena["keys"], 0, alive)
+    merged = _fuse(arena, alive, found, policy, epoch)
+    kind[merged] = DROP
+    return kind, len(merged)
+
+
+def _place(arena: Arena, rows: Rows, cell: float) -> tuple[Rows, NDArray[np.uint8]]:
+    """Give ``rows`` the keys of where they are, on the levels they have. Returns those that are on
+    the grid, and the kinds of all rows, to drop the others."""
     keys = cells.pack(arena["means"][rows], cells.level_of(arena["keys"][rows]), cell)
     kind = arena.kinds()
     kind[rows[keys < 0]] = DROP
-    arena["keys"][rows[keys >= 0]] = keys[keys >= 0]
-    alive = np.flatnonzero(kind[: arena.stable] == STABLE)
-    found = cpu.targets(arena["keys"], 0, alive)
-    kind[_fuse(arena, alive, found, policy, epoch)] = DROP
-    return kind
+    rows, keys = rows[keys >= 0], keys[keys >= 0]
+    arena["keys"][rows] = keys
+    return rows, kind
 
 
 def _fuse(arena: Arena, rows: Rows, found: Rows, policy: Policy, epoch: int) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retain.memory.gaussian.arena import Arena, row_bytes
+from retain.memory.gaussian.arena import ID_BYTES, Arena, row_bytes
 from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.window import Keyframes
 
@@ -14,12 +14,17 @@ _NUMBERS = 256
 
 COUNTS = (
     "keyframes", "written", "promoted", "merged", "expired",
-    "pruned_opacity", "pruned_footprint", "pruned_free_space", "pruned_budget",
+    "pruned_opacity", "pruned_footprint", "pruned_free_space", "pruned_range", "pruned_budget",
 )  # fmt: skip
 
 
 def fixed_bytes(config: GaussianConfig) -> int:
     return Keyframes.fixed_bytes(config.keyframes) + _NUMBERS
+
+
+def min_bytes(config: GaussianConfig) -> int:
+    """For a map of ``MIN_ROWS`` Gaussians."""
+    return fixed_bytes(config) + MIN_ROWS * (row_bytes(config.codes) + ID_BYTES)
 
 
 class Stream:
@@ -37,7 +42,7 @@ class Stream:
     @staticmethod
     def rows_in(config: GaussianConfig, nbytes: int) -> int:
         """Gaussians that fit into ``nbytes``."""
-        return (nbytes - fixed_bytes(config)) // row_bytes(config.codes)
+        return (nbytes - fixed_bytes(config)) // (row_bytes(config.codes) + ID_BYTES)
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +62,7 @@ def resized(s: Stream, config: GaussianConfig, rows: int) -> Stream:
     a, n = new.arena, s.arena.n
     for name, array in a.arrays.items():
         array[:n] = s.arena[name]
-    a.n, a.stable = n, s.arena.stable
+    a.n, a.stable, a.peak = n, s.arena.stable, n
     a["ids"][:] = np.arange(n)
     a.row_of[:n] = np.arange(n)
     return new
