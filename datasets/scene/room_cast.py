@@ -24,22 +24,22 @@ _inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @_inlined
-def turned(row: Any, x: float, y: float, z: float) -> Any:
+def turned(shapes: Any, i: int, x: float, y: float, z: float) -> Any:
     """A world direction in the shape's coordinates."""
     return (
-        row[TURN] * x + row[TURN + 1] * y + row[TURN + 2] * z,
-        row[TURN + 3] * x + row[TURN + 4] * y + row[TURN + 5] * z,
-        row[TURN + 6] * x + row[TURN + 7] * y + row[TURN + 8] * z,
+        shapes[i, TURN] * x + shapes[i, TURN + 1] * y + shapes[i, TURN + 2] * z,
+        shapes[i, TURN + 3] * x + shapes[i, TURN + 4] * y + shapes[i, TURN + 5] * z,
+        shapes[i, TURN + 6] * x + shapes[i, TURN + 7] * y + shapes[i, TURN + 8] * z,
     )
 
 
 @_inlined
-def turned_back(row: Any, x: float, y: float, z: float) -> Any:
+def turned_back(shapes: Any, i: int, x: float, y: float, z: float) -> Any:
     """A direction in the shape's coordinates in the world's."""
     return (
-        row[TURN] * x + row[TURN + 3] * y + row[TURN + 6] * z,
-        row[TURN + 1] * x + row[TURN + 4] * y + row[TURN + 7] * z,
-        row[TURN + 2] * x + row[TURN + 5] * y + row[TURN + 8] * z,
+        shapes[i, TURN] * x + shapes[i, TURN + 3] * y + shapes[i, TURN + 6] * z,
+        shapes[i, TURN + 1] * x + shapes[i, TURN + 4] * y + shapes[i, TURN + 7] * z,
+        shapes[i, TURN + 2] * x + shapes[i, TURN + 5] * y + shapes[i, TURN + 8] * z,
     )
 
 
@@ -124,12 +124,16 @@ def _torus(o: Any, d: Any, size: Any) -> Any:
 
 
 @_compiled
-def hit(row: Any, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float) -> float:
+def hit(
+    shapes: Any, i: int, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float
+) -> float:
     """Where a ray meets a shape, FAR if it does not. World coordinates."""
-    o = turned(row, ox - row[CENTRE], oy - row[CENTRE + 1], oz - row[CENTRE + 2])
-    d = turned(row, dx, dy, dz)
-    size = (row[SIZE], row[SIZE + 1], row[SIZE + 2])
-    kind = row[KIND]
+    o = turned(
+        shapes, i, ox - shapes[i, CENTRE], oy - shapes[i, CENTRE + 1], oz - shapes[i, CENTRE + 2]
+    )
+    d = turned(shapes, i, dx, dy, dz)
+    size = (shapes[i, SIZE], shapes[i, SIZE + 1], shapes[i, SIZE + 2])
+    kind = shapes[i, KIND]
     if kind == _BOX:
         return float(_box(o, d, size))
     if kind == _SPHERE:
@@ -140,11 +144,13 @@ def hit(row: Any, ox: float, oy: float, oz: float, dx: float, dy: float, dz: flo
 
 
 @_compiled
-def normal(row: Any, px: float, py: float, pz: float) -> Any:
+def normal(shapes: Any, i: int, px: float, py: float, pz: float) -> Any:
     """Unit, outwards, in world coordinates, of a point on a shape."""
-    x, y, z = turned(row, px - row[CENTRE], py - row[CENTRE + 1], pz - row[CENTRE + 2])
-    a, b, c = row[SIZE], row[SIZE + 1], row[SIZE + 2]
-    kind = row[KIND]
+    x, y, z = turned(
+        shapes, i, px - shapes[i, CENTRE], py - shapes[i, CENTRE + 1], pz - shapes[i, CENTRE + 2]
+    )
+    a, b, c = shapes[i, SIZE], shapes[i, SIZE + 1], shapes[i, SIZE + 2]
+    kind = shapes[i, KIND]
     if kind == _BOX:
         u, v, w = abs(x) - a, abs(y) - b, abs(z) - c
         if u >= v and u >= w:
@@ -163,7 +169,7 @@ def normal(row: Any, px: float, py: float, pz: float) -> Any:
         radial = math.sqrt(x * x + y * y)
         x, y = x - x / radial * a, y - y / radial * a
     length = math.sqrt(x * x + y * y + z * z) + _TINY
-    return turned_back(row, x / length, y / length, z / length)
+    return turned_back(shapes, i, x / length, y / length, z / length)
 
 
 @_compiled
@@ -185,33 +191,35 @@ def wall(half: Any, ox: float, oy: float, oz: float, dx: float, dy: float, dz: f
 
 @_compiled
 def blocked(
-    shapes: Any, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, end: float
-) -> int:
-    """Index of a shape that a ray with unit direction meets before ``end``; -1 if none."""
-    for i in range(len(shapes)):
-        row = shapes[i]
-        x, y, z = row[CENTRE] - ox, row[CENTRE + 1] - oy, row[CENTRE + 2] - oz
+    shapes: Any, chosen: Any, count: int,
+    ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, end: float,
+) -> bool:  # fmt: skip
+    """Whether a ray with unit direction meets one of ``count`` ``chosen`` shapes before ``end``."""
+    for j in range(count):
+        i = chosen[j]
+        x, y, z = shapes[i, CENTRE] - ox, shapes[i, CENTRE + 1] - oy, shapes[i, CENTRE + 2] - oz
         along = x * dx + y * dy + z * dz
-        aside = x * x + y * y + z * z - along * along
-        bound = row[BOUND]
-        if aside > bound * bound or along < -bound or along > end + bound:
+        bound = shapes[i, BOUND]
+        if along < -bound or along > end + bound:
             continue
-        if hit(row, ox, oy, oz, dx, dy, dz) < end:
-            return i
-    return -1
+        if x * x + y * y + z * z - along * along > bound * bound:
+            continue
+        if hit(shapes, i, ox, oy, oz, dx, dy, dz) < end:
+            return True
+    return False
 
 
 @_compiled
 def nearest(
-    half: Any, shapes: Any, chosen: Any, count: int,
+    half: Any, shapes: Any, chosen: Any, tile: int, count: int,
     ox: float, oy: float, oz: float, dx: float, dy: float, dz: float,
 ) -> Any:  # fmt: skip
-    """t and part of the first of ``count`` ``chosen`` shapes or walls met; walls come after."""
+    """t and part of what a ray meets first, of a tile's ``chosen`` shapes and the walls."""
     best, face = wall(half, ox, oy, oz, dx, dy, dz)
     part = len(shapes) + face
     for j in range(count):
-        i = chosen[j]
-        t = hit(shapes[i], ox, oy, oz, dx, dy, dz)
+        i = chosen[tile, j]
+        t = hit(shapes, i, ox, oy, oz, dx, dy, dz)
         if t < best:
             best, part = t, i
     return best, part
@@ -227,8 +235,12 @@ def tiles(shapes: Any, c2w: Any, camera: Any, width: int, height: int) -> Any:
     chosen = np.empty((across * down, len(shapes)), np.int32)
     counts = np.zeros(across * down, np.int32)
     for i in range(len(shapes)):
-        row, bound = shapes[i], shapes[i, BOUND]
-        x, y, z = row[CENTRE] - c2w[0, 3], row[CENTRE + 1] - c2w[1, 3], row[CENTRE + 2] - c2w[2, 3]
+        bound = shapes[i, BOUND]
+        x, y, z = (
+            shapes[i, CENTRE] - c2w[0, 3],
+            shapes[i, CENTRE + 1] - c2w[1, 3],
+            shapes[i, CENTRE + 2] - c2w[2, 3],
+        )
         u = c2w[0, 0] * x + c2w[1, 0] * y + c2w[2, 0] * z
         v = c2w[0, 1] * x + c2w[1, 1] * y + c2w[2, 1] * z
         w = c2w[0, 2] * x + c2w[1, 2] * y + c2w[2, 2] * z

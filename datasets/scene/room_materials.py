@@ -37,6 +37,10 @@ class Palette:
         """A surface of any hue, about ``value`` bright."""
         return self.surface(hue(self._rng, value), contrast)
 
+    def busy(self) -> int:
+        """Textured for certain, with strong contrast."""
+        return self._add(hue(self._rng, 0.45), self._texture(1.5), -1, 0.0, 0.0)
+
     def glow(self, colour: Array, strength: float) -> int:
         return self._add(colour, -1, -1, 0.0, strength)
 
@@ -69,10 +73,10 @@ class Palette:
             axis = _unit(rng.standard_normal(3))
             ways -= 0.85 * (ways @ axis)[:, None] * axis
         ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-        grey = rng.uniform(0.75, 1.0)
-        tint = grey + (1 - grey) * rng.standard_normal((WAVES, 3)) + 0.15 * rng.standard_normal(3)
+        # Mostly lighter and darker, a little of other hues.
+        tint = 1 + rng.uniform(0.0, 0.2) * rng.standard_normal((WAVES, 3))
         amplitude = 1 / np.sqrt(size)
-        amplitude *= contrast * rng.uniform(0.25, 0.45) / np.sqrt(0.5 * (amplitude**2).sum())
+        amplitude *= contrast * rng.uniform(0.22, 0.4) / np.sqrt(0.5 * (amplitude**2).sum())
         waves = np.concatenate(
             [ways.T * size, rng.random((1, WAVES)), (tint * amplitude[:, None]).T]
         )
@@ -80,7 +84,7 @@ class Palette:
         return len(self._textures) - 1
 
 
-def hue(rng: np.random.Generator, value: float, strength: float = 0.5) -> Array:
+def hue(rng: np.random.Generator, value: float, strength: float = 0.33) -> Array:
     """A random linear RGB of mean ``value``."""
     colour = np.exp(strength * rng.standard_normal(3))
     return np.asarray(colour / colour.mean() * value * rng.uniform(0.7, 1.3))

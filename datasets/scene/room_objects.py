@@ -52,8 +52,8 @@ def table(rng: np.random.Generator, palette: Palette) -> Thing:
     leg = rng.uniform(0.015, 0.03)
     top, legs = palette.coloured(0.3), palette.coloured(0.2)
     parts = [Part(Kind.BOX, (wide, deep, 0.02), (0, 0, high), top)]
-    for x in (-1, 1):
-        for y in (-1, 1):
+    for x in (-1.0, 1.0):
+        for y in (-1.0, 1.0):
             at = (x * (wide - 2 * leg), y * (deep - 2 * leg), high / 2)
             parts.append(Part(Kind.FRUSTUM, (high / 2, leg * 0.7, leg), at, legs))
     for side in (-0.5, 0.5):
@@ -84,8 +84,8 @@ def chair(rng: np.random.Generator, palette: Palette) -> Thing:
     seat, legs = palette.coloured(0.35), palette.coloured(0.2)
     high, r = rng.uniform(0.42, 0.5), rng.uniform(0.17, 0.22)
     parts = []
-    for x in (-1, 1):
-        for y in (-1, 1):
+    for x in (-1.0, 1.0):
+        for y in (-1.0, 1.0):
             tilt = _turn(0.1 * y, -0.1 * x, 0)
             at = (0.75 * r * x, 0.75 * r * y, high / 2)
             parts.append(Part(Kind.FRUSTUM, (high / 2, 0.016, 0.014), at, legs, tilt))

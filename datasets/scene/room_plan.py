@@ -23,6 +23,8 @@ _SPARE_M = 0.05
 _GAP_M = 0.06
 """Between objects."""
 _TRIES = 25
+_MOVER_M = 0.35
+"""Radius of the ball that rolls; the camera is far above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Plan:
     """[3] metres."""
     tables: Tables
     shapes: tuple[Shape, ...]
+    mover: Shape
+    """A ball that is not in ``tables.shapes``: it may roll over the floor."""
+    route: Array
+    """[2, 3]: the ends of its way."""
 
 
 def draw_size(rng: np.random.Generator) -> Array:
@@ -40,14 +46,8 @@ def draw_size(rng: np.random.Generator) -> Array:
     return rng.uniform([3.4, 3.0, 2.4], [8.0, 6.5, 3.2])
 
 
-def furnish(
-    rng: np.random.Generator, size: Array, path: Array, moving: Shape | None = None
-) -> Plan:
-    """A room of ``size`` [3] whose objects keep ``CLEARANCE_M`` from the points ``path`` [N, 3].
-
-    ``moving`` is a shape that will be somewhere else in each frame: it takes part in nothing but
-    being seen, and comes last.
-    """
+def furnish(rng: np.random.Generator, size: Array, path: Array) -> Plan:
+    """A room of ``size`` [3] whose objects keep ``CLEARANCE_M`` from the points ``path`` [N, 3]."""
     room = _Furnisher(rng, size, path)
     room.hang(objects.door)
     for _ in range(1 + (rng.random() < 0.6)):
@@ -60,11 +60,11 @@ def furnish(
         room.hang(objects.AGAINST_WALL[rng.integers(len(objects.AGAINST_WALL))], standing=True)
     for _ in range(int(rng.integers(4, 8))):
         room.hang(objects.ON_WALL[rng.integers(len(objects.ON_WALL))])
-    for i in range(4 + round(area / 4)):
+    for i in range(5 + round(area / 3)):
         room.stand(objects.FREE[(i + int(rng.integers(2))) % len(objects.FREE)])
     for _ in range(int(rng.integers(2, 5))):
         room.overhead(objects.ON_CEILING[rng.integers(len(objects.ON_CEILING))])
-    return room.plan(moving)
+    return room.plan()
 
 
 class _Furnisher:
@@ -83,11 +83,11 @@ class _Furnisher:
     def _walls(self) -> None:
         """The first six materials: four walls, perhaps one of another colour, floor, ceiling."""
         rng, palette = self.rng, self.palette
-        colour, accent = hue(rng, 0.45, 0.2), hue(rng, 0.35, 0.4)
+        colour, accent = hue(rng, 0.5, 0.12), hue(rng, 0.38, 0.25)
         other = int(rng.integers(6))
         for i in range(4):
-            palette.surface(accent if i == other else colour, 0.7)
-        palette.surface(hue(rng, 0.28, 0.3), 0.9)
+            palette.surface(accent if i == other else colour, 0.6)
+        palette.surface(hue(rng, 0.28, 0.25), 0.9)
         palette.surface(hue(rng, 0.7, 0.05), 0.35)
 
     def hang(self, make: Maker, standing: bool = False) -> bool:
@@ -135,20 +135,23 @@ class _Furnisher:
         return False
 
     def light(self) -> None:
-        """A lamp below the ceiling that lights the room; a bare light where none fits."""
-        before = len(self.shapes)
+        """A lamp below the ceiling that lights the room, where one fits."""
         if not self.overhead(objects.ceiling_lamp):
             return
         lamp = self.shapes[-1]
-        assert len(self.shapes) > before
         radius = max(0.08, lamp.bound * 0.8)
         under = lamp.centre - [0, 0, lamp.size[0] + 0.05]
         colour = hue(self.rng, self.rng.uniform(2.5, 4.0), 0.1)
         self._lights.append([*under, 0.0, 0.0, -1.0, *colour, radius])
 
-    def plan(self, moving: Shape | None) -> Plan:
-        shapes = [*self.shapes, moving] if moving else self.shapes
-        glass = [i for i, s in enumerate(shapes) if s.label == classes.WINDOW and s.size[1] == 0.01]
+    def plan(self) -> Plan:
+        shapes = self.shapes
+        # The first part of a window is its glass.
+        glass = [
+            i for i, s in enumerate(shapes)
+            if s.label == classes.WINDOW and (i == 0 or shapes[i - 1].instance != s.instance)
+        ]  # fmt: skip
+        mover, route = self._mover()
         materials, textures, images = self.palette.tables()
         lights = self._lights or [[0, 0, self.size[2] - 0.05, 0, 0, -1.0, 3, 3, 3, 0.1]]
         return Plan(
@@ -160,8 +163,29 @@ class _Furnisher:
                 hue(self.rng, self.rng.uniform(0.35, 0.55), 0.06),
                 np.array(glass, np.int64),
             ),
-            tuple(shapes),
+            tuple(shapes), mover, route,
         )  # fmt: skip
+
+    def _mover(self) -> tuple[Shape, Array]:
+        """A ball on the floor, and the longest of some ways that touch nothing; failing that, the
+        one farthest from things."""
+        size = (_MOVER_M, 0.0, 0.0)
+        reach = self.size[:2] / 2 - _MOVER_M - 0.05
+        best, route = -np.inf, np.zeros((2, 3))
+        things = [s for s in self.shapes if s.label != classes.RUG]
+        for _ in range(60):
+            ends = np.full((2, 3), _MOVER_M + 0.013)
+            ends[:, :2] = self.rng.uniform(-reach, reach, (2, 2))
+            way = ends[0] + np.linspace(0, 1, 25)[:, None] * (ends[1] - ends[0])
+            gap = min(distance(s, way).min() for s in things) - _MOVER_M
+            length = float(np.linalg.norm(ends[1] - ends[0]))
+            score = length if gap > 0.02 else gap - 1
+            if score > best:
+                best, route = score, ends
+        material = self.palette.busy()
+        return Shape(
+            Kind.SPHERE, size, route[0], np.eye(3), material, classes.BALL, self._objects + 1
+        ), route
 
     def _sun(self, glass: Sequence[Shape]) -> Array:
         """Low enough, and on the side of the first window, to shine far into the room."""

@@ -10,18 +10,20 @@ import numpy as np
 from numba import njit
 
 from retain.datasets.scene.room_cast import TILE, nearest, normal, tiles
-from retain.datasets.scene.room_shade import shade
+from retain.datasets.scene.room_shade import GLOSS, GLOW, colour, lit
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
+BRIGHTEST = 1.5
 _CREASE = 0.9
 """Cosine between normals of neighbours under which a pixel lies on an edge."""
 
 
 @_compiled
-def _surface(room: Any, shapes: Any, part: int, p: Any, d: Any) -> Any:
+def _surface(shapes: Any, part: int, o: Any, t: float, d: Any) -> Any:
+    """The normal of a part where a ray meets it, towards the camera."""
     face = part - len(shapes)
     if face < 0:
-        return normal(shapes[part], p[0], p[1], p[2])
+        return normal(shapes, part, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
     if face < 2:
         return (-1.0 if face else 1.0), 0.0, 0.0
     if face < 4:
@@ -30,7 +32,7 @@ def _surface(room: Any, shapes: Any, part: int, p: Any, d: Any) -> Any:
 
 
 @_compiled
-def geometry(room: Any, shapes: Any, c2w: Any, camera: Any, width: int, height: int) -> Any:
+def geometry(half: Any, shapes: Any, c2w: Any, camera: Any, width: int, height: int) -> Any:
     """Depth float32 [H, W], parts int32 [H, W], world normals float32 [H, W, 3]; and the tiles.
 
     A part below the number of shapes is that shape; above, a face of the room.
@@ -46,11 +48,10 @@ def geometry(room: Any, shapes: Any, c2w: Any, camera: Any, width: int, height: 
             tile = v // TILE * across + u // TILE
             d = _ray(c2w, camera, u + 0.5, v + 0.5)
             t, part = nearest(
-                room.half, shapes, chosen[tile], counts[tile],
+                half, shapes, chosen, tile, counts[tile],
                 o[0], o[1], o[2], d[0], d[1], d[2],
             )  # fmt: skip
-            p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
-            n = _surface(room, shapes, part, p, d)
+            n = _surface(shapes, part, o, t, d)
             depth[v, u], parts[v, u] = t, part
             normals[v, u, 0], normals[v, u, 1], normals[v, u, 2] = n
     return depth, parts, normals, chosen, counts
@@ -68,12 +69,11 @@ def _ray(c2w: Any, camera: Any, x: float, y: float) -> Any:
 
 
 @_compiled
-def _moves(column: Any, t: float, n: Any, d: Any, focal: float) -> Any:
-    """How the point at ``t`` along ``d`` moves on its plane for one pixel along ``column``."""
-    x, y, z = column[0] / focal, column[1] / focal, column[2] / focal
-    facing = d[0] * n[0] + d[1] * n[1] + d[2] * n[2]
+def _moves(c2w: Any, axis: int, t: float, n: Any, d: Any, focal: float) -> Any:
+    """How the point at ``t`` along ``d`` moves on its plane for one pixel along x or y."""
+    x, y, z = c2w[0, axis] / focal, c2w[1, axis] / focal, c2w[2, axis] / focal
     # Never more grazing than a point seen at 3 degrees.
-    facing = min(facing, -0.05)
+    facing = min(d[0] * n[0] + d[1] * n[1] + d[2] * n[2], -0.05)
     slide = (x * n[0] + y * n[1] + z * n[2]) / facing
     return t * (x - d[0] * slide), t * (y - d[1] * slide), t * (z - d[2] * slide)
 
@@ -84,41 +84,43 @@ def light(
     depth: Any, parts: Any, normals: Any, chosen: Any, counts: Any,
 ) -> Any:  # fmt: skip
     """Linear radiance float32 [H, W, 3]; four rays where a pixel has an edge."""
+    # Out of the loop: a field of the tuple costs more than a ray.
+    materials, textures, images = room.materials, room.textures, room.images
+    lights, sun, ambient, half = room.lights, room.sun, room.ambient, room.half
     height, width = depth.shape
     out = np.empty((height, width, 3), np.float32)
     seen = np.empty(grid.shape[3])
     across = (width + TILE - 1) // TILE
     o = (c2w[0, 3], c2w[1, 3], c2w[2, 3])
-    cu, cv = c2w[:3, 0], c2w[:3, 1]
     for v in range(height):
         for u in range(width):
-            edge = _edge(parts, normals, u, v)
-            tile = v // TILE * across + u // TILE
+            rays = 4 if _edge(parts, normals, u, v) else 1
             red, green, blue = 0.0, 0.0, 0.0
-            rays = 4 if edge else 1
             for k in range(rays):
-                t, part = float(depth[v, u]), parts[v, u]
-                n = (
-                    float(normals[v, u, 0]), float(normals[v, u, 1]), float(normals[v, u, 2]),
-                )  # fmt: skip
                 x, y = u + 0.5, v + 0.5
-                if edge:
+                t, part = float(depth[v, u]), int(parts[v, u])
+                n = (float(normals[v, u, 0]), float(normals[v, u, 1]), float(normals[v, u, 2]))
+                if rays > 1:
                     x, y = x + (k & 1) * 0.5 - 0.25, y + (k >> 1) * 0.5 - 0.25
                 d = _ray(c2w, camera, x, y)
-                if edge:
+                if rays > 1:
+                    tile = v // TILE * across + u // TILE
                     t, part = nearest(
-                        room.half, shapes, chosen[tile], counts[tile],
+                        half, shapes, chosen, tile, counts[tile],
                         o[0], o[1], o[2], d[0], d[1], d[2],
                     )  # fmt: skip
-                    p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
-                    n = _surface(room, shapes, part, p, d)
+                    n = _surface(shapes, part, o, t, d)
                 p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
-                r, g, b = shade(
-                    room, grid, shapes, part, p, n, d,
-                    _moves(cu, t, n, d, camera[0]), _moves(cv, t, n, d, camera[1]), seen,
+                r, g, b, material = colour(
+                    materials, textures, images, shapes, part, p,
+                    _moves(c2w, 0, t, n, d, camera[0]), _moves(c2w, 1, t, n, d, camera[1]),
                 )  # fmt: skip
+                glow, gloss = materials[material, GLOW], materials[material, GLOSS]
+                lr, lg, lb, gr, gg, gb = lit(lights, sun, ambient, half, grid, p, n, d, gloss, seen)
                 # Each ray as a sensor would count it: what is too bright is white, not brighter.
-                red, green, blue = red + min(r, 1.5), green + min(g, 1.5), blue + min(b, 1.5)
+                red += min(r * (lr + glow) + gr, BRIGHTEST)
+                green += min(g * (lg + glow) + gg, BRIGHTEST)
+                blue += min(b * (lb + glow) + gb, BRIGHTEST)
             out[v, u, 0], out[v, u, 1], out[v, u, 2] = red / rays, green / rays, blue / rays
     return out
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ def _frustum_distance(radial: Array, z: Array, half: float, low: float, high: fl
     corners = ((0.0, -half), (low, -half), (high, half), (0.0, half))
     best = np.full(len(z), np.inf)
     inside = np.ones(len(z), bool)
-    for (x0, z0), (x1, z1) in zip(corners[:-1], corners[1:], strict=True):
+    for (x0, z0), (x1, z1) in pairwise(corners):
         dx, dz = x1 - x0, z1 - z0
         length2 = dx * dx + dz * dz
         if length2 == 0:
