@@ -40,6 +40,22 @@ function overview(points) {
   return { pose: [1, 0, 0, x, 0, 1, 0, y, 0, 0, 1, z - back, 0, 0, 0, 1], lens: [600, 600, 400, 300, 800, 600] };
 }
 
+// Pairs of points: the path, and at most 60 of its cameras as pyramids of the given height.
+function path(height) {
+  const places = cameras.map(({ pose }) => [pose[3], pose[7], pose[11]]);
+  const lines = places.slice(1).map((place, k) => [places[k], place]);
+  const every = Math.ceil(cameras.length / 60);
+  cameras.forEach(({ pose, lens: [fx, fy, cx, cy, width, tall] }, k) => {
+    if (k % every) return;
+    const corners = [[0, 0], [width, 0], [width, tall], [0, tall]].map(([u, v]) => {
+      const ray = [(u - cx) / fx, (v - cy) / fy, 1].map((side) => side * height);
+      return [0, 4, 8].map((row) => pose[row] * ray[0] + pose[row + 1] * ray[1] + pose[row + 2] * ray[2] + pose[row + 3]);
+    });
+    corners.forEach((corner, n) => lines.push([places[k], corner], [corner, corners[(n + 1) % 4]]));
+  });
+  return lines.flat(2);
+}
+
 class Viewer {
   constructor(splats, records) {
     this.splats = splats;
@@ -74,8 +90,7 @@ class Viewer {
     });
     for (const id of ["tour", "pathlabel"]) $(id).hidden = cameras.length < 2;
     slider.max = String(Math.max(cameras.length - 1, 0));
-    const places = cameras.map(({ pose }) => [pose[3], pose[7], pose[11]]);
-    this.splats.setLines(Float32Array.from(places.slice(1).flatMap((place, k) => [...places[k], ...place])));
+    this.splats.setLines(Float32Array.from(path(0.05 * this.eye.pivot)));
   }
 
   show({ pose, lens }) {
