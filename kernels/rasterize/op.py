@@ -1,0 +1,355 @@
+"""``rasterization``: gsplat's contract, on a CPU by our kernels, on CUDA by gsplat itself.
+
+Two operators, ``retain::project_gaussians`` and ``retain::rasterize_pixels``, each with its
+backward, so that gradients of what lies between (``meta["means2d"]``) can be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retain.kernels.rasterize import contract, cpu
+
+
+def rasterization(
+    means: Tensor,
+    quats: Tensor | None,
+    scales: Tensor | None,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = True,
+    tile_size: int = 16,
+    backgrounds: Tensor | None = None,
+    render_mode: str = "RGB",
+    sparse_grad: bool = False,
+    absgrad: bool = False,
+    rasterize_mode: str = "classic",
+    channel_chunk: int = 32,
+    distributed: bool = False,
+    camera_model: str = "pinhole",
+    segmented: bool = False,
+    covars: Tensor | None = None,
+    with_ut: bool = False,
+    with_eval3d: bool = False,
+    **others: Any,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Picture [..., C, H, W, X], alpha [..., C, H, W, 1] and meta of N Gaussians in C cameras.
+
+    means [..., N, 3], quats [..., N, 4] wxyz, scales [..., N, 3], opacities [..., N], colors
+    [..., (C,) N, D] or with ``sh_degree`` [..., (C,) N, K, 3], viewmats [..., C, 4, 4] world to
+    camera, Ks [..., C, 3, 3], backgrounds [..., C, D]; float32, values activated. Differentiable
+    in all of them but Ks. docs/rasterizer.md has the whole contract.
+
+    Raises ValueError for shapes and modes that do not fit and NotImplementedError for what needs
+    gsplat on CUDA, or where that is wanted and missing.
+    """
+    given = dict(locals())
+    given |= given.pop("others")
+    if means.is_cuda:
+        from retain.kernels.rasterize.cuda import gsplat_rasterization
+
+        return gsplat_rasterization(given)
+    _refuse(given, others)
+    names = contract.request.__annotations__.keys() & given.keys()
+    request = contract.request(**{name: given[name] for name in names})
+    if means.dtype != torch.float32:
+        raise ValueError(f"The rasteriser works in float32; means are {means.dtype}. Convert them.")
+    return contract.draw(request, project_gaussians, rasterize_pixels)
+
+
+_CUDA_ONLY = {
+    "distributed": False, "camera_model": "pinhole", "with_ut": False, "with_eval3d": False,
+    "absgrad": False, "radial_coeffs": None, "tangential_coeffs": None, "thin_prism_coeffs": None,
+    "ftheta_coeffs": None, "viewmats_rs": None,
+}  # fmt: skip
+
+
+def _refuse(given: dict[str, Any], others: dict[str, Any]) -> None:
+    for name in others:
+        if name not in _CUDA_ONLY and name != "rolling_shutter":
+            raise TypeError(f"rasterization() has no argument {name!r}")
+    shutter = given.get("rolling_shutter")
+    if getattr(shutter, "name", shutter) not in (None, "GLOBAL"):
+        raise NotImplementedError(
+            "Rolling shutters are not drawn on the CPU: move the tensors to CUDA, where gsplat "
+            "does it, or leave rolling_shutter out."
+        )
+    for name, plain in _CUDA_ONLY.items():
+        value = given.get(name, plain)
+        if value is not plain and value != plain:
+            raise NotImplementedError(
+                f"{name}={value!r} is not supported on the CPU: move the tensors to CUDA, where "
+                f"gsplat does it, or leave {name} out. Pictures of lenses with distortion can be "
+                "rectified first."
+            )
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
+def _arrays(*tensors: Tensor | None) -> list[list[Any]]:
+    """For every entry of the first dimension; what is missing is an empty array of six columns."""
+    none = np.empty((0, 6), np.float32)
+    count = next(len(x) for x in tensors if x is not None)
+    whole = [None if x is None else _array(x) for x in tensors]
+    return [[none if x is None else x[i] for x in whole] for i in range(count)]
+
+
+def _stacked(items: Iterable[Any]) -> tuple[Tensor, ...]:
+    """Arrays of every entry, one tensor for each place."""
+    columns = list(zip(*items, strict=True))
+    return tuple(
+        torch.from_numpy(column[0][None] if len(column) == 1 else np.stack(column))
+        for column in columns
+    )
+
+
+@torch.library.custom_op("retain::project_gaussians", mutates_args=(), device_types="cpu")
+def project_gaussians(
+    means: Tensor,
+    quats: Tensor | None,
+    scales: Tensor | None,
+    covars: Tensor | None,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    radius_clip: float,
+    eps2d: float,
+    antialiased: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``reference.project``, which says what goes in and comes out."""
+    options: list[Any] = [
+        width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
+    ]  # fmt: skip
+    each = _arrays(means, quats, scales, covars, opacities, viewmats, Ks)
+    return _stacked(cpu.project(*given, *options) for given in each)  # type: ignore[return-value]
+
+
+@project_gaussians.register_fake
+def _(
+    means: Tensor,
+    quats: Tensor | None,
+    scales: Tensor | None,
+    covars: Tensor | None,
+    opacities: Tensor,
+    viewmats: Tensor,
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    side = (means.shape[0], viewmats.shape[1], means.shape[1])
+    return (
+        means.new_empty(*side, 2, dtype=torch.int32),
+        means.new_empty(*side, 2),
+        means.new_empty(side),
+        means.new_empty(*side, 3),
+        means.new_empty(side),
+    )
+
+
+@torch.library.custom_op("retain::project_gaussians_backward", mutates_args=(), device_types="cpu")
+def _project_backward(
+    means: Tensor,
+    quats: Tensor | None,
+    scales: Tensor | None,
+    covars: Tensor | None,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    eps2d: float,
+    radii: Tensor,
+    d_means2d: Tensor,
+    d_depths: Tensor,
+    d_conics: Tensor,
+    d_compensations: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of means, quats, scales, covars (empty for those not given) and viewmats."""
+    fixed = _arrays(means, quats, scales, covars, viewmats, Ks)
+    given = _arrays(radii, d_means2d, d_depths, d_conics, d_compensations)
+    options: list[Any] = [width, height, eps2d]
+    return _stacked(  # type: ignore[return-value]
+        cpu.project_backward(*one, *options, *two) for one, two in zip(fixed, given, strict=True)
+    )
+
+
+@_project_backward.register_fake
+def _(
+    means: Tensor,
+    quats: Tensor | None,
+    scales: Tensor | None,
+    covars: Tensor | None,
+    viewmats: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    none = means.new_empty(means.shape[0], 0, 6)
+    return (
+        torch.empty_like(means),
+        *(torch.empty_like(none if x is None else x) for x in (quats, scales, covars)),
+        torch.empty_like(viewmats),
+    )  # type: ignore[return-value]
+
+
+def _keep_projection(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    means, quats, scales, covars, _, viewmats, Ks, width, height, _, _, _, eps2d, _ = inputs
+    ctx.save_for_backward(means, quats, scales, covars, viewmats, Ks, *output)
+    ctx.options = width, height, eps2d
+
+
+def _projection_backward(ctx: Any, _: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *inputs, Ks, radii, means2d, depths, conics, compensations = ctx.saved_tensors
+    outputs = (means2d, depths, conics, compensations)
+    given = _given(grads, outputs)
+    d_means, d_quats, d_scales, d_covars, d_views = _project_backward(
+        *inputs, Ks, *ctx.options, radii, *given
+    )
+    _, quats, scales, covars, _ = inputs
+    return (
+        d_means,
+        None if quats is None else d_quats,
+        None if scales is None else d_scales,
+        None if covars is None else d_covars,
+        None,
+        d_views,
+        *[None] * 8,
+    )
+
+
+def _given(grads: Iterable[Tensor | None], outputs: Iterable[Tensor]) -> list[Tensor]:
+    """Zeros for outputs that nobody used."""
+    pairs = zip(grads, outputs, strict=True)
+    return [torch.zeros_like(out) if grad is None else grad for grad, out in pairs]
+
+
+project_gaussians.register_autograd(_projection_backward, setup_context=_keep_projection)
+
+
+@torch.library.custom_op("retain::rasterize_pixels", mutates_args=(), device_types="cpu")
+def rasterize_pixels(
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    radii: Tensor,
+    colors: Tensor,
+    backgrounds: Tensor | None,
+    width: int,
+    height: int,
+    with_depth: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``reference.pixels``: image [I, H, W, D] and alpha [I, H, W]; then for the backward
+    transmittance [I, H, W], int32 [I, H, W] (how many Gaussians a pixel reached) and tile lists."""
+    own = _arrays(colors)
+    pictures, lists = [], []
+    for i, given in enumerate(_arrays(means2d, depths, conics, opacities, radii, backgrounds)):
+        given += own[i * len(own) // len(means2d)] + [width, height, with_depth]
+        picture = cpu.pixels(*given)
+        pictures.append((picture.image, 1 - picture.left, picture.left, picture.reached))
+        lists.append(picture.tiles.packed())
+    return (*_stacked(pictures), torch.from_numpy(np.concatenate(lists)))  # type: ignore[return-value]
+
+
+@rasterize_pixels.register_fake
+def _(
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    radii: Tensor,
+    colors: Tensor,
+    backgrounds: Tensor | None,
+    width: int,
+    height: int,
+    with_depth: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    side = (means2d.shape[0], height, width)
+    return (
+        means2d.new_empty(*side, colors.shape[2] + with_depth),
+        means2d.new_empty(side),
+        means2d.new_empty(side),
+        means2d.new_empty(side, dtype=torch.int32),
+        means2d.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int32),
+    )
+
+
+@torch.library.custom_op("retain::rasterize_pixels_backward", mutates_args=(), device_types="cpu")
+def _pixels_backward(
+    d_image: Tensor,
+    d_alpha: Tensor,
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    backgrounds: Tensor | None,
+    left: Tensor,
+    reached: Tensor,
+    lists: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of means2d, depths, conics, opacities and colors."""
+    d_colors = np.zeros(colors.shape, np.float32)
+    own, packed, grads = _arrays(colors), _array(lists), []
+    each = _arrays(d_image, d_alpha, means2d, depths, conics, opacities, backgrounds, left, reached)
+    for i, given in enumerate(each):
+        j = i * len(own) // len(each)
+        tiles, packed = cpu.Tiles.unpacked(packed)
+        grads.append(cpu.pixels_backward(*given, *own[j], *[tiles, d_colors[j]]))
+    return (*_stacked(grads), torch.from_numpy(d_colors))  # type: ignore[return-value]
+
+
+@_pixels_backward.register_fake
+def _(
+    d_image: Tensor,
+    d_alpha: Tensor,
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(x) for x in (means2d, depths, conics, opacities, colors))
+
+
+def _keep_pixels(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    means2d, depths, conics, opacities, _, colors, backgrounds, *_ = inputs
+    ctx.save_for_backward(means2d, depths, conics, opacities, colors, backgrounds, *output[2:])
+    ctx.side = output[0].shape
+
+
+def _picture_backward(
+    ctx: Any, d_image: Tensor | None, d_alpha: Tensor | None, *_: Any
+) -> tuple[Tensor | None, ...]:
+    *inputs, colors, backgrounds, left, reached, lists = ctx.saved_tensors
+    if d_image is None:
+        d_image = left.new_zeros(ctx.side)
+    d_alpha = torch.zeros_like(left) if d_alpha is None else d_alpha
+    d_means2d, d_depths, d_conics, d_opacities, d_colors = _pixels_backward(
+        d_image, d_alpha, *inputs, colors, backgrounds, left, reached, lists
+    )
+    d_backgrounds = None
+    if backgrounds is not None and ctx.needs_input_grad[6]:
+        seen = d_image[..., : backgrounds.shape[-1]]
+        d_backgrounds = torch.einsum("ihw,ihwd->id", left, seen)
+    return d_means2d, d_depths, d_conics, d_opacities, None, d_colors, d_backgrounds, *[None] * 3
+
+
+rasterize_pixels.register_autograd(_picture_backward, setup_context=_keep_pixels)
+# mypy: disallow-untyped-decorators=False
