@@ -60,7 +60,7 @@ def once(promise: Promise, rng: random.Random) -> tuple[RunReport, Recorder, lis
             time.sleep(0.005)
         for _ in range(rng.randint(1, 3)):
             time.sleep(rng.uniform(0, 0.25))
-            child = run._children[rng.choice(("cam", *STAGES))]  # type: ignore[attr-defined]
+            child = run._crew.children[rng.choice(("cam", *STAGES))]  # type: ignore[attr-defined]
             if not run.running or child.process.poll() is not None or child.done:
                 continue
             restarted.clear()

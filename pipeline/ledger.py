@@ -11,12 +11,13 @@ from pathlib import Path
 from time import monotonic_ns
 from zlib import crc32
 
+from retain.pipeline.course import Last
 from retain.pipeline.frame import Frame
 from retain.pipeline.mailbox import CAUSES, Mailbox
 from retain.pipeline.metrics import EdgeStats
 
 _WORDS = (
-    "beat", "busy", "stream", "seq", "pts", "ticks", "per", "finished", "sent", "quarantined",
+    "beat", "busy", "stream", "seq", "pts", "ticks", "per", "at", "finished", "sent", "quarantined",
 )  # fmt: skip
 _PLACE = {name: place for place, name in enumerate(_WORDS)}
 _CAUSE = {cause: place for place, cause in enumerate(CAUSES)}
@@ -80,6 +81,12 @@ class Ledger:
             base.denominator
         ):
             words[4], words[5], words[6] = frame.pts, base.numerator, base.denominator
+            words[7] = frame.t_arrival_ns
+
+    def last(self) -> Last | None:
+        """Of a source: the last frame it gave."""
+        words = self._words
+        return Last(*words[3:8].tolist()) if words[6] else None
 
     def taken(self, place: int) -> int:
         """Packets taken from input ``place``."""

@@ -8,13 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from time import monotonic_ns
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from retain.pipeline.catalog import load_class
+from retain.pipeline.course import Course, Last
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Node
@@ -69,8 +69,8 @@ class Past(msgspec.Struct, frozen=True):
     """File of its state."""
     sent: int = 0
     """Frames a finite source has sent already; it reads over them."""
-    last: tuple[int, int, int, int] | None = None
-    """Of a live source: seq, pts and time base (numerator, denominator) of its last frame."""
+    last: Last | None = None
+    """Of a live source: its last frame, of whatever stream."""
     poison: list[Hand] = []
     """Frames not to try again."""
     gap: bool = False
@@ -79,6 +79,10 @@ class Past(msgspec.Struct, frozen=True):
     """Barriers up to this one are given up."""
     ended: list[str] = []
     """Producers that have ended and whose process cannot say so again."""
+    owed: int = 0
+    """Frames in all that a source gives before it heeds a stop: they were given before."""
+    stopped: bool = False
+    """It has been asked to end."""
 
 
 class Work:
@@ -107,6 +111,10 @@ class Work:
         self._told: set[str] = set()
         """Streams whose gap has been marked."""
         self._stopping = threading.Event()
+        if self._past.stopped:
+            self._stopping.set()
+        self._given = self._past.sent
+        """Frames of a source, in the whole run."""
         self._own_stats: Callable[[], Mapping[str, StatValue]] | None = None
 
     def create(self) -> None:
@@ -137,24 +145,32 @@ class Work:
     def frames(self) -> Iterator[Packet]:
         """Packets of a source, until its end or ``stop``."""
         source = self._made
+        if self._over:
+            return
         try:
             self._on_open(self.node.name, source.open())
             gives = isinstance(source, GivesPackets)
             given = source.packets() if gives else map(Packet, source.frames())
             packets = continued(given, self._past)
             start = monotonic_ns()
-            while not self._stopping.is_set() and (packet := next(packets, None)) is not None:
+            while not self._over and (packet := next(packets, None)) is not None:
                 now, frame = monotonic_ns(), packet.frame
                 self.meter.served(now - start, now - frame.t_arrival_ns)
                 self.meter.count("sent")
                 self._ledger.gave(frame)
                 self._ledger.count("sent")
+                self._given += 1
                 yield packet
                 self.sample()
                 start = monotonic_ns()
         except Exception:
-            if not self._stopping.is_set():  # closing a source under its reader may well raise
+            if not self._over:  # closing a source under its reader may well raise
                 raise
+
+    @property
+    def _over(self) -> bool:
+        """Whether a source is to give no more."""
+        return self._stopping.is_set() and self._given >= self._past.owed
 
     def process(self, packet: Packet) -> Iterator[Packet]:
         """What a stage makes of a packet (nothing, for a sink)."""
@@ -222,7 +238,7 @@ class Work:
     def stop(self) -> None:
         """Ask a source to end; from any thread."""
         self._stopping.set()
-        if self.node.role == "source" and self._made is not None:
+        if self.node.role == "source" and self._made is not None and self._over:
             try:
                 self._made.close()
             except Exception:
@@ -358,22 +374,10 @@ def continued(packets: Iterator[Packet], past: Past) -> Iterator[Packet]:
     for _ in range(past.sent):
         if next(packets, None) is None:
             return
-    if past.last is None:
-        yield from packets
-        return
-    seq, pts, *base = past.last
-    ended = pts * Fraction(*base)
-    shifts: dict[str, int] = {}
+    courses: dict[str, Course] = {}
     for packet in packets:
-        frame = packet.frame
-        first = frame.stream not in shifts
-        if first:
-            # One tick later at least: how long the gap was, only the wall clock knows.
-            shifts[frame.stream] = max(0, int(ended / frame.time_base) + 1 - frame.pts)
-        frame = replace(
-            frame,
-            seq=frame.seq + seq + 1,
-            pts=frame.pts + shifts[frame.stream],
-            discontinuity=frame.discontinuity or first,
-        )
-        yield Packet(frame, packet.results)
+        if past.last is None:
+            yield packet
+            continue
+        course = courses.setdefault(packet.frame.stream, Course(past.last))
+        yield Packet(course.follow(packet.frame), packet.results)

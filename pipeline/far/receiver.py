@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from time import monotonic
+from time import monotonic, monotonic_ns
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from retain.pipeline.course import Course
 from retain.pipeline.errors import SourceError, SourceFault, UsageError, WireError, nearest
 from retain.pipeline.far import address as addresses
 from retain.pipeline.far import keys
@@ -27,31 +28,22 @@ from retain.pipeline.transport.io import Curve, IoThread
 _QUERY = ("key", "server", "credit", "insecure")
 
 
-class Course:
-    """Keeps one stream's numbers and times rising when its sender starts over."""
+class Coming:
+    """One stream over all its links; a sender that was restarted starts over."""
 
     def __init__(self) -> None:
         self.link = 0
-        self._last: tuple[int, Fraction] | None = None
-        self._seq = self._pts = 0
-        """Added to what comes on this link."""
+        self._course = Course()
         self.gap = False
         """The next frame that is delivered says that some before it may be missing."""
 
     def follow(self, picture: Picture, first: bool) -> Picture:
         """``picture``, moved behind the last one where needed. ``first``: no link was before."""
-        base = Fraction(*picture.time_base)
         if picture.link != self.link:
-            self.link, self._seq, self._pts = picture.link, 0, 0
-            self.gap = not first
-            if self._last is not None:
-                seq, ended = self._last
-                if picture.seq <= seq:
-                    self._seq = seq + 1 - picture.seq
-                if picture.pts * base <= ended:
-                    self._pts = int(ended / base) + 1 - picture.pts
-        seq, pts = picture.seq + self._seq, picture.pts + self._pts
-        self._last = seq, pts * base
+            self.link, self.gap = picture.link, not first
+            self._course.turn()
+        base = Fraction(*picture.time_base)
+        seq, pts = self._course.moved(picture.seq, picture.pts, base, monotonic_ns())
         return msgspec.structs.replace(picture, seq=seq, pts=pts)
 
 
@@ -99,7 +91,7 @@ class FarSource:
         self._stream, self._fps, self._limit = stream, fps, limit
         Sampler(fps, limit)  # checks both
         self._samplers: dict[str, Sampler] = {}
-        self._courses: dict[str, Course] = {}
+        self._coming: dict[str, Coming] = {}
         self._first_link = 0
         self._changed = threading.Condition()
         self._arrived: deque[tuple[Picture, bytes]] = deque()
@@ -205,7 +197,7 @@ class FarSource:
     def _packet(self, picture: Picture, data: bytes) -> Packet | None:
         """None for one left out by ``fps``, or refused because its pixels are not what it says."""
         assert self._line is not None
-        if self._stream and picture.stream not in self._courses and self._courses:
+        if self._stream and picture.stream not in self._coming and self._coming:
             raise self._broke(
                 SourceFault.BROKEN,
                 f"It sends several streams ({picture.stream!r} is another), so the option stream "
@@ -213,8 +205,8 @@ class FarSource:
             )
         sampler = self._samplers.setdefault(picture.stream, Sampler(self._fps))
         self._first_link = self._first_link or picture.link
-        course = self._courses.setdefault(picture.stream, Course())
-        picture = course.follow(picture, picture.link == self._first_link)
+        coming = self._coming.setdefault(picture.stream, Coming())
+        picture = coming.follow(picture, picture.link == self._first_link)
         if not sampler.keep(picture.pts, Fraction(*picture.time_base)):
             return None
         try:
@@ -226,9 +218,9 @@ class FarSource:
         frame = replace(
             packet.frame,
             stream=self._stream or picture.stream,
-            discontinuity=picture.discontinuity or course.gap,
+            discontinuity=picture.discontinuity or coming.gap,
         )
-        course.gap = False
+        coming.gap = False
         return Packet(frame, packet.results)
 
     def _fault(self) -> SourceError:

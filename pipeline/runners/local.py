@@ -1,10 +1,4 @@
-"""A process per node, on this machine; sinks of the caller run in threads of its process.
-
-A process that dies is started again (docs/runtime.md). In a ``live`` graph it alone is, from its
-last saved state, and what it had in hand is counted as lost. In a ``finite`` graph all are, from
-the last state of the whole graph, and do the work since then again: the caller's sinks are passed
-over what they have had.
-"""
+"""A process per node, on this machine; sinks of the caller run in threads of its process."""
 
 from __future__ import annotations
 
@@ -18,13 +12,10 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-import msgspec
 import zmq
-from msgspec.structs import replace
 
 from retain.pipeline.errors import StateError
-from retain.pipeline.graph import Graph, Node
-from retain.pipeline.ledger import Ledger
+from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats, NodeState, NodeStats, join
 from retain.pipeline.node import Past
 from retain.pipeline.runners.accounts import Accounts
@@ -35,19 +26,20 @@ from retain.pipeline.runners.control import (
     Opened,
     Passed,
     Report,
-    Rewire,
     Rewired,
     Stop,
     read_from_worker,
 )
-from retain.pipeline.runners.process import Child, environment, private_directory
+from retain.pipeline.runners.crew import Crew
+from retain.pipeline.runners.process import Child, private_directory
 from retain.pipeline.runners.snapshots import Export, Snapshots, adopt
 from retain.pipeline.runners.station import Station
-from retain.pipeline.runners.supervisor import Record, Supervision
+from retain.pipeline.runners.successors import Successors
+from retain.pipeline.runners.supervisor import Supervision
 from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
 from retain.pipeline.stage import Sink, SourceInfo
 from retain.pipeline.transport.io import IoThread
-from retain.pipeline.wire import Fault, pack
+from retain.pipeline.wire import Fault
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +54,7 @@ class _Suspicion(NamedTuple):
     """An edge of a node broke: to be held against it unless a death turns out to explain it."""
 
     due: float
+    child: Child
     fault: Fault
 
 
@@ -83,13 +76,12 @@ class LocalRun(Run):
         self._pasts = adopt(pasts or {}, self._directory)
         """What the first processes take over from a snapshot."""
         self._accounts = Accounts(graph)
-        self._records = {node.name: Record() for node in self._order}
         self._io = IoThread(f"retain-{graph.name}", self._io_failed)
         self._control = self._io.socket(
             zmq.ROUTER, bind=self._wiring.control, on_message=self._on_worker
         )
         self._snapshots = Snapshots(self._directory, self._order)
-        self._stations = {
+        stations = {
             name: Station(
                 self._wiring.spec(graph.nodes[name], Past()),
                 self._io,
@@ -100,9 +92,12 @@ class LocalRun(Run):
             )
             for name, sink in sinks.items()
         }
-        self._children: dict[str, Child] = {}
-        self._done: set[str] = set()
-        """Stations and finished processes."""
+        self._crew = Crew(self._wiring, self._control, stations)
+        self._successors = Successors(
+            graph, self._crew, self._accounts, self._snapshots, self._supervision, self._pasts
+        )
+        self._obituaries: dict[str, str] = {}
+        """Of those whose successors have yet to start."""
         self._suspected: deque[_Suspicion] = deque()
         self._ending: bool | None = None
         """How nodes were told to end: drain or not."""
@@ -117,12 +112,11 @@ class LocalRun(Run):
         self._io.start()
 
     def stats(self) -> GraphStats:
-        reports = {name: child.report for name, child in dict(self._children).items()}
-        reports |= {name: station.report() for name, station in self._stations.items()}
+        reports = self._crew.reports()
         nodes, edges = [], []
         for node in self._order:
             report = reports.get(node.name)
-            state: NodeState = "done" if node.name in self._done else "starting"
+            state: NodeState = "done" if node.name in self._crew.done else "starting"
             now = report.node if report else NodeStats(node.name, node.role, state)
             nodes.append(self._accounts.node(now))
         for edge in self.graph.edges:
@@ -149,12 +143,13 @@ class LocalRun(Run):
     def _end(self, drain: bool) -> None:
         """Tell all nodes: sources to end, or everybody to stop where they are."""
         self._ending = drain
-        for name in self._children:
-            self._send(name, Stop(drain))
-        for station in self._stations.values():
+        for name in self._crew.children:
+            self._crew.send(name, Stop(drain))
+        for station in self._crew.stations.values():
             station.stop(drain)
-        if not drain and self._kill_at is None:
-            self._kill_at = monotonic() + GRACE_S
+        if not drain:
+            self._successors.give_up()
+            self._kill_at = self._kill_at or monotonic() + GRACE_S
 
     def _node_failed(self, fault: Fault) -> None:
         """A node failed; from any thread. A source's end is downstream's end; a stage's or sink's
@@ -177,21 +172,17 @@ class LocalRun(Run):
         self._gone(Fault.of(self.graph.name, error))
 
     def _on_worker(self, parts: list[bytes]) -> None:
-        life, _, name = parts[0].decode().partition("/")
-        child = self._children[name]
-        if int(life) != child.spec.life:
-            return  # late words of one that is dead
-        if not child.met:
-            child.met = True
-            while child.unheard:
-                self._send(name, child.unheard.popleft())
+        child = self._crew.speaker(parts[0])
+        if child is None:
+            return
+        name = child.spec.name
         match read_from_worker(parts[-1]):
             case Opened(info):
                 self._source_opened(name, info)
             case Failed(fault, dying=True):
                 child.reason = f"ended because {fault.message}"
             case Failed(fault, fatal=True):
-                self._suspected.append(_Suspicion(monotonic() + 3 * POLL_S, fault))
+                self._suspected.append(_Suspicion(monotonic() + 3 * POLL_S, child, fault))
             case Failed(fault):
                 self._node_failed(fault)
             case Passed() as passed:
@@ -203,7 +194,7 @@ class LocalRun(Run):
                 if report.starving_s > STARVED_S:
                     self._blame(name)
                 if report.last:
-                    self._done.add(name)
+                    self._crew.done.add(name)
 
     def _source_opened(self, name: str, info: SourceInfo) -> None:
         if name not in self._sources:
@@ -214,156 +205,64 @@ class LocalRun(Run):
         if self._leaving:
             return
         late = self._kill_at is not None and monotonic() > self._kill_at
-        for name, child in list(self._children.items()):
-            if self._children[name] is not child:
-                continue  # replaced meanwhile, with another that died
+        for name, child in list(self._crew.children.items()):
+            if name in self._crew.away:
+                continue
             if child.process.poll() is not None:
-                if name not in self._done or self._still_needed(name):
-                    self._died(name, child)
-            elif late and name not in self._done:
+                done = name in self._crew.done
+                if not done or (self._goes_on() and self._successors.still_needed(name)):
+                    self._died(name)
+            elif late and name not in self._crew.done:
                 child.kill()
             elif self._kill_at is None and (why := child.complaint(self._supervision)):
                 child.kill(f"was ended because it {why}")
         while self._suspected and self._suspected[0].due < monotonic():
-            self._convict(self._suspected.popleft().fault)
+            self._convict(self._suspected.popleft())
+        self._start_successors()
         if late:  # a sink that hangs in the caller's process cannot be killed, only left behind
-            self._done.update(self._stations)
-        if len(self._done) == len(self._order):
+            self._crew.done.update(self._crew.stations)
+        if len(self._crew.done) == len(self._order):
             self._leaving = True
             self._snapshots.give_up()
-            for name in self._children:
-                self._send(name, Exit())
+            for name in self._crew.children:
+                self._crew.send(name, Exit())
             threading.Thread(target=self._leave, name="retain-leave", daemon=True).start()
 
-    def _convict(self, fault: Fault) -> None:
-        child = self._children.get(fault.node)
-        if child is None or self._ending is not None:
-            self._gone(fault)
-        else:
+    def _convict(self, suspicion: _Suspicion) -> None:
+        _, child, fault = suspicion
+        if self._crew.children.get(fault.node) is not child or fault.node in self._crew.away:
+            return  # its death explains it
+        if self._goes_on():
             child.kill(f"was ended because {fault.message}")
-
-    def _died(self, name: str, child: Child) -> None:
-        """Start it again, within its budget; otherwise the run ends."""
-        self._io.drain(self._control)  # its last words
-        code, ledger = child.process.returncode, child.ledger
-        again = self._records[name].died(monotonic(), code, ledger.hand, self._supervision)
-        why = self._cannot_restart()
-        if self._ending is not None or not again or why:
-            self._done.add(name)
-            self._gone(Fault(name, "crashed", f"{child.obituary()} {why}".strip()))
-            return
-        fault = Fault(name, "crashed", child.obituary())
-        began = monotonic()
-        if self.graph.promise == "live":
-            self._succeed(name, child)
         else:
-            self._do_again()
-        self._accounts.restarts[name] += 1
-        took = 1e3 * (monotonic() - began)
-        log.warning("%s It is started again (%.0f ms).", fault.message, took)
-        self._event("restarted", name, fault.message)
+            self._gone(fault)
 
-    def _still_needed(self, name: str) -> bool:
-        """Of a finite graph's node that is done: whether somebody may still read its pictures."""
-        ends = {dst for _, dst in self._wiring.outputs(name)}
-        return self.graph.promise == "finite" and self._ending is None and not ends <= self._done
+    def _died(self, name: str) -> None:
+        """Have it started again, within its budget; otherwise the run ends."""
+        self._io.drain(self._control)  # its last words
+        text, wait_s, why = self._crew.children[name].obituary(), 0.0, ""
+        if goes_on := self._goes_on():
+            wait_s, why = self._successors.replace(name, monotonic(), self._sources)
+        if why or not goes_on:
+            self._crew.done.add(name)
+            self._gone(Fault(name, "crashed", f"{text} {why}".strip()))
+            return
+        log.warning("%s It is started again%s.", text, f" in {wait_s:.1f} s" if wait_s else "")
+        self._obituaries[name] = text
 
-    def _cannot_restart(self) -> str:
-        """Why the work cannot be done again, if so, in a sentence."""
-        if self.graph.promise == "live":
-            return ""
-        sources = self._sources.values()
-        if any(info.kind == "live" or not info.repeats for info in sources):
-            return "Its work cannot be done again: the source gives every frame once."
-        if not self.graph.repeats:
-            return "Its work cannot be done again exactly: edges join, or one may drop."
-        if self._done.intersection(self._stations):
-            return "Its work cannot be done again: a sink has closed."
-        return ""
+    def _start_successors(self) -> None:
+        try:
+            begun = self._successors.look(monotonic(), draining=self._ending is not None)
+        except OSError as error:
+            self._gone(Fault.of(self.graph.name, error))
+            return
+        for name in begun:
+            self._accounts.restarts[name] += 1
+            self._event("restarted", name, self._obituaries[name])
 
-    def _succeed(self, name: str, child: Child) -> None:
-        """Live: a new process for this node; its neighbours are told where to find it."""
-        child.bury(0.0)
-        self._accounts.bury(child.spec, child.ledger)
-        inputs, outputs = self._wiring.inputs(name), self._wiring.outputs(name)
-        for pair in (*inputs, *outputs):
-            self._wiring.renew(pair)
-        number = self._snapshots.give_up()
-        for other in self._wiring.index:
-            if other == name:
-                continue
-            rewire = Rewire(
-                {p[0]: self._wiring.address(p) for p in outputs if p[1] == other},
-                {
-                    p[1]: (self._wiring.address(p), self._accounts.owed(p))
-                    for p in inputs
-                    if p[0] == other
-                },
-                number,
-            )
-            if station := self._stations.get(other):
-                for rewired in station.rewire(rewire):
-                    self._accounts.settle((rewired.src, other), rewired.arrived)
-            else:
-                self._send(other, rewire)
-        source = self.graph.nodes[name].role == "source"
-        past = Past(
-            load=self._state_of(name),
-            last=child.last_frame() if source else None,
-            poison=self._records[name].poison,
-            gap=not source,
-            void=number,
-            ended=[src for src, dst in inputs if self._bury_done(src, dst)],
-        )
-        self._spawn(self.graph.nodes[name], past)
-
-    def _state_of(self, name: str) -> str | None:
-        """The file with its last state: of this run, or of the one that this run goes on from."""
-        if self._snapshots.last:
-            return self._snapshots.state_of(name)
-        return self._pasts.get(name, Past()).load
-
-    def _bury_done(self, src: str, dst: str) -> bool:
-        """Whether this producer is done and dead, so that nobody tells ``dst`` of its end."""
-        child = self._children.get(src)
-        if child is None or src not in self._done or child.process.poll() is None:
-            return False
-        if child.report:  # its last words become the ledger's, which know what was lost
-            child.report = None
-            self._accounts.bury(child.spec, child.ledger)
-        self._accounts.settle((src, dst), 0)
-        return True
-
-    def _do_again(self) -> None:
-        """Finite: all processes start from the last state of the graph, or from the beginning."""
-        for child in self._children.values():
-            child.kill()
-        for child in self._children.values():
-            child.bury(0.0)
-        for edge in self.graph.edges:
-            self._wiring.renew((edge.src, edge.dst))
-        void = self._snapshots.give_up()
-        point = self._snapshots.last if self._sinks_remember() else None
-        self._accounts.clear()
-        if point:
-            self._accounts.begin_at(*point.counts())
-        for name, station in self._stations.items():
-            addresses = {p[0]: self._wiring.address(p) for p in self._wiring.inputs(name)}
-            station.replay(addresses, point.came[name] if point else {}, void)
-        self._done.intersection_update(self._stations)
-        for node in self._order:
-            if node.name not in self._stations:
-                past = self._pasts.get(node.name, Past())
-                if point:
-                    sent = point.passed[node.name].sent if node.role == "source" else 0
-                    past = Past(self._snapshots.state_of(node.name), sent)
-                poison = self._records[node.name].poison
-                self._spawn(node, replace(past, poison=poison, void=void))
-
-    def _sinks_remember(self) -> bool:
-        """Whether what sinks in processes of their own have written is part of the last state."""
-        sinks = [n.name for n in self._order if n.role == "sink" and n.name not in self._stations]
-        return all(self._snapshots.state_of(name) for name in sinks)
+    def _goes_on(self) -> bool:
+        """Whether who dies is replaced: also while a run is drained that went well so far."""
+        return self._ending is None or (self._ending and not self._errors)
 
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
         self._check_can_snapshot()
@@ -385,8 +284,8 @@ class LocalRun(Run):
     def _snap(self) -> bool:
         """Have a barrier sent through the graph, unless one is on its way; False where none can."""
         sources = {node.name for node in self._order if node.role == "source"}
-        children = self._children
-        if self._ending is not None or sources <= self._done or self._done - sources:
+        children = self._crew.children
+        if self._ending is not None or sources <= self._crew.done or self._crew.done - sources:
             return False
         if not all(c.report and c.process.poll() is None for c in children.values()):
             return False
@@ -397,21 +296,21 @@ class LocalRun(Run):
             return False
         if snap:
             for name in sources:
-                self._send(name, snap)
+                self._crew.send(name, snap)
         return True
 
     def _station_passed(self, name: str) -> Callable[[Passed], None]:
         """From the station's thread: what it has had by then, told to the thread of sockets."""
 
         def passed(message: Passed) -> None:
-            came = self._stations[name].came(message.number)
+            came = self._crew.stations[name].came(message.number)
             self._io.call(lambda: self._snapshots.passed(name, message, came))
 
         return passed
 
     def _leave(self) -> None:
         """In a thread of its own: see the workers out, then close the sockets."""
-        for child in self._children.values():
+        for child in self._crew.children.values():
             child.bury(GRACE_S)
         self._io.close()
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -432,23 +331,16 @@ class LocalRun(Run):
                 )
             )
 
-    def _send(self, name: str, message: msgspec.Struct) -> None:
-        child = self._children[name]
-        if child.met:
-            self._control.send_multipart([child.spec.identity.encode(), pack(message)])
-        else:
-            child.unheard.append(message)
-
     def _spawn_all(self) -> None:
         try:
             for node in self._order:
-                if node.name not in self._stations:
-                    self._spawn(node, self._pasts.get(node.name, Past()))
+                if node.name not in self._crew.stations:
+                    self._crew.spawn(node, self._pasts.get(node.name, Past()))
         except OSError as error:
-            self._done.update(n.name for n in self._order if n.name not in self._children)
+            self._crew.done.update(n.name for n in self._order if n.name not in self._crew.children)
             self._gone(Fault.of(self.graph.name, error))
             return
-        for name, station in self._stations.items():
+        for name, station in self._crew.stations.items():
             threading.Thread(
                 target=self._run_station, args=(name, station), name=f"retain-{name}", daemon=True
             ).start()
@@ -456,11 +348,4 @@ class LocalRun(Run):
     def _run_station(self, name: str, station: Station) -> None:
         """In a thread of its own: a sink of the caller."""
         station.run()
-        self._io.call(lambda: self._done.add(name))
-
-    def _spawn(self, node: Node, past: Past) -> None:
-        spec = self._wiring.spec(node, past)
-        assert spec.ledger
-        Ledger.prepare(spec.ledger, len(spec.inputs), len(spec.outputs))
-        stages = sum(other.role == "stage" for other in self._order)
-        self._children[node.name] = Child(spec, environment(stages))
+        self._io.call(lambda: self._crew.done.add(name))

@@ -18,6 +18,7 @@ from time import monotonic
 import msgspec
 import psutil
 
+from retain.pipeline.course import Last
 from retain.pipeline.errors import UsageError
 from retain.pipeline.runners.control import Report, Spec
 from retain.pipeline.runners.supervisor import Supervision, complaint
@@ -67,12 +68,9 @@ class Child:
         beat, busy = self.ledger["beat"] / 1e9, self.ledger["busy"] / 1e9
         return complaint(supervision, monotonic(), self.started, beat, busy)
 
-    def last_frame(self) -> tuple[int, int, int, int] | None:
-        """Of a source: seq, pts and time base of the last frame it or a predecessor gave."""
-        ledger = self.ledger
-        if not ledger["per"]:
-            return self.spec.past.last
-        return ledger["seq"], ledger["pts"], ledger["ticks"], ledger["per"]
+    def last_frame(self) -> Last | None:
+        """Of a source: the last frame it or a predecessor gave."""
+        return self.ledger.last() or self.spec.past.last
 
     def kill(self, reason: str = "") -> None:
         self.reason = self.reason or reason

@@ -71,7 +71,8 @@ class Snapshots:
     def __init__(self, directory: str, nodes: Sequence[Node]) -> None:
         self._directory = directory
         self._index = {node.name: number for number, node in enumerate(nodes)}
-        self._number = 0
+        self.number = 0
+        """Of the last barrier sent."""
         self._making: Snapshot | None = None
         self._wanted: list[Wanted] = []
         self.last: Snapshot | None = None
@@ -80,10 +81,10 @@ class Snapshots:
         """The message to sources; None while another snapshot is being made. Raises OSError."""
         if self._making:
             return None
-        self._number += 1
-        os.mkdir(self.folder(self._number))
-        self._making = Snapshot(self._number)
-        return Snap(self._number)
+        self.number += 1
+        os.mkdir(self.folder(self.number))
+        self._making = Snapshot(self.number)
+        return Snap(self.number)
 
     def want(self, tell: Wanted) -> None:
         """``tell`` of the one that is being made, or the next."""
@@ -110,7 +111,7 @@ class Snapshots:
         made, self._making = self._making, None
         self._remove(made)
         self._answer(None)
-        return self._number
+        return self.number
 
     def state_of(self, name: str) -> str | None:
         """The file with this node's last state."""

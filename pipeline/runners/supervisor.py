@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from random import Random
 
 from retain.pipeline.ledger import Hand
 
@@ -14,6 +15,8 @@ class Supervision:
     """How processes are looked after.
 
     restarts    deaths of one node within ``window_s`` that are made good; 0: none is
+    backoff_s   bound of the wait before the second restart within ``window_s``; the first is at
+                once, each further bound twice the one before, up to ``BACKOFF_MOST_S``
     hang_s      longest time a node may work on one packet
     silent_s    longest time a process may show no sign of life (stopped, or deadlocked)
     start_s     longest time until the first one
@@ -23,12 +26,14 @@ class Supervision:
 
     restarts: int = 5
     window_s: float = 60.0
+    backoff_s: float = 0.5
     hang_s: float = 60.0
     silent_s: float = 10.0
     start_s: float = 60.0
     snapshot_s: float = 30.0
 
 
+BACKOFF_MOST_S = 30.0
 _PERHAPS = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 """Exit codes that somebody's decision explains as well as the frame in hand does."""
 CONVICTED = 6
@@ -45,8 +50,11 @@ class Record:
     poison: list[Hand] = field(default_factory=list)
     """Frames not to try again."""
 
-    def died(self, now: float, code: int, hand: Hand | None, supervision: Supervision) -> bool:
-        """Whether to start it again after this death (exit ``code``, ``hand`` being worked on)."""
+    def died(
+        self, now: float, code: int, hand: Hand | None, supervision: Supervision, rng: Random
+    ) -> float | None:
+        """Seconds after which to start it again after this death (exit ``code``, ``hand`` being
+        worked on), drawn evenly from zero to the bound; None: not at all."""
         self.deaths.append(now)
         while self.deaths[0] < now - supervision.window_s:
             self.deaths.popleft()
@@ -54,7 +62,11 @@ class Record:
             self.over[hand] += CONVICTED // (3 if code in _PERHAPS else 2)
             if self.over[hand] >= CONVICTED and hand not in self.poison:
                 self.poison.append(hand)
-        return len(self.deaths) <= supervision.restarts
+        number = len(self.deaths)
+        if number > supervision.restarts:
+            return None
+        most = min(supervision.backoff_s * 2 ** (number - 2), BACKOFF_MOST_S)
+        return rng.uniform(0, most) if number > 1 else 0.0
 
 
 def complaint(

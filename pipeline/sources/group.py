@@ -8,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
+from retain.pipeline.course import Course
 from retain.pipeline.errors import RetainError, SourceError
 from retain.pipeline.frame import Frame
 from retain.pipeline.redact import redact
@@ -32,14 +32,6 @@ MORE = "more"
 """Meta of a frame: how many frames of the same round follow it for certain."""
 
 
-@dataclass(slots=True)
-class _Past:
-    """What a stream had given before its reader was replaced."""
-
-    seq: int = -1
-    end: Fraction = Fraction(0)
-
-
 class GroupSource:
     """The streams that ``path`` names (``pipeline/streams.py``), each read by a thread of its own.
 
@@ -58,7 +50,7 @@ class GroupSource:
         self._news = threading.Condition()
         """Guards the readers' slots and everything below."""
         self._readers: dict[str, _Reader] = {}
-        self._pasts: dict[str, _Past] = {}
+        self._courses: dict[str, Course] = {}
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self._seen: tuple[int, int] | None = None
@@ -153,8 +145,8 @@ class GroupSource:
                 reader.current = False
             for name, spec in wanted.items():
                 if name not in self._readers:
-                    past = self._pasts.setdefault(name, _Past())
-                    self._readers[name] = _Reader(name, spec, self._news, past)
+                    course = self._courses.setdefault(name, Course())
+                    self._readers[name] = _Reader(name, spec, self._news, course)
                     self._readers[name].start()
         for reader in left:
             reader.leave()
@@ -163,7 +155,9 @@ class GroupSource:
 class _Reader:
     """One stream: its source, the thread that reads it, the newest frame."""
 
-    def __init__(self, name: str, spec: StreamSpec, news: threading.Condition, past: _Past) -> None:
+    def __init__(
+        self, name: str, spec: StreamSpec, news: threading.Condition, course: Course
+    ) -> None:
         self.name, self.spec = name, spec
         self.newest: Frame | None = None
         self.current = True
@@ -171,7 +165,7 @@ class _Reader:
         self.delivered = self.captured = self.dropped = 0
         self.age_ms = 0.0
         self.times: deque[float] = deque(maxlen=512)
-        self._news, self._past = news, past
+        self._news, self._course = news, course
         self._began = self._heard = time.monotonic()
         self._patience_s = max(spec.timeout, 3 / spec.fps if spec.fps else 0.0)
         """Seconds without a picture after which it counts as stalled."""
@@ -237,25 +231,20 @@ class _Reader:
             self._cause = cause or self._cause
 
     def _read_frames(self, source: AnySource) -> None:
-        seq0, shift, gap = self._past.seq + 1, None, self._past.seq >= 0
+        with self._news:
+            self._course.turn()
         for frame in source.frames():
-            if shift is None:
-                ticks = int(self._past.end / frame.time_base) + 1 - frame.pts
-                shift = max(0, ticks) if gap else 0
             with self._news:
                 if not self.current:
                     return
-                gap = gap or frame.discontinuity
+                made = self._course.follow(frame)
                 self.captured += 1
                 if self.newest is not None:
                     self.dropped += 1
-                    gap = gap or self.newest.discontinuity
+                    gap = made.discontinuity or self.newest.discontinuity
+                    made = replace(made, discontinuity=gap)
                 self._state, self._heard = "running", time.monotonic()
-                made = replace(
-                    frame, seq=frame.seq + seq0, pts=frame.pts + shift, discontinuity=gap
-                )
-                self.newest, gap = made, False
-                self._past.seq, self._past.end = made.seq, made.pts * made.time_base
+                self.newest = made
                 self._news.notify_all()
 
     def stats(self) -> dict[str, StatValue]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from retain.pipeline.course import onward
 from retain.pipeline.frame import Image
 
 _FEW = 5
@@ -49,11 +50,11 @@ class LiveTimes:
         base = self.time_base = self.time_base or time_base
         seen = pts if time_base == base else round(pts * time_base / base)
         last = self._last
-        # What passed on this host; never nothing, so that adding it always leads on.
-        passed = max(1, round((arrived_s - self._arrived_s) / base)) if last is not None else 1
-        if last is not None and (self._offset is None or self._still(seen, passed, arrived_s)):
-            self.repaired += 1
-            self._offset = last + passed - seen
+        if last is not None:
+            on = onward(last * base, arrived_s - self._arrived_s, base)
+            if self._offset is None or self._still(seen, on - last, arrived_s):
+                self.repaired += 1
+                self._offset = on - seen
         out = seen + (self._offset or 0)
         if last is not None and out <= last:
             self.repaired += 1

@@ -211,7 +211,7 @@ def test_a_recorder_that_is_killed_loses_no_frame(tmp_path: Path) -> None:
     with start(graph, sinks={"out": out}) as run:
         while run.stats().node("out").received < 10:
             time.sleep(0.01)
-        os.kill(run._children["record"].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(run._crew.children["record"].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
         report = run.wait(60)
     assert report.ok, report.errors
     assert report.stats.node("record").restarts == 1

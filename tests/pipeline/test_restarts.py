@@ -24,7 +24,7 @@ from retain.pipeline.run import Run, RunEvent, RunReport, Supervision, start
 from retain.pipeline.sinks import JsonLines
 
 PARTS = "runtime_parts:"
-QUICK = Supervision(restarts=4, hang_s=1.0, silent_s=1.0, snapshot_s=0.0)
+QUICK = Supervision(restarts=4, backoff_s=0.05, hang_s=1.0, silent_s=1.0, snapshot_s=0.0)
 
 
 def chain(
@@ -172,7 +172,7 @@ def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 def process_of(node: str, among: Run) -> psutil.Process:
-    return psutil.Process(among._children[node].process.pid)  # type: ignore[attr-defined]
+    return psutil.Process(among._crew.children[node].process.pid)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("node", ["cam", "before", "mortal", "after"])
@@ -195,13 +195,94 @@ def test_any_process_of_a_live_graph_may_be_killed(node: str) -> None:
         assert min(seens[60:]) > 10, "it went on from a state, not from nothing"
 
 
+def stopped(running: Run) -> bool:
+    return running.stats().state == "stopping"
+
+
+@pytest.mark.parametrize("node", ["cam", "mortal", "after"])
+def test_a_death_while_a_live_graph_is_drained_is_made_good(node: str) -> None:
+    out = Recorder()
+    graph = chain("live", "none", -1, delay_s=0.02, frames=10**9, pause_s=0.005)
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        until(lambda: len(out.packets) > 20)
+        victim = process_of(node, running)
+        victim.suspend()  # so that it does not hear of the end
+        running.stop()
+        until(lambda: stopped(running))
+        victim.kill()
+        report = running.wait(30)
+    assert report.ok, report.errors
+    assert report.stopped == "drained"
+    assert report.stats.node(node).restarts == 1
+    check_counts(report)
+    assert out.seqs == sorted(set(out.seqs))
+    assert out.closed == 1
+
+
+@pytest.mark.parametrize("node", ["cam", "mortal"])
+def test_a_finite_graph_that_is_drained_ends_where_it_was_stopped(node: str) -> None:
+    """Nothing that had been given is taken back, and nothing is given twice."""
+    out = Recorder()
+    graph = chain("finite", "none", -1, delay_s=0.005, frames=10**6)
+    with start(graph, sinks={"out": out}, supervision=QUICK) as running:
+        until(lambda: len(out.packets) > 40 and reported(running))
+        victim = process_of(node, running)
+        victim.suspend()
+        running.stop()
+        until(lambda: stopped(running))
+        seen = len(out.packets)
+        victim.kill()
+        report = running.wait(60)
+    assert report.ok, report.errors
+    assert report.stats.node(node).restarts == 1
+    assert len(out.packets) >= seen
+    assert out.seqs == list(range(len(out.packets)))
+    assert report.stats.node("cam").sent == len(out.packets)
+    assert [seen for seen, _ in values(out)] == [seq + 1 for seq in out.seqs]
+
+
+def test_neighbours_that_die_while_a_successor_is_awaited_add_up() -> None:
+    out = Recorder()
+    graph = chain("live", "none", -1, frames=10**9, pause_s=0.005)
+    slow = Supervision(restarts=50, backoff_s=1.0, snapshot_s=0.0)
+    with start(graph, sinks={"out": out}, supervision=slow) as running:
+        until(lambda: len(out.packets) > 20)
+        process_of("mortal", running).kill()
+        until(lambda: running.stats().node("mortal").restarts == 1 and reported(running))
+        process_of("mortal", running).kill()  # its second death: this time it is waited for
+        for other in ("before", "after", "cam"):
+            process_of(other, running).kill()
+            time.sleep(0.1)
+        seen = len(out.packets)
+        until(lambda: len(out.packets) > seen + 20)
+        running.stop()
+        report = running.wait(30)
+    assert report.ok, report.errors
+    check_counts(report)
+    assert out.seqs == sorted(set(out.seqs))
+
+
+def test_a_run_can_be_cut_short_while_a_successor_is_awaited() -> None:
+    graph = chain("live", "none", -1, frames=10**9, pause_s=0.005)
+    slow = Supervision(restarts=50, backoff_s=1000.0, snapshot_s=0.0)
+    with start(graph, sinks={"out": Recorder()}, supervision=slow) as running:
+        until(lambda: reported(running))
+        process_of("mortal", running).kill()
+        until(lambda: running.stats().node("mortal").restarts == 1 and reported(running))
+        process_of("mortal", running).kill()
+        until(lambda: "mortal" in running._crew.away)  # type: ignore[attr-defined]
+        running.stop(drain=False)
+        assert running.wait(10).stopped == "aborted"
+
+
 def descriptors(process: psutil.Process) -> Counter[str]:
     links = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
     return Counter(re.sub(r"[0-9]+", "N", link) for link in links)
 
 
 def reported(running: Run) -> bool:
-    return all(child.report for child in running._children.values())  # type: ignore[attr-defined]
+    children = running._crew.children  # type: ignore[attr-defined]
+    return len(children) >= 4 and all(child.report for child in list(children.values()))
 
 
 def test_a_resumed_run_remembers_that_it_was_resumed(tmp_path: Path) -> None:

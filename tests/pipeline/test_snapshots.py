@@ -121,7 +121,7 @@ def test_a_dead_process_does_not_leave_a_snapshot_half_made(tmp_path: Path) -> N
     with start(graph, sinks={"out": out}, supervision=supervision) as running:
         while len(out.packets) < 20:
             threading.Event().wait(0.005)
-        running._children["slow"].process.kill()  # type: ignore[attr-defined]
+        running._crew.children["slow"].process.kill()  # type: ignore[attr-defined]
         with suppress(StateError):
             running.snapshot(tmp_path / "first")
         left = {path.name for path in tmp_path.rglob("*") if path.is_file()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from random import Random
 
 import pytest
 from runtime_parts import frame
 
 from retain.pipeline.graph import Graph
-from retain.pipeline.ledger import Ledger
+from retain.pipeline.ledger import Hand, Ledger
 from retain.pipeline.mailbox import Mailbox
 from retain.pipeline.metrics import EdgeStats, NodeStats
 from retain.pipeline.packet import Packet
@@ -20,10 +21,32 @@ from retain.pipeline.runners.supervisor import Record, Supervision, complaint
 THREE = Supervision(restarts=3, window_s=10.0, hang_s=5.0, silent_s=2.0, start_s=20.0)
 
 
+def died(record: Record, now: float, code: int = -11, hand: Hand | None = None) -> float | None:
+    return record.died(now, code, hand, THREE, Random(0))
+
+
 def test_the_budget_is_of_a_time_not_of_a_life() -> None:
     record = Record()
-    assert [record.died(t, -11, None, THREE) for t in (0, 1, 2, 3)] == [True, True, True, False]
-    assert record.died(12.5, -11, None, THREE), "three of the four are long ago"
+    assert [died(record, t) is not None for t in (0, 1, 2, 3)] == [True, True, True, False]
+    assert died(record, 12.5) is not None, "three of the four are long ago"
+
+
+def test_the_first_restart_is_at_once_and_later_ones_wait_longer_and_longer() -> None:
+    many = Supervision(restarts=20, window_s=1e9, backoff_s=0.5)
+    waits = []
+    for seed in range(200):
+        record, rng = Record(), Random(seed)
+        waits.append([record.died(t, -11, None, many, rng) or 0.0 for t in range(12)])
+    most = [max(column) for column in zip(*waits, strict=True)]
+    bounds = [0.0, *(min(0.5 * 2**n, 30.0) for n in range(11))]
+    assert all(0.9 * bound <= wait <= bound for wait, bound in zip(most, bounds, strict=True))
+    assert min(column[-1] for column in waits) < 3.0, "drawn from zero on: not all at one time"
+
+
+def test_a_quiet_hour_is_forgotten() -> None:
+    record = Record()
+    assert died(record, 0) == 0.0
+    assert died(record, 3600) == 0.0
 
 
 @pytest.mark.parametrize(("code", "deaths"), [(-signal.SIGSEGV, 2), (1, 2), (-signal.SIGKILL, 3)])
@@ -31,8 +54,8 @@ def test_a_frame_is_convicted(code: int, deaths: int) -> None:
     record = Record()
     for death in range(deaths):
         assert record.poison == []
-        record.died(death, code, (7, 7), THREE)
-        record.died(death, code, (7, 8 + death), THREE)  # others are innocent
+        died(record, death, code, (7, 7))
+        died(record, death, code, (7, 8 + death))  # others are innocent
     assert record.poison == [(7, 7)]
 
 
