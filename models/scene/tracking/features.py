@@ -45,6 +45,11 @@ class Features:
             self.uv[index], self.octave[index], self.descriptors[index], self.points[index]
         )
 
+    @staticmethod
+    def none() -> Features:
+        empty = np.zeros((0, 2), np.float32), np.zeros(0, np.uint8)
+        return Features(*empty, np.zeros((0, 32), np.uint8), np.zeros((0, 3), np.float32))
+
     @property
     def solid(self) -> NDArray[np.bool_]:
         """[N], which have a point."""
@@ -54,29 +59,33 @@ class Features:
 @lru_cache(maxsize=4)
 def _orb(count: int) -> Any:
     # The default border of 31 pixels would leave out much of a small picture.
-    return cv2.ORB_create(count, _STEP, _LEVELS, edgeThreshold=16, fastThreshold=7)
+    return cv2.ORB.create(count, _STEP, _LEVELS, edgeThreshold=16, fastThreshold=7)
 
 
 def extract(
     image: Image, camera: Camera, depth: NDArray[np.float32] | None, count: int = 1500
 ) -> Features:
     """At most ``count`` ORB corners (Rublee et al., ICCV 2011) of ``image`` [H, W, 3] RGB, no more
-    from a cell of 32 x 32 pixels than its share, the strongest first."""
+    from a cell of 32 x 32 pixels than its share; the strongest of each cell first."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     orb = _orb(count * _OFFERED)
     corners = orb.detect(grey, None)
-    corners, descriptors = orb.compute(grey, [corners[i] for i in _spread(corners, grey, count)])
+    corners = [corners[i] for i in _spread(corners, grey, count)]
+    for rank, corner in enumerate(corners):  # describing sorts them by level
+        corner.class_id = rank
+    corners, descriptors = orb.compute(grey, corners)
     if not corners:
-        descriptors = np.zeros((0, 32), np.uint8)
-    uv = np.array([corner.pt for corner in corners], np.float32).reshape(-1, 2) + 0.5
-    octave = np.array([corner.octave for corner in corners], np.uint8)
-    return Features(uv, octave, descriptors, lifted(uv, camera, depth))
+        return Features.none()
+    order = np.argsort([corner.class_id for corner in corners])
+    uv = np.array([corner.pt for corner in corners], np.float32)[order] + np.float32(0.5)
+    octave = np.array([corner.octave for corner in corners], np.uint8)[order]
+    return Features(uv, octave, descriptors[order], lifted(uv, camera, depth))
 
 
 def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
     """Which ``count`` of ``corners`` to keep: the strongest of each cell, in turns."""
-    if len(corners) <= count:
-        return np.arange(len(corners))
+    if not len(corners):
+        return np.zeros(0, np.intp)
     at = np.array([corner.pt for corner in corners])
     strength = np.array([corner.response for corner in corners])
     columns = -(-grey.shape[1] // _CELL)
@@ -84,8 +93,8 @@ def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.int
     order = np.lexsort((-strength, cell))
     cell = cell[order]
     turn = np.arange(len(cell)) - np.searchsorted(cell, cell)
-    chosen = order[np.lexsort((-strength[order], turn))[:count]]
-    return np.sort(chosen)
+    chosen: NDArray[np.intp] = order[np.lexsort((-strength[order], turn))[:count]]
+    return chosen
 
 
 def lifted(

@@ -116,7 +116,8 @@ def refine(seen: Seen, camera: Camera, c2w: Pose, least: int = 15) -> Fit | None
 
 def _weights(r: Floats) -> Floats:
     """Huber's, of residuals in standard deviations."""
-    return np.minimum(1.0, _HUBER / np.maximum(np.abs(r), 1e-12))
+    weights: Floats = np.minimum(1.0, _HUBER / np.maximum(np.abs(r), 1e-12))
+    return weights
 
 
 def _residuals(seen: Seen, camera: Camera, w2c: Pose) -> tuple[Floats, Floats]:

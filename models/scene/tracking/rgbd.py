@@ -1,4 +1,9 @@
-"""The camera's path from pictures with depth: corners found again in keyframes (PnP)."""
+"""The camera's path from pictures with depth: corners found again in keyframes (PnP), loops closed.
+
+A shot is compared with the keyframe it is most like and those joined with that one, so that a place
+of long ago, which drift has moved, never pulls at single shots: it is met as a loop, once, by a new
+keyframe, and then all keyframes move.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +15,22 @@ from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.memory.keyframes import KeyframeMemory, Place
-from retain.models.scene.tracking import keyframes
+from retain.models.scene.tracking import keyframes, locate, loops
 from retain.models.scene.tracking.base import Model, Pose, Tracked
 from retain.models.scene.tracking.features import Features, extract
-from retain.models.scene.tracking.matching import match
-from retain.models.scene.tracking.pnp import Fit, Seen, solve
+from retain.models.scene.tracking.graph import PoseGraph
+from retain.models.scene.tracking.locate import Found
 from retain.pipeline.errors import StateError
+from retain.pipeline.results import Tracking
 
-LEAST = 20
-"""Inliers of a pose that is believed."""
 FEW = 50
 """Corners of a picture that shows something."""
-UNSURE = (np.deg2rad(2.0), 0.05)
-"""Standard deviations (radians, metres) of a pose that is not believed."""
-AROUND = 1 / 12
-"""Of the picture's width: how far from where it should be a corner is looked for."""
-COMPARED = 4
+COMPARED = 3
 """Keyframes a shot is compared with."""
-TRIED = 8
-"""Keyframes a lost shot is compared with."""
+SHIFT = (np.deg2rad(0.5), 0.01)
+"""Radians, metres: a loop that moves no keyframe by so much corrects nothing yet."""
+_SLOW = 0.5
+"""Seconds between shots beyond which no velocity is known."""
 
 
 class RgbdTracker:
@@ -38,9 +40,10 @@ class RgbdTracker:
         self, memory: KeyframeMemory | None = None, stream: str = "", corners: int = 1500
     ) -> None:
         self._memory, self._stream, self._corners = memory or KeyframeMemory(), stream, corners
+        self._graph = PoseGraph()
         self._c2w: Pose = np.eye(4)
         self._velocity = np.zeros(6)
-        """Twist per second."""
+        """Twist per second, in the camera."""
         self._seconds = 0.0
         self._next = self._reference = 0
         """Ids: of the keyframe to come, and of the one most like the last shot."""
@@ -50,120 +53,123 @@ class RgbdTracker:
         features = extract(shot.image, shot.camera, shot.depth, self._corners)
         if not self._next:
             return self._start(shot, features)
-        fit, why = self._locate(shot, features)
-        if fit is None:
+        places = self._memory.read(self._stream)
+        found, why = self._locate(shot, features, places)
+        if found is None:
             self._lost, self._velocity = True, np.zeros(6)
             return Tracked("lost", why, self._c2w.copy(), 0, False)
-        self._step(shot, fit.c2w)
-        recovered, self._lost = self._lost, False
-        key = self._due(shot, features, fit)
-        if key:
-            self._keep(shot, features)
-        return Tracked(
-            "recovered" if recovered else "tracked", "", self._c2w.copy(),
-            int(fit.inliers.sum()), key,
-        )  # fmt: skip
+        self._step(shot, found.fit.c2w)
+        state: Tracking = "recovered" if self._lost else "tracked"
+        self._lost = False
+        if not self._due(shot.camera, features, found, places):
+            return Tracked(state, "", self._c2w.copy(), found.inliers, False)
+        correction, loop = self._keep(shot, features, found)
+        return Tracked(state, "", self._c2w.copy(), found.inliers, True, correction, loop)
 
     def reset(self) -> None:
         self._memory.reset(self._stream)
-        self.__init__(self._memory, self._stream, self._corners)  # type: ignore[misc]
+        self._graph = PoseGraph()
+        self._c2w, self._velocity, self._seconds = np.eye(4), np.zeros(6), 0.0
+        self._next, self._reference, self._lost = 0, 0, False
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             "c2w": self._c2w.copy(),
             "velocity": self._velocity.copy(),
-            "numbers": np.array([self._seconds, self._next, self._reference, self._lost], float),
+            "seconds": np.array([self._seconds]),
+            "numbers": np.array([self._next, self._reference, self._lost], np.int64),
+            **self._graph.arrays(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        try:
-            c2w, velocity, numbers = state["c2w"], state["velocity"], state["numbers"]
-        except KeyError as error:
-            raise StateError(f"The tracker's state has no array {error}.") from None
-        if not rigid.is_rigid(c2w) or velocity.shape != (6,) or numbers.shape != (4,):
-            raise StateError("The tracker's state is not of an RGB-D tracker.")
-        self._c2w, self._velocity = c2w.copy(), velocity.copy()
-        self._seconds = float(numbers[0])
-        self._next, self._reference, self._lost = int(numbers[1]), int(numbers[2]), bool(numbers[3])
+        wanted = {"c2w": (4, 4), "velocity": (6,), "seconds": (1,), "numbers": (3,)}
+        for name, shape in wanted.items():
+            array = state.get(name)
+            if array is None or array.shape != shape or not np.isfinite(array).all():
+                raise StateError(f"The saved state of the tracker has no usable array {name!r}.")
+        self._graph = PoseGraph.of(state)
+        self._c2w, self._velocity = state["c2w"].copy(), state["velocity"].copy()
+        self._seconds = float(state["seconds"][0])
+        numbers = state["numbers"]
+        self._next, self._reference, self._lost = int(numbers[0]), int(numbers[1]), bool(numbers[2])
 
     def _start(self, shot: Shot, features: Features) -> Tracked:
         solid = int(features.solid.sum())
         if solid < FEW:
-            why = "no depth yet" if len(features) >= FEW else f"{len(features)} corners: no texture"
+            why = f"only {solid} corners with depth" if len(features) >= FEW else _blank(features)
             return Tracked("starting", why, self._c2w.copy(), 0, False)
         self._seconds = shot.seconds
-        self._keep(shot, features)
+        self._keep(shot, features, None)
         return Tracked("tracked", "", self._c2w.copy(), solid, True)
 
-    def _locate(self, shot: Shot, features: Features) -> tuple[Fit | None, str]:
+    def _locate(
+        self, shot: Shot, features: Features, places: list[Place]
+    ) -> tuple[Found | None, str]:
         """The pose of ``shot``, or why there is none."""
         if len(features) < FEW:
-            return None, f"{len(features)} corners: lens covered, or no texture"
-        places = self._memory.read(self._stream)
-        guess = self._predicted(shot.seconds)
-        if not self._lost:
-            near = keyframes.nearest(places, shot.camera, guess, self._reference, COMPARED)
-            fit = _agreed(near, features, shot.camera, guess)
-            if fit is not None:
-                return fit, ""
-        return _anywhere(places, features, shot.camera, guess)
-
-    def _predicted(self, seconds: float) -> Pose:
-        return self._c2w @ rigid.exp(self._velocity * min(seconds - self._seconds, 0.2))
+            return None, _blank(features)
+        guess = self._c2w @ rigid.exp(self._velocity * (shot.seconds - self._seconds))
+        around = {self._reference} | self._graph.neighbours(self._reference)
+        local = keyframes.nearest(
+            [p for p in places if p.id in around], shot.camera, guess, self._reference, COMPARED
+        )
+        found = locate.near(local, features, shot.camera, guess)
+        if found is None:
+            found = locate.anywhere(places, features, shot.camera)
+        return found, "" if found is not None else "no keyframe is recognised"
 
     def _step(self, shot: Shot, c2w: Pose) -> None:
         dt = shot.seconds - self._seconds
         moved = rigid.log(rigid.inverse(self._c2w) @ c2w)
-        self._velocity = moved / dt if 0 < dt < 0.5 and not self._lost else np.zeros(6)
+        self._velocity = moved / dt if 0 < dt < _SLOW and not self._lost else np.zeros(6)
         self._c2w, self._seconds = c2w, shot.seconds
 
-    def _due(self, shot: Shot, features: Features, fit: Fit) -> bool:
+    def _due(self, camera: Camera, features: Features, found: Found, places: list[Place]) -> bool:
+        """Whether to keep the shot; also chooses the reference."""
+        around = {p.id for p in found.places}
+        around |= {key for known in around for key in self._graph.neighbours(known)}
+        shares = {
+            p.id: keyframes.overlapping(p, camera, self._c2w) for p in places if p.id in around
+        }
+        self._reference = max(shares, key=lambda key: shares[key])
+        (reference,) = (p for p in places if p.id == self._reference)
         if features.solid.sum() < FEW:
             return False
-        places = self._memory.read(self._stream)
-        overlaps = [keyframes.overlapping(p, shot.camera, self._c2w) for p in places]
-        reference = places[int(np.argmax(overlaps))]
-        self._reference = reference.id
         apart = rigid.inverse(reference.c2w) @ self._c2w
-        return keyframes.due(int(fit.inliers.sum()), apart, max(overlaps))
+        return keyframes.due(found.inliers, apart, shares[self._reference])
 
-    def _keep(self, shot: Shot, features: Features) -> None:
-        made = keyframes.place(self._next, shot.seq, self._c2w.copy(), shot.camera, features)
-        self._memory.write(self._stream, made)
-        self._reference, self._next = self._next, self._next + 1
+    def _keep(
+        self, shot: Shot, features: Features, found: Found | None
+    ) -> tuple[dict[int, Pose] | None, int | None]:
+        """Make a keyframe; the correction and the loop, if it closes one."""
+        key, self._reference, self._next = self._next, self._next, self._next + 1
+        made = keyframes.place(key, shot.seq, self._c2w.copy(), shot.camera, features)
+        gone = self._memory.write(self._stream, made)
+        for edge in found.edges(key, shot.camera) if found is not None else []:
+            self._graph.add(edge)
+        for dropped in gone:
+            self._graph.drop(dropped)
+        places = self._memory.read(self._stream)
+        loop = loops.closed(key, places, self._graph, features, shot.camera)
+        if loop is None:
+            return None, None
+        for edge in loop.edges(key, shot.camera, loop=True):
+            self._graph.add(edge)
+        return self._corrected(places), loop.places[0].id
+
+    def _corrected(self, places: list[Place]) -> dict[int, Pose] | None:
+        """Bend the path into what the edges say. None when that changes next to nothing."""
+        before = {place.id: place.c2w for place in places}
+        after, _ = self._graph.optimised(before)
+        moves = [rigid.inverse(before[key]) @ after[key] for key in before]
+        turned = max(float(np.linalg.norm(rigid.rotation_vector(m[:3, :3]))) for m in moves)
+        shifted = max(float(np.linalg.norm(m[:3, 3])) for m in moves)
+        if turned < SHIFT[0] and shifted < SHIFT[1]:
+            return None
+        self._memory.move(self._stream, after)
+        self._c2w = after[self._next - 1]
+        return after
 
 
-def _agreed(
-    places: list[Place], features: Features, camera: Camera, guess: Pose | None
-) -> Fit | None:
-    """The pose that the points of all ``places`` agree on, if it can be believed."""
-    parts, radius = [], AROUND * camera.width
-    for place in places:
-        at = None
-        if guess is not None:
-            at = camera.project(
-                rigid.transform(rigid.inverse(guess), keyframes.world(place))
-            ).astype(np.float32)
-        pairs = match(place.descriptors, features.descriptors, at=at, uv=features.uv, radius=radius)
-        pairs = pairs[np.isfinite(place.points[pairs[:, 0], 2])]
-        parts.append(keyframes.seen(place, features, pairs))
-    seen = Seen(*(np.concatenate([getattr(p, n) for p in parts]) for n in Seen.__slots__))
-    fit = solve(seen, camera, LEAST)
-    return fit if fit is not None and _believed(fit) else None
-
-
-def _believed(fit: Fit) -> bool:
-    turn, shift = fit.spread
-    return turn < UNSURE[0] and shift < UNSURE[1]
-
-
-def _anywhere(
-    places: list[Place], features: Features, camera: Camera, guess: Pose
-) -> tuple[Fit | None, str]:
-    """Relocalisation: the keyframe with most matches, newest first."""
-    best = None
-    for place in places[::-1][:TRIED]:
-        fit = _agreed([place], features, camera, None)
-        if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
-            best = fit
-    return best, "" if best is not None else "no keyframe is recognised"
+def _blank(features: Features) -> str:
+    return f"only {len(features)} corners: the lens is covered, or nothing has texture"
