@@ -134,7 +134,7 @@ class GaussianMemory:
         if excess <= 0:
             return
         a = s.arena
-        since = int(s.keyframes.seqs[s.keyframes.window[0]]) if s.keyframes.window else s.seq
+        since = s.keyframes.since(self._config.window)
         kind = a.kinds()
         least = np.argsort(stable.worth(a, since), kind="stable")[:excess]
         kind[least] = DROP

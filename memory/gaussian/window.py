@@ -36,6 +36,10 @@ class Keyframes:
         """Id of the newest keyframe, or NONE."""
         return int(self.ids[self.window[-1]]) if self.window else NONE
 
+    def since(self, count: int) -> int:
+        """Seq of the ``count``-th newest keyframe."""
+        return int(np.sort(self.seqs)[-count])
+
     def slots(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slot of each id, NONE for ids that are not here."""
         order = np.argsort(self.ids, kind="stable")
