@@ -112,7 +112,7 @@ def _scene(count: int, cameras: Sequence[View]) -> str:
 def _facts(shown: int, count: int, cameras: int) -> str:
     facts = [f"{number(count)} Gaussian{'s' * (count != 1)}"]
     if shown < count:
-        facts[0] = f"the {number(shown)} that show most of {facts[0]}"
+        facts[0] = f"{number(shown)} of {facts[0]}, those that show most"
     if cameras:
         facts.append(f"{number(cameras)} view{'s' * (cameras != 1)}")
     return " · ".join(facts)

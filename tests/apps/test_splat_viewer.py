@@ -131,6 +131,22 @@ def test_each_view_is_what_the_definition_gives(
 
 
 @pytest.mark.browser
+def test_a_dense_scene_is_what_our_rasteriser_draws(browser: Browser, tmp_path: Path) -> None:
+    """Thousands of flat Gaussians, some across the border and behind the camera."""
+    from retain.kernels.rasterize.render import render
+
+    dense = some(6000, seed=5, size=0.04)
+    dense.means[:] *= (2, 2, 1)
+    dense.means[::10, 2] -= 5
+    path = write_viewer(tmp_path / "dense.html", dense, VIEWS[1:], title="dense")
+    with Watched(browser) as watched:
+        tab = opened(watched, path)
+        ours = render(dense, CAMERA, POSES[1], background=GROUND).color
+        assert psnr(still(tab), np.clip(ours, 0, 1)) > 38
+        assert watched.problems == []
+
+
+@pytest.mark.browser
 def test_mouse_wheel_and_keys_move_the_eye_as_said(
     browser: Browser, page: Path, scene: Gaussians
 ) -> None:
@@ -316,7 +332,7 @@ def test_what_is_cut_is_said_and_is_the_least(tmp_path: Path) -> None:
     scene = some(500)
     path = write_viewer(tmp_path / "scene.html", scene, VIEWS[:1], title="t", limit=100)
     text = path.read_text("utf-8")
-    assert "the 100 that show most of 500 Gaussians · 1 view<" in text
+    assert "100 of 500 Gaussians, those that show most · 1 view<" in text
     shown = from_records(unpacked(text))
     assert len(shown) == 100
     area = np.sort(scene.scales, axis=1)[:, 1:].prod(axis=1) * scene.opacities
