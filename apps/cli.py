@@ -12,10 +12,24 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import cli_keys, cli_models, console
+from retain.apps import cli_graphs, cli_keys, cli_models, console
 from retain.apps.cli_models import Structures
+from retain.apps.cli_options import (
+    DeviceOption,
+    LimitOption,
+    OpenOption,
+    OutOption,
+    PageOption,
+    PortOption,
+    RealtimeOption,
+    RecordMbOption,
+    RecordOption,
+    RunnerName,
+    RunnerOption,
+    SecondsOption,
+)
 from retain.pipeline import logs
-from retain.pipeline.errors import RetainError, UsageError
+from retain.pipeline.errors import RetainError
 
 INTERRUPTED = 130
 
@@ -44,11 +58,6 @@ class VolumeMethod(StrEnum):
     DISKS = "disks"
 
 
-class RunnerName(StrEnum):
-    LOCAL = "local"
-    INLINE = "inline"
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"retain {retain.__version__}")
@@ -70,37 +79,6 @@ def _options(
     if log_json:
         os.environ[logs.VARIABLE] = "json"  # the processes of a run inherit it
     console.set_up_logging(debug)
-
-
-PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page.")]
-PortOption = Annotated[int, typer.Option(help="Port of the live page; 0 takes a free one.")]
-OpenOption = Annotated[bool, typer.Option("--open", help="Open the live page in a browser.")]
-RunnerOption = Annotated[
-    RunnerName, typer.Option(help="local: a process per stage. inline: all in this one.")
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
-LimitOption = Annotated[
-    int, typer.Option(min=0, help="Stop after so many frames.", show_default="none")
-]
-SecondsOption = Annotated[
-    float, typer.Option(min=0, help="Stop after so much footage.", show_default="none")
-]
-RealtimeOption = Annotated[bool, typer.Option("--realtime", help="Play a file as if it were live.")]
-RecordOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.retain", help="Record the frames, for a bug report; replay it as a SOURCE."
-    ),
-]
-RecordMbOption = Annotated[
-    int, typer.Option(min=1, max=1_000_000, help="MB the recording may take; the oldest go.")
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for the results; must not exist yet.", show_default="retain-out/NAME-TIME"
-    ),
-]
 
 
 @app.command()
@@ -315,62 +293,10 @@ def doctor(
     raise typer.Exit(job.doctor(as_json))
 
 
-GraphFile = Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="A graph; see docs.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NODE.OPTION=VALUE", help="Change an option; repeatable."),
-]
-
-
-@app.command()
-def snapshot(
-    page: Annotated[
-        str, typer.Argument(metavar="URL|PORT", help="Live page of a running watch or segment.")
-    ],
-    folder: Annotated[Path, typer.Argument(help="Where the state goes; must not exist yet.")],
-) -> None:
-    """Take the state of a running command; `--resume FOLDER` goes on from it, here or elsewhere."""
-    from retain.apps import snapshot as job
-
-    job.snapshot(page, folder)
-    console.output().print(f"  {folder}", highlight=False)
-
-
-@app.command()
-def top(
-    page: Annotated[
-        str, typer.Argument(metavar="URL|PORT", help="Live page of a running watch or segment.")
-    ],
-    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
-) -> None:
-    """Show what every stage of a running command does, until it ends."""
-    from retain.apps import top as job
-
-    raise typer.Exit(job.top(page, once))
-
-
-@app.command()
-def run(
-    graph: GraphFile,
-    changes: SetOption = None,
-    runner: RunnerOption = RunnerName.LOCAL,
-) -> None:
-    """Run the graph in a file until it ends."""
-    from retain.apps import graphs
-
-    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value))
-
-
-@app.command("graph")
-def show_graph(
-    graph: GraphFile,
-    changes: SetOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether it is valid.")] = False,
-) -> None:
-    """Check a graph and print its nodes and edges."""
-    from retain.apps import graphs
-
-    graphs.show(graph, _changes(changes), check)
+app.command()(cli_graphs.snapshot)
+app.command()(cli_graphs.top)
+app.command()(cli_graphs.run)
+app.command("graph")(cli_graphs.show)
 
 
 @app.command()
@@ -386,16 +312,6 @@ def bench(
     if json:
         job.save(rows, json)
     raise typer.Exit(1 if any(row.met is False for row in rows) else 0)
-
-
-def _changes(given: list[str] | None) -> dict[str, str]:
-    changes = {}
-    for text in given or ():
-        key, found, value = text.partition("=")
-        if not found or "." not in key:
-            raise UsageError(f"--set {text}: write NODE.OPTION=VALUE.")
-        changes[key] = value
-    return changes
 
 
 def _command() -> str:

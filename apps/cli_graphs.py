@@ -1,0 +1,74 @@
+"""Commands for graphs in files, and for what is running already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retain.apps import console
+from retain.apps.cli_options import RunnerName, RunnerOption
+from retain.pipeline.errors import UsageError
+
+GraphFile = Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="A graph; see docs.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NODE.OPTION=VALUE", help="Change an option; repeatable."),
+]
+PageAddress = Annotated[
+    str, typer.Argument(metavar="URL|PORT", help="Live page of a running watch or segment.")
+]
+
+
+def snapshot(
+    page: PageAddress,
+    folder: Annotated[Path, typer.Argument(help="Where the state goes; must not exist yet.")],
+) -> None:
+    """Take the state of a running command; `--resume FOLDER` goes on from it, here or elsewhere."""
+    from retain.apps import snapshot as job
+
+    job.snapshot(page, folder)
+    console.output().print(f"  {folder}", highlight=False)
+
+
+def top(
+    page: PageAddress,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
+) -> None:
+    """Show what every stage of a running command does, until it ends."""
+    from retain.apps import top as job
+
+    raise typer.Exit(job.top(page, once))
+
+
+def run(
+    graph: GraphFile,
+    changes: SetOption = None,
+    runner: RunnerOption = RunnerName.LOCAL,
+) -> None:
+    """Run the graph in a file until it ends."""
+    from retain.apps import graphs
+
+    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value))
+
+
+def show(
+    graph: GraphFile,
+    changes: SetOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is valid.")] = False,
+) -> None:
+    """Check a graph and print its nodes and edges."""
+    from retain.apps import graphs
+
+    graphs.show(graph, _changes(changes), check)
+
+
+def _changes(given: list[str] | None) -> dict[str, str]:
+    changes = {}
+    for text in given or ():
+        key, found, value = text.partition("=")
+        if not found or "." not in key:
+            raise UsageError(f"--set {text}: write NODE.OPTION=VALUE.")
+        changes[key] = value
+    return changes
