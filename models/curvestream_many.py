@@ -53,6 +53,10 @@ class EncodeMany(Encode):
         more = int(packet.frame.meta.get("more", 0))
         return self._go() if not more or len(self._waiting) >= self._batch else ()
 
+    @property
+    def collected(self) -> int:
+        return len(self._waiting)
+
     def flush(self) -> Iterable[Packet]:
         """A round cut short by the end."""
         return self._go()

@@ -57,6 +57,9 @@ class Ledger:
     def count(self, what: str, packets: int = 1) -> None:
         self._words[_PLACE[what]] += packets
 
+    def put(self, what: str, packets: int) -> None:
+        self._words[_PLACE[what]] = packets
+
     def take(self, frame: Frame) -> None:
         """This frame is worked on from now on."""
         self._words[2], self._words[3] = hand_of(frame)

@@ -22,6 +22,7 @@ from retain.pipeline.ledger import Hand, Ledger, hand_of
 from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
 from retain.pipeline.stage import (
+    Collects,
     Flushes,
     GivesPackets,
     Remembers,
@@ -108,6 +109,8 @@ class Work:
         self.created = False
         self._untouched = self._past.load is None
         """Neither a packet nor a state has come: there is nothing to save."""
+        self._worked = 0
+        """Packets that ``process`` has been done with."""
         self._told: set[str] = set()
         """Streams whose gap has been marked."""
         self._stopping = threading.Event()
@@ -195,12 +198,16 @@ class Work:
         except (Exception, SystemExit):
             self.meter.count("failed")
             raise
-        self._ledger.count("finished")
+        self._worked += 1
+        self._finish_all_but(self._made.collected if isinstance(self._made, Collects) else 0)
         self._ledger.let_go()
         now = monotonic_ns()
         spent += now - start
         self.meter.served(spent, (left or now) - packet.frame.t_arrival_ns)
         self.sample()
+
+    def _finish_all_but(self, collected: int) -> None:
+        self._ledger.put("finished", self._worked - collected)
 
     def _quarantine(self, frame: Frame) -> None:
         log.error(
@@ -232,6 +239,7 @@ class Work:
                 self.meter.count("sent")
                 self._ledger.count("sent")
                 yield out
+        self._finish_all_but(0)
         if self._save is not None:
             self._made.save(self._save)
 

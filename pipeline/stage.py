@@ -80,6 +80,15 @@ class Flushes(Protocol):
 
 
 @runtime_checkable
+class Collects(Protocol):
+    """A stage that gathers packets and works on them together; so it must say how many it has.
+    They count as finished when they have left it, and as failed when they die with its process."""
+
+    @property
+    def collected(self) -> int: ...
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """A stage with state. The runner saves and restores it; numbers it reports reach the page."""
 

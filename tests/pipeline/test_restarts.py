@@ -195,6 +195,20 @@ def test_any_process_of_a_live_graph_may_be_killed(node: str) -> None:
         assert min(seens[60:]) > 10, "it went on from a state, not from nothing"
 
 
+def test_what_was_collected_dies_counted(tmp_path: Path) -> None:
+    graph = Graph(promise="live")
+    graph.source("cam", PARTS + "Clip", frames=60, pause_s=0.02)
+    graph.stage("batches", PARTS + "Batches", seq=20, once=str(tmp_path / "once"))
+    graph.sink("out")
+    graph.connect("cam", "batches", "out", policy="drop_oldest(60)")
+    report, out = run(graph)
+    assert report.ok, report.errors
+    batches = report.stats.node("batches")
+    assert batches.restarts == 1
+    assert batches.failed == 3
+    assert batches.received == batches.failed + len(out.packets)
+
+
 def stopped(running: Run) -> bool:
     return running.stats().state == "stopping"
 
