@@ -8,6 +8,7 @@ is at 0.5 already. The length of one unit is arbitrary. Points are not read.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -165,13 +166,15 @@ def read_images(model: Path) -> Iterator[Registered]:
 
 
 def _binary_images(file: BinaryIO) -> Iterator[Registered]:
-    (count,) = _take(file, "<Q")
+    (count,), whole = _take(file, "<Q"), os.fstat(file.fileno()).st_size
     for _ in range(count):
         _, *numbers, camera = _take(file, "<i7di")
         name = bytearray()
         while (byte := _take(file, "<c")[0]) != b"\0":
             name += byte
         (points,) = _take(file, "<Q")
+        if 24 * points > whole - file.tell():
+            raise ValueError(f"it ends within the points of {bytes(name)!r}")
         file.seek(24 * points, 1)
         yield Registered(name.decode(), camera, tuple(numbers[:4]), tuple(numbers[4:]))
 

@@ -46,7 +46,8 @@ class Lens:
 
     def undistorted(self) -> Camera:
         """The pinhole camera that ``undistort`` gives pictures of: the same centre and size; focal
-        lengths that grow, as little as does it, until no pixel lies outside the stored picture.
+        lengths that grow, as little as does it, until no pixel lies outside the stored picture or
+        where the distortion turns back on itself.
 
         Raises ValueError where that takes more than four times.
         """
@@ -67,12 +68,17 @@ class Lens:
 @lru_cache(maxsize=4096)
 def _target(lens: Lens) -> Camera:
     camera = lens.camera
-    border, limit = _border(camera), (camera.width - 0.5, camera.height - 0.5)
+    limit, middle = (camera.width - 0.5, camera.height - 0.5), (camera.cx, camera.cy)
+    # From the centre out to each pixel of the border, in steps.
+    spokes = middle + np.linspace(0.1, 1, 10)[:, None, None] * (_border(camera) - middle)
     for zoom in np.geomspace(1.0, _MOST_ZOOM, 140):
         target = replace(camera, fx=camera.fx * zoom, fy=camera.fy * zoom)
-        found = _distorted(lens, target, border)
+        found = _distorted(lens, target, spokes.reshape(-1, 2)).reshape(spokes.shape)
         # Within half a pixel of the outermost centres there is nothing to interpolate with.
-        if ((found >= -0.5) & (found <= limit)).all():
+        inside = ((found[-1] >= -0.5) & (found[-1] <= limit)).all()
+        # Beyond what it was fitted to, a polynomial may turn back and show things twice.
+        outward = np.diff(np.linalg.norm(found + 0.5 - middle, axis=2), axis=0) > 0
+        if inside and outward.all():
             return target
     raise ValueError(f"the lens distortion {lens.distortion} is too strong to be undone")
 

@@ -143,7 +143,9 @@ def _lacking(entries: Sequence[Entry]) -> Iterator[str]:
     """What some of the pictures do not have, in sentences."""
     unposed = sum(entry.c2w is None for entry in entries)
     blind = sum(entry.depth is None for entry in entries)
-    if unposed:
+    if unposed == len(entries):
+        yield "No picture has a pose."
+    elif unposed:
         yield f"{unposed} of {len(entries)} pictures have no pose that is finite and rigid."
     if 0 < blind < len(entries):
         yield f"{blind} of {len(entries)} pictures have no depth."
