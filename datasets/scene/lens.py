@@ -14,6 +14,8 @@ from retain.pipeline.frame import Image
 
 Depth = NDArray[np.float32]
 """[H, W] metres along z, 0 where unknown."""
+_SAMPLES = 65
+"""Of each side of a picture, where its distortion is looked at."""
 _MOST_ZOOM = 4.0
 """Of an undistorted picture; a lens that asks for more is not what its numbers describe."""
 
@@ -95,8 +97,11 @@ def _maps(lens: Lens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _border(camera: Camera) -> NDArray[np.float64]:
-    """Centres of the outermost pixels, [N, 2]."""
-    x, y = np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5
+    """Centres of outermost pixels, [N, 2]: the corners, and as many between as a smooth distortion
+    needs."""
+    x, y = (
+        np.linspace(0.5, side - 0.5, min(side, _SAMPLES)) for side in (camera.width, camera.height)
+    )
     sides = [np.stack([x, np.full_like(x, v)], axis=1) for v in (0.5, camera.height - 0.5)]
     sides += [np.stack([np.full_like(y, v), y], axis=1) for v in (0.5, camera.width - 0.5)]
     return np.concatenate(sides)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from retain.datasets.scene.base import Scene
-from retain.datasets.scene.video import FIELD, Numbers, VideoScene, plain_pictures
+from retain.datasets.scene.video import FIELD, Numbers, PlainPictures, VideoScene
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import SourceError, SourceFault, UsageError, nearest
 from retain.pipeline.redact import redact
@@ -72,7 +72,7 @@ def open_scene(
     if kind == "video" and not is_url(where):
         return VideoScene(local_path(where), size, camera, field)
     if kind == "images":
-        return plain_pictures(where, size, camera, field)
+        return PlainPictures(where, size, camera, field)
     raise UsageError(
         f"{redact(where)!r} can be played, but not opened as a scene: its pictures come once, in "
         "order.",

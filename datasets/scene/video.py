@@ -13,13 +13,14 @@ from retain.datasets.scene.pictures import (
     Entry,
     PictureScene,
     Size,
+    check_shape,
     check_size,
-    picture_size,
     resized,
 )
 from retain.kernels.geometry.camera import Camera
 from retain.pipeline.errors import UsageError
-from retain.pipeline.sources.images import list_images
+from retain.pipeline.frame import MAX_SIDE, Image
+from retain.pipeline.sources.images import list_images, read_image
 
 Numbers = tuple[float, float, float, float]
 """fx, fy, cx, cy."""
@@ -66,23 +67,33 @@ class VideoScene:
         return Shot(index, seconds, image, camera)
 
 
-def plain_pictures(
-    where: str,
-    size: Size = (0, 0),
-    camera: Numbers | None = None,
-    field: float = FIELD,
-) -> PictureScene:
-    """The pictures of a folder or pattern, all of one size, in natural order. Raises SourceError
+class PlainPictures(PictureScene):
+    """The pictures of a folder or pattern, all of one size, in natural order, upright (nothing has
+    been calibrated on their pixels). ``camera`` and ``field`` as in VideoScene. Raises SourceError
     as ``list_images`` does."""
-    images = list_images(where)
-    known = plain_camera(*picture_size(images[0]), camera, field)
-    return PictureScene(
-        f"pictures of {where!r}",
-        [Entry(seq, seq / RATE, image, Lens(known)) for seq, image in enumerate(images)],
-        notes=() if camera else (assumed(known, field),),
-        metric=False,
-        size=size,
-    )
+
+    def __init__(
+        self,
+        where: str,
+        size: Size = (0, 0),
+        camera: Numbers | None = None,
+        field: float = FIELD,
+    ) -> None:
+        images = list_images(where)
+        height, width, _ = read_image(images[0], MAX_SIDE).shape
+        known = plain_camera(width, height, camera, field)
+        super().__init__(
+            f"pictures of {where!r}",
+            [Entry(seq, seq / RATE, image, Lens(known)) for seq, image in enumerate(images)],
+            notes=() if camera else (assumed(known, field),),
+            metric=False,
+            size=size,
+        )
+
+    def _image(self, entry: Entry) -> Image:
+        image = read_image(entry.image, MAX_SIDE)
+        check_shape(entry.image, image.shape[1], image.shape[0], entry.lens.camera)
+        return image
 
 
 def plain_camera(

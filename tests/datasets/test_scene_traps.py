@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image as Pil
 from scene_folders import (
     HEIGHT,
     WIDTH,
@@ -390,6 +391,27 @@ def test_llff_counts_that_differ_are_refused(tmp_path: Path) -> None:
 
 
 # Videos and plain pictures
+
+
+def lying() -> Pil.Exif:
+    """Says that the picture was stored on its side."""
+    exif = Pil.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def test_a_turn_that_exif_asks_for_is_made_only_where_nothing_was_calibrated(
+    tmp_path: Path,
+) -> None:
+    t = truth()
+    rgbd(tmp_path / "a", t)
+    (tmp_path / "b").mkdir()
+    for path in (tmp_path / "a/rgb/000000.png", tmp_path / "b/0.png"):
+        Pil.fromarray(t.images[0]).save(path, exif=lying())
+    assert np.array_equal(open_scene(str(tmp_path / "a"))[0].image, t.images[0])
+    upright = open_scene(str(tmp_path / "b"))[0]
+    assert np.array_equal(upright.image, np.rot90(t.images[0], -1))
+    assert (upright.camera.width, upright.camera.height) == (HEIGHT, WIDTH)
 
 
 def test_plain_pictures_have_an_assumed_camera_and_say_so(tmp_path: Path) -> None:
