@@ -210,7 +210,7 @@ def _search(a, b, ends, uv, reach):  # type: ignore[no-untyped-def]  # pragma: n
             py -= t * dy
             if px * px + py * py > reach[j] * reach[j]:
                 continue
-            d = 0
+            d = np.int64(0)
             for k in range(4):
                 v = a[i, k] ^ b[j, k]
                 v = v - ((v >> np.uint64(1)) & np.uint64(0x5555555555555555))

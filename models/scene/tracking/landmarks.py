@@ -181,16 +181,8 @@ class Landmarks:
             c2w = state["view_poses"][k].copy()
             if not rigid.is_rigid(c2w):
                 raise StateError("The tracker's state holds a pose that is none.")
-            self.views.append(
-                View(
-                    int(state["view_ids"][k]),
-                    c2w,
-                    state["uv"][part].copy(),
-                    state["octave"][part].copy(),
-                    state["descriptors"][part].copy(),
-                    points[part].copy(),
-                )  # fmt: skip
-            )
+            arrays = (state[n][part].copy() for n in ("uv", "octave", "descriptors", "point"))
+            self.views.append(View(int(state["view_ids"][k]), c2w, *arrays))
 
 
 def _joined(parts: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:

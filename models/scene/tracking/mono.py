@@ -16,8 +16,15 @@ from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.models.scene.tracking import growth
 from retain.models.scene.tracking.base import Model, Pose, Tracked
+from retain.models.scene.tracking.dense import Dense, Densifier, Known
 from retain.models.scene.tracking.features import Features, extract
-from retain.models.scene.tracking.landmarks import Landmarks, Rows, View, view_of
+from retain.models.scene.tracking.landmarks import (
+    RECENT,
+    Landmarks,
+    Rows,
+    View,
+    view_of,
+)
 from retain.models.scene.tracking.matching import match
 from retain.models.scene.tracking.pnp import Fit, Seen, refine, solve
 from retain.models.scene.tracking.start import LEAST, begin
@@ -38,7 +45,7 @@ TRIED = 8
 """Keyframes a lost shot is compared with; older ones take turns."""
 SHIFT, TURN = 0.08, np.deg2rad(12.0)
 """Of the depth, and radians: farther from the newest keyframe a shot becomes one."""
-KEPT = 0.65
+KEPT = 0.4
 """Share of the newest keyframe's points that must be found, or a new one is due."""
 
 
@@ -49,6 +56,7 @@ class MonoTracker:
     def __init__(self, corners: int = 1000) -> None:
         self._corners = corners
         self._marks = Landmarks()
+        self._densifier = Densifier()
         self._first: Features | None = None
         """While starting: the view that others are paired with."""
         self._c2w: Pose = np.eye(4)
@@ -78,9 +86,19 @@ class MonoTracker:
         due = self._due(len(rows))
         if due:
             self._keep(shot.camera, features, rows, corners)
+            self._densifier.keep(self._next - 1, shot)
         return Tracked(
             "recovered" if recovered else "tracked", "", self._c2w.copy(), len(rows), due
         )
+
+    def dense(self) -> list[Dense]:
+        """Keyframes whose depth has become known since the last call; to be asked after each shot.
+        A keyframe whose neighbours show too little of the same from elsewhere gets none."""
+        marks = self._marks
+        known = {
+            v.id: Known(v.c2w, marks.xyz[v.point[v.point >= 0]]) for v in marks.views[-RECENT:]
+        }
+        return self._densifier.ready(known)
 
     def reset(self) -> None:
         self.__init__(self._corners)  # type: ignore[misc]
@@ -118,6 +136,7 @@ class MonoTracker:
         view.point[a] = other.point[b] = rows
         self._marks.views = [view, other]
         growth.grow(self._marks, shot.camera)
+        self._densifier.keep(0, shot)
         self._first, self._next = None, 1
         self._c2w, self._seconds = other.c2w.copy(), shot.seconds
         self._rows = other.point[other.point >= 0]
@@ -258,12 +277,15 @@ class MonoTracker:
                 np.zeros((0, 32), np.uint8) if none is None else none.descriptors.copy()
             ),
             **self._marks.state(),
+            **self._densifier.state(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         try:
             marks = Landmarks()
             marks.restore(state)
+            densifier = Densifier()
+            densifier.restore(state)
             uv, numbers, c2w = state["first_uv"], state["numbers"], state["c2w"]
             first = Features(
                 uv.copy(), state["first_octave"].copy(), state["first_descriptors"].copy(),
@@ -274,7 +296,8 @@ class MonoTracker:
             raise StateError(f"The tracker's state has no array {error}.") from None
         if not rigid.is_rigid(c2w) or velocity.shape != (6,) or numbers.shape != (5,):
             raise StateError("The tracker's state is not of a monocular tracker.")
-        self._marks, self._first = marks, first if len(uv) else None
+        self._marks, self._densifier = marks, densifier
+        self._first = first if len(uv) else None
         self._c2w, self._velocity, self._rows = c2w.copy(), velocity, rows
         self._seconds, self._depth = float(numbers[0]), float(numbers[1])
         self._next, self._turn, self._lost = int(numbers[2]), int(numbers[3]), bool(numbers[4])

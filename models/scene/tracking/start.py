@@ -168,4 +168,5 @@ def _unit(camera: Camera, uv: Floats) -> Floats:
     """Rays [N, 3] of unit length through pixels."""
     rays = np.ones((len(uv), 3))
     rays[:, 0], rays[:, 1] = (uv[:, 0] - camera.cx) / camera.fx, (uv[:, 1] - camera.cy) / camera.fy
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    unit: Floats = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit
