@@ -40,7 +40,7 @@ class ViewConfig:
 
     @property
     def row_bytes(self) -> int:
-        return self.width * self.height * 5 + 8 + 4
+        return self.width * self.height * 5 + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,6 @@ class StoredView:
     """uint8 [H, W, 3] RGB."""
     depth: NDArray[np.float32]
     """[H, W] metres, whole millimetres, 0 unknown."""
-    gain: float = 1.0
-    """What its colours are multiplied by to have the map's exposure."""
 
 
 class ViewMemory:
@@ -125,7 +123,7 @@ class ViewMemory:
         c = self._config
         keyframe = state.tensors.get("keyframe")
         n = len(keyframe) if keyframe is not None and keyframe.ndim == 1 else -1
-        shapes = {"keyframe": (n,), "gain": (n,), "image": (n, c.height, c.width, 3),
+        shapes = {"keyframe": (n,), "image": (n, c.height, c.width, 3),
                   "depth": (n, c.height, c.width)}  # fmt: skip
         found = {name: (a.dtype, a.shape) for name, a in state.tensors.items()}
         if found != {name: (np.dtype(kind), shapes[name]) for name, kind in _ARRAYS.items()}:
@@ -133,11 +131,8 @@ class ViewMemory:
         room = state.header.get("room")
         if not isinstance(room, int) or not max(n, c.newest + 1) <= room <= c.views:
             raise StateError(f"The snapshot's view memory has room for {room!r} pictures.")
-        if (
-            not np.isfinite(state.tensors["gain"]).all()
-            or (np.diff(state.tensors["keyframe"]) <= 0).any()
-        ):
-            raise StateError("The snapshot's pictures are out of order or have no exposure.")
+        if (np.diff(state.tensors["keyframe"]) <= 0).any():
+            raise StateError("The snapshot's pictures are out of order.")
         rows = _Rows(c, room)
         rows.count = n
         for name in _ARRAYS:
@@ -151,7 +146,7 @@ class ViewMemory:
 
 
 _ARRAYS: dict[str, Any] = {
-    "keyframe": np.int64, "gain": np.float32, "image": np.uint8, "depth": np.uint16
+    "keyframe": np.int64, "image": np.uint8, "depth": np.uint16
 }  # fmt: skip
 
 
@@ -162,7 +157,6 @@ class _Rows:
         h, w = config.height, config.width
         self._config = config
         self.keyframe = np.zeros(room, np.int64)
-        self.gain = np.zeros(room, np.float32)
         self.image = np.zeros((room, h, w, 3), np.uint8)
         self.depth = np.zeros((room, h, w), np.uint16)
         self.count = 0
@@ -173,7 +167,7 @@ class _Rows:
         if self.count == len(self.keyframe):
             self._thin()
         row = self.count
-        self.keyframe[row], self.gain[row], self.image[row] = item.keyframe, item.gain, item.image
+        self.keyframe[row], self.image[row] = item.keyframe, item.image
         self.depth[row] = np.clip(np.rint(item.depth / MILLIMETRE), 0, 65535)
         self.count += 1
 
@@ -182,7 +176,6 @@ class _Rows:
             int(self.keyframe[row]),
             self.image[row].copy(),
             self.depth[row].astype(np.float32) * np.float32(MILLIMETRE),
-            float(self.gain[row]),
         )
 
     def resize(self, room: int) -> None:

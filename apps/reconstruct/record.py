@@ -17,6 +17,7 @@ from retain.apps.drawing import clock, number, size
 from retain.apps.journal import dropped_frames, moment
 from retain.apps.running import RESULTS, Footage
 from retain.kernels.geometry.camera import Camera
+from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
@@ -42,7 +43,7 @@ class HeldOut:
     folder: Path
 
     def image(self) -> Image:
-        bgr = cv2.imread(str(self.folder / f"{self.seq:06d}.png"))
+        bgr = _read(self.folder / f"{self.seq:06d}.png")
         return np.ascontiguousarray(bgr[:, :, ::-1], np.uint8)
 
     def depth(self) -> NDArray[np.float32] | None:
@@ -50,7 +51,7 @@ class HeldOut:
         path = self.folder / f"{self.seq:06d}.depth.png"
         if not path.exists():
             return None
-        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000
+        return _read(path).astype(np.float32) / np.float32(1000)
 
     def remove(self) -> None:
         for ending in ("png", "depth.png"):
@@ -193,6 +194,13 @@ class Recorder(Footage):
             + (f" · {lost} frames lost" if lost else "")
             + (f" · {dropped} dropped" if dropped else "")
         )
+
+
+def _read(path: Path) -> NDArray[Any]:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise RetainError(f"The picture {str(path)!r}, written a moment ago, cannot be read.")
+    return np.asarray(picture)
 
 
 def _line(packet: Packet, pose: Pose) -> dict[str, Any]:

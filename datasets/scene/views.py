@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from retain.datasets.scene.base import Shot
 from retain.datasets.scene.lens import Depth, regrid, resize_image
 from retain.datasets.scene.pictures import Size, resized
 from retain.kernels.geometry.camera import Camera
+from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.results import View
 
@@ -26,27 +29,51 @@ def view_of(shot: Shot, floor: float = FINEST) -> View:
     """
     one = shot.camera
     camera = (float(one.fx), float(one.fy), float(one.cx), float(one.cy))
+    known: dict[str, Any] = {
+        "c2w": shot.c2w,
+        "labels": shot.labels,
+        "codes": shot.codes,
+        "names": shot.names,
+    }
     if shot.depth is None:
-        return View(camera, c2w=shot.c2w)
+        return View(camera, **known)
     depth, unit = counted(shot.depth, floor)
-    return View(camera, depth, unit, shot.c2w)
+    return View(camera, depth, unit, **known)
 
 
 def shot_of(frame: Frame, view: View) -> Shot:
-    """The shot that a frame and its view are of; depth float32 in metres."""
-    camera = Camera(*view.camera, frame.width, frame.height)
+    """The shot that a frame and its view are of; depth float32 in metres. Raises UsageError for
+    depth or labels of another size, and numbers that are no camera."""
+    size = frame.image.shape[:2]
+    for name, plane in (("depth", view.depth), ("labels", view.labels)):
+        if plane is not None and plane.shape != size:
+            raise UsageError(
+                f"Frame {frame.seq} has {list(size)} pixels but its {name} {list(plane.shape)}.",
+                hint="Register depth and labels to the colour picture and give them its size.",
+            )
+    try:
+        camera = Camera(*view.camera, frame.width, frame.height)
+    except ValueError as error:
+        raise UsageError(f"Frame {frame.seq} has no usable camera: {error}") from error
     depth = None
     if view.depth is not None:
         depth = view.depth.astype(np.float32) * np.float32(view.unit)
-    return Shot(frame.seq, frame.seconds, frame.image, camera, depth, view.c2w)
+    return Shot(
+        frame.seq, frame.seconds, frame.image, camera, depth, view.c2w,
+        view.labels, view.codes, view.names,
+    )  # fmt: skip
 
 
 def resized_shot(shot: Shot, size: Size) -> Shot:
     """The shot in another size: pictures by areas, depth and labels by the nearest pixel."""
     camera = resized(shot.camera, size)
-    depth = None if shot.depth is None else regrid(shot.depth, shot.camera, camera)
-    image = resize_image(shot.image, camera.width, camera.height)
-    return Shot(shot.seq, shot.seconds, image, camera, depth, shot.c2w)
+    return replace(
+        shot,
+        image=resize_image(shot.image, camera.width, camera.height),
+        camera=camera,
+        depth=None if shot.depth is None else regrid(shot.depth, shot.camera, camera),
+        labels=None if shot.labels is None else regrid(shot.labels, shot.camera, camera),
+    )
 
 
 def counted(depth: Depth, floor: float = FINEST) -> tuple[NDArray[np.uint16], float]:

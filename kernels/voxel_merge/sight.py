@@ -36,7 +36,8 @@ def verdicts(
 ) -> NDArray[np.uint8]:
     """uint8 [N] for centres [N, 3] in the world, seen by ``camera`` at ``w2c`` [4, 4].
 
-    ``depth`` [H, W] metres, 0 where unknown. ``agree`` and ``front``: (share of the depth,
+    ``depth`` [H, W] metres, 0 where unknown, negative where guessed: a guess can agree, but nothing
+    is in the way of one. ``agree`` and ``front``: (share of the depth,
     metres), of which the larger counts. ``footprint``: share of the picture that one standard
     deviation may cover.
     """
@@ -69,12 +70,14 @@ def _verdicts(means: Any, scales: Any, depth: Any, p: Any, w2c: Any, out: Any) -
             continue
         col, row = int(u), int(v)
         measured = np.float64(depth[row, col])
-        if not measured > 0:
+        if measured == 0:
             continue
-        if abs(cz - measured) < max(p[4] * measured, p[5]):
+        if abs(cz - abs(measured)) < max(p[4] * abs(measured), p[5]):
             out[i] = AGREES
         elif cz < measured - max(p[6] * measured, p[7]) and _clear(depth, row, col, cz, p):
             out[i] = IN_FRONT
+        elif cz < measured + max(p[6]*measured,p[7]):
+            out[i] = 4
 
 
 @_compiled

@@ -118,6 +118,8 @@ class GaussianMemory:
         slot = s.keyframes.window.pop(0)
         rows = a.stable + np.flatnonzero(a["anchor"][a.stable :] == slot)
         good = a["count"][rows] >= c.confirmations
+        if c.keep_unseen:
+            good |= a["doubt"][rows] == 0
         solid = a["opacities"][rows] >= c.min_opacity
         before, promoted = a.stable, rows[good & solid]
         kind, merged = stable.commit(a, promoted, c.cell, c.policy, s.epoch)
@@ -148,8 +150,8 @@ class GaussianMemory:
         c2w: NDArray[np.float64],
         depth: NDArray[np.float32] | None,
     ) -> None:
-        """What frame ``seq`` saw: ``depth`` [H, W] metres of ``camera``'s size, 0 where unknown;
-        with None nothing is learnt.
+        """What frame ``seq`` saw: ``depth`` [H, W] metres of ``camera``'s size, 0 where unknown,
+        negative where guessed (that confirms, but removes nothing); with None nothing is learnt.
 
         Active Gaussians found where they should be count as seen by the newest keyframe. Stable
         ones are seen, or in the way: too often, and their weight is halved; under ``min_weight``
@@ -169,6 +171,9 @@ class GaussianMemory:
         )  # fmt: skip
         seen = verdict == sight.AGREES
         a["last_seen"][seen] = np.maximum(a["last_seen"][seen], seq)
+        doubt = (verdict >= sight.IN_FRONT)
+        doubt[: a.stable] = False
+        a["doubt"][doubt] = 1
         fresh = seen & (a["mark"] != s.keyframes.newest)
         fresh[: a.stable] = False
         a["count"][fresh] = np.minimum(a["count"][fresh], 254) + 1

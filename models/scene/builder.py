@@ -30,6 +30,14 @@ NEAR, FAR = 0.1, 6.0
 """Metres between which a depth sensor is trusted."""
 SURE = 1.5
 """Metres up to which depth counts fully; beyond, its variance grows with the fourth power."""
+GRAIN = np.float32(0.7)
+"""Share of a block that a cell of the map may be: what lies closer is merged."""
+MIXED = 0.25
+"""Trust in a block on a depth edge, against one on a surface."""
+GUESSED = 0.02
+"""Trust in a block whose depth is a guess: anything measured outweighs it."""
+REACH = 48
+"""Pixels: how far from something measured depth is guessed."""
 GRAZING = 0.1
 """Least cosine to the surface that a confidence is lowered to."""
 
@@ -44,7 +52,7 @@ class Built:
     normals: Floats
     """[N, 3], unit, towards the camera."""
     size: Floats
-    """[N] metres that one block covers at its depth: what levels of the map are chosen by."""
+    """[N] metres, the grain of the surface as it was seen: what levels of the map are chosen by."""
 
 
 def build(
@@ -52,44 +60,64 @@ def build(
     depth: Floats,
     camera: Camera,
     c2w: NDArray[np.float64],
-    *,
-    step: int = 2,
-    gain: float = 1.0,
     labels: NDArray[np.uint8] | None = None,
     codes: Floats | None = None,
+    *,
+    step: int = 2,
     far: float = FAR,
 ) -> Built:
-    """One Gaussian per ``step`` x ``step`` block of pixels whose surface is seen clearly.
+    """One Gaussian per ``step`` x ``step`` block of pixels.
 
-    ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown; ``camera`` of both;
-    ``gain`` multiplies colours (the exposure against the map's); ``labels`` uint8 [H, W] are rows
-    of ``codes`` float32 [K, 16], when the map keeps them.
+    ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown, negative guessed (see
+    ``complete``); ``camera`` of both; ``labels`` uint8 [H, W] are rows of ``codes`` float32
+    [K, 16], when the map keeps them.
     """
     height, width = depth.shape[0] // step, depth.shape[1] // step
-    z, spread = _blocks(depth[: height * step, : width * step], step)
+    z, colors, trust = _blocks(image, depth, step, height, width)
     small = Camera(camera.fx / step, camera.fy / step, camera.cx / step, camera.cy / step,
                    width, height)  # fmt: skip
     points = small.unproject(z)
     normals, facing = _normals(points, small)
-    good = (z > NEAR) & (z < far) & (spread < EDGE * z) & (facing > 0)
-    good &= _calm(z)
+    trust = np.where(_calm(z), trust, trust * MIXED)
+    rows = np.flatnonzero((z > NEAR) & (z < far) & (facing > 0))
 
-    rows = np.flatnonzero(good)
-    z, facing = z.reshape(-1)[rows], facing.reshape(-1)[rows]
+    z, facing, trust = (plane.reshape(-1)[rows] for plane in (z, facing, trust))
     turned = normals.reshape(-1, 3)[rows] @ c2w[:3, :3].T.astype(np.float32)
     size = (step * z / camera.fx).astype(np.float32)
-    colors = cv2.resize(image[: height * step, : width * step], (width, height),
-                        interpolation=cv2.INTER_AREA)  # fmt: skip
     gaussians = Gaussians(
         means=rigid.transform(c2w, points.reshape(-1, 3)[rows]).astype(np.float32),
         quats=onto(turned),
         scales=np.stack([SPREAD * size, SPREAD * size, FLATNESS * SPREAD * size], axis=1),
         opacities=np.full(len(rows), OPACITY, np.float32),
-        colors=np.clip(colors.reshape(-1, 3)[rows] * np.float32(gain / 255), 0, 1),
+        colors=colors.reshape(-1, 3)[rows] / np.float32(255),
         codes=None if codes is None else _codes(labels, codes, step, height, width)[rows],
     )
-    sure = np.minimum(1, (SURE / z) ** 2) * np.maximum(facing, GRAZING)
-    return Built(gaussians, sure.astype(np.float32), turned, size)
+    sure = np.minimum(1, (SURE / z) ** 2) * np.maximum(facing, GRAZING) * trust
+    return Built(gaussians, sure.astype(np.float32), turned, GRAIN * size)
+
+
+def complete(depth: Floats, reach: int = REACH) -> Floats:
+    """``depth`` [H, W] with holes filled by guesses, which are negative.
+
+    A sensor sees nothing of dark, shiny and near-edge surfaces, nor where its field of view ends
+    before the colour camera's. Means over ever coarser blocks fill what is at most ``reach`` pixels
+    from something known; the rest stays 0.
+    """
+    known = depth > 0
+    if known.all() or not known.any():
+        return depth
+    levels = [(depth, known.astype(np.float32))]
+    while min(levels[-1][0].shape) > 4:
+        value, weight = (cv2.resize(a, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+                         for a in (levels[-1][0] * levels[-1][1], levels[-1][1]))  # fmt: skip
+        levels.append((np.divide(value, weight, out=np.zeros_like(value), where=weight > 0),
+                       (weight > 0).astype(np.float32)))  # fmt: skip
+    guess = levels[-1][0]
+    for value, weight in reversed(levels[:-1]):
+        up = cv2.resize(guess, value.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        guess = np.where(weight > 0, value, up)
+    near = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3) <= reach
+    return np.where(known, depth, np.where(near, -guess, 0)).astype(np.float32)
 
 
 def onto(normals: Floats) -> Floats:
@@ -102,13 +130,34 @@ def onto(normals: Floats) -> Floats:
     return quats.astype(np.float32)
 
 
-def _blocks(depth: Floats, step: int) -> tuple[Floats, Floats]:
-    """Mean depth of each block, and how far its pixels lie apart; 0 unless all are known."""
-    h, w = depth.shape[0] // step, depth.shape[1] // step
-    tiles = depth.reshape(h, step, w, step)
-    least, most = tiles.min(axis=(1, 3)), tiles.max(axis=(1, 3))
-    mean = tiles.mean(axis=(1, 3), dtype=np.float32)
-    return np.where(least > 0, mean, 0).astype(np.float32), (most - least).astype(np.float32)
+def _blocks(
+    image: Image, depth: Floats, step: int, height: int, width: int
+) -> tuple[Floats, Floats, Floats]:
+    """Depth, colour [h, w, 3] and trust of each block.
+
+    The mean, where its pixels are of one surface; where they are of two, the nearest pixel alone,
+    trusted less: a mean of both would float between them. Blocks nothing is measured in have the
+    mean of their guesses, trusted least.
+    """
+    h, w = height * step, width * step
+    tiles = depth[:h, :w].reshape(height, step, width, step).swapaxes(1, 2)
+    tiles = tiles.reshape(height, width, step * step)
+    known = np.maximum(tiles, 0)
+    count = (tiles > 0).sum(axis=2)
+    measured = known.sum(axis=2) / np.maximum(count, 1)
+    near = np.where(tiles > 0, tiles, np.inf).min(axis=2)
+    mixed = (known.max(axis=2) - near > EDGE * measured) & (count > 0)
+    guessed = -np.minimum(tiles, 0).sum(axis=2) / np.maximum((tiles < 0).sum(axis=2), 1)
+    z = np.where(mixed, near, np.where(count > 0, measured, guessed))
+    colors = cv2.resize(image[:h, :w], (width, height), interpolation=cv2.INTER_AREA)
+    pixels = image[:h, :w].reshape(height, step, width, step, 3).swapaxes(1, 2)
+    pixels = pixels.reshape(height, width, step * step, 3)
+    first = np.where(tiles > 0, tiles, np.inf).argmin(axis=2)
+    at = np.nonzero(mixed)
+    colors = colors.copy()
+    colors[at] = pixels[(*at, first[at])]
+    trust = np.where(mixed, MIXED, np.where(count > 0, 1.0, GUESSED))
+    return z.astype(np.float32), colors.astype(np.float32), trust.astype(np.float32)
 
 
 def _calm(z: Floats) -> NDArray[np.bool_]:

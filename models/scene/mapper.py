@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -21,9 +21,10 @@ from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.hub import Hub
 from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
-from retain.models.scene.builder import build
+from retain.models.scene.builder import build, complete
 from retain.models.scene.refine import Target, refine
-from retain.models.scene.tracking.base import Tracked
+from retain.models.scene.tracking.base import MakesDepth, Tracked
+from retain.models.scene.tracking.dense import Dense
 from retain.pipeline.errors import StateError
 from retain.pipeline.results import Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -31,8 +32,6 @@ from retain.pipeline.stage import StatValue
 Matrix = NDArray[np.float64]
 
 NOTES_BYTES = 1 << 20
-GAIN = 0.5, 2.0
-"""Exposure against the map's: what is outside is no exposure."""
 OLD_VIEWS = 2
 """Old pictures drawn beside the window's for each refinement (MonoGS)."""
 
@@ -107,23 +106,22 @@ class Mapper:
         self._epoch = self._told = 0
         self._rng = np.random.default_rng(options.seed)
 
-    def look(self, shot: Shot, *, may_hold_out: bool, broken: bool = False) -> Pose:
-        """Take in one shot. ``broken``: it does not follow from the one before."""
+    def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
+        """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by."""
         clock = _Clock()
         with clock("track"):
             tracked = self.tracker.track(shot, self._draw)
         if tracked.correction:
             with clock("loop"):
                 self._correct(tracked.correction)
-        known = tracked.state != "lost"
-        held = may_hold_out and known and not tracked.keyframe and shot.depth is not None
-        if known and not held and shot.depth is not None:
-            with clock("observe"):
-                self.map.observe(self.stream, shot.seq, shot.camera, tracked.c2w, shot.depth)
+        known = tracked.state in ("tracked", "recovered")
+        held = may_hold_out and known and not tracked.keyframe and self._anchor >= 0
         if tracked.keyframe:
             self._anchor, self._anchor_pose = self._anchor + 1, tracked.c2w
-            if shot.depth is not None:
-                self._add(shot, tracked, clock)
+        if known and not held and shot.depth is not None:
+            self._learn(shot, tracked, clock)
+        for dense in self._dense(clock):
+            self._add(dense.keyframe, dense.shot, dense.c2w, clock)
         counts = self.map.stats(self.stream)
         return Pose(
             state=tracked.state,
@@ -142,47 +140,47 @@ class Mapper:
             truth=None if self.kind.given else shot.c2w,
         )
 
-    def _add(self, shot: Shot, tracked: Tracked, clock: _Clock) -> None:
-        """Make a keyframe of a shot: into the map, and into the pictures to refine against."""
+    def _learn(self, shot: Shot, tracked: Tracked, clock: _Clock) -> None:
+        """What a shot with depth says of the map, and what it adds when it is a keyframe."""
+        assert shot.depth is not None
+        with clock("observe"):
+            shot = replace(shot, depth=complete(shot.depth))
+            self.map.observe(self.stream, shot.seq, shot.camera, tracked.c2w, shot.depth)
+        if tracked.keyframe:
+            self._add(self._anchor, shot, tracked.c2w, clock)
+
+    def _dense(self, clock: _Clock) -> list[Dense]:
+        """Keyframes that have got depth since, where the tracker makes it."""
+        if not isinstance(self.tracker, MakesDepth):
+            return []
+        with clock("depth"):
+            return self.tracker.dense()
+
+    def _add(self, keyframe: int, shot: Shot, c2w: Matrix, clock: _Clock) -> None:
+        """A keyframe becomes Gaussians of the map, and a picture to refine it by. ``shot.depth``
+        may hold guesses (negative)."""
         assert shot.depth is not None
         with clock("build"):
-            gain = self._gain(shot, tracked.c2w)
-            built = build(
-                shot.image, shot.depth, shot.camera, tracked.c2w,
-                gain=gain, labels=shot.labels, codes=shot.codes,
-            )  # fmt: skip
+            built = build(shot.image, shot.depth, shot.camera, c2w, shot.labels, shot.codes)
         with clock("fuse"):
-            keyframe = Keyframe(
-                self._anchor, shot.seq, tracked.c2w, built.gaussians,
-                built.confidence, built.normals, built.size,
+            self.map.write(
+                self.stream,
+                Keyframe(
+                    keyframe, shot.seq, c2w, built.gaussians,
+                    built.confidence, built.normals, built.size,
+                ),
             )  # fmt: skip
-            self.map.write(self.stream, keyframe)
-            self.views.write(self.stream, StoredView(self._anchor, shot.image, shot.depth, gain))
+            measured = np.maximum(shot.depth, 0)
+            self.views.write(self.stream, StoredView(keyframe, shot.image, measured))
         if self._options.refine or self._options.refine_s:
             with clock("refine"):
                 self._refine()
 
     def _draw(self, camera: Camera, c2w: Matrix) -> Rendered:
         """The stable map as ``camera`` sees it; before there is one, the active window."""
-        kind = "stable" if int(self.map.stats(self.stream)["stable"]) else "active"
-        return render(self.map.read(self.stream, kind).gaussians, camera, c2w)
-
-    def _gain(self, shot: Shot, c2w: Matrix) -> float:
-        """What brings the shot's exposure to the map's: the median ratio of brightness where both
-        are seen, from a picture an eighth as wide; 1 where they hardly overlap."""
-        view = self.map.read(self.stream, "all")
-        if not len(view.gaussians):
-            return 1.0
-        import cv2
-
-        small = shot.camera.resized(max(8, shot.camera.width // 8), max(6, shot.camera.height // 8))
-        drawn = render(view.gaussians, small, c2w)
-        seen = cv2.resize(shot.image, (small.width, small.height), interpolation=cv2.INTER_AREA)
-        mine, theirs = seen.mean(axis=2) / 255, drawn.color.mean(axis=2)
-        both = (drawn.alpha > 0.9) & (mine > 0.05) & (mine < 0.95) & (theirs > 0.05)
-        if both.mean() < 0.2:
-            return 1.0
-        return float(np.clip(np.median(theirs[both] / mine[both]), *GAIN))
+        stable = self.map.read(self.stream, "stable").gaussians
+        part = stable if len(stable) else self.map.read(self.stream, "active").gaussians
+        return render(part, camera, c2w)
 
     def _refine(self) -> None:
         held = self.views.keyframes(self.stream)
@@ -202,14 +200,12 @@ class Mapper:
         poses = self.map.poses(self.stream)
         targets = []
         for number in keyframes:
-            (view,) = self.views.read(self.stream, number)
-            targets.append(
-                Target(self.kind.camera, poses[number], view.image, view.depth, view.gain)
-            )
+            (seen,) = self.views.read(self.stream, number)
+            targets.append(Target(self.kind.camera, poses[number], seen.image, seen.depth))
         view = self.map.read(self.stream, "all")
         done = refine(view.gaussians, targets, order, budget_s=budget_s)
         if done.steps:
-            self.map.update(self.stream, view.ids, done.gaussians)
+            self.map.update(self.stream, view.ids.copy(), done.gaussians)
         return done.loss
 
     def _correct(self, poses: Mapping[int, Matrix]) -> None:
@@ -285,7 +281,9 @@ class Mapper:
 def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
     """What the notes of a saved state say of its stream."""
     try:
-        camera = Camera(*map(float, notes["camera"]), *map(int, notes["size"]))
+        fx, fy, cx, cy = map(float, notes["camera"])
+        width, height = map(int, notes["size"])
+        camera = Camera(fx, fy, cx, cy, width, height)
         given, depth, codes = map(bool, notes["kind"])
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"{path} holds no map of a scene: {error}.") from error

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from retain.datasets.scene.base import Shot
-from retain.kernels.geometry.camera import Camera
+from retain.datasets.scene.views import shot_of
 from retain.models.scene.mapper import Kind, Mapper, MapperOptions
 from retain.pipeline.errors import StateError, UsageError
-from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, View
 from retain.pipeline.stage import StatValue
@@ -73,7 +71,7 @@ class Reconstruct:
         self._holdout = holdout
         self._resume = resume
         self._mapper: Mapper | None = None
-        self._seq = self._seen_to = -1
+        self._seq = self._seen_to = self._held = -1
         self._told_s = float("-inf")
         if resume:
             from retain.memory.snapshot import load as check
@@ -99,7 +97,9 @@ class Reconstruct:
                 f"The camera of {frame.stream!r} is {shot.camera}; it was {mapper.kind.camera}.",
                 hint="A map is made with one camera; give each its own run.",
             )
-        out = mapper.look(shot, may_hold_out=self._due(frame.seq), broken=frame.discontinuity)
+        out = mapper.look(shot, may_hold_out=self._due(frame.seq))
+        if out.held_out:
+            self._held = frame.seq // self._holdout
         results: dict[str, Result] = dict(packet.results)
         # Depth goes on only where it is needed: with the frames that judge the map.
         results["view"] = view if out.held_out else _light(view)
@@ -110,7 +110,11 @@ class Reconstruct:
         return Packet(frame, results)
 
     def _due(self, seq: int) -> bool:
-        return self._holdout > 0 and seq % self._holdout >= self._holdout // 2
+        """Whether a frame may be held out: from the middle of each ``holdout`` frames on, the first
+        that is no keyframe."""
+        if not self._holdout or seq // self._holdout == self._held:
+            return False
+        return seq % self._holdout >= self._holdout // 2
 
     def _begin(self, shot: Shot, stream: str) -> Mapper:
         given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
@@ -138,26 +142,6 @@ class Reconstruct:
 
     def close(self) -> None:
         pass
-
-
-def shot_of(frame: Frame, view: View) -> Shot:
-    """Frame and view as a shot. Raises UsageError for depth or labels of another size."""
-    size = frame.image.shape[:2]
-    for name, plane in (("depth", view.depth), ("labels", view.labels)):
-        if plane is not None and plane.shape != size:
-            raise UsageError(
-                f"Frame {frame.seq} has {list(size)} pixels but its {name} {list(plane.shape)}.",
-                hint="Register depth and labels to the colour picture and give them its size.",
-            )
-    try:
-        camera = Camera(*view.camera, width=frame.width, height=frame.height)
-    except ValueError as error:
-        raise UsageError(f"Frame {frame.seq} has no usable camera: {error}") from error
-    depth = None if view.depth is None else view.depth.astype(np.float32) * np.float32(view.unit)
-    return Shot(
-        frame.seq, frame.seconds, frame.image, camera, depth, view.c2w,
-        view.labels, view.codes, view.names,
-    )  # fmt: skip
 
 
 def _light(view: View) -> View:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry.camera import Camera
 from retain.pipeline.results import Tracking
+
+if TYPE_CHECKING:
+    from retain.models.scene.tracking.dense import Dense
 
 Pose = NDArray[np.float64]
 """[4, 4] camera to world, OpenCV axes, metres."""
@@ -78,4 +81,13 @@ class Tracker(Protocol):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Raises StateError when ``state`` is not of this kind of tracker."""
+        ...
+
+
+@runtime_checkable
+class MakesDepth(Protocol):
+    """A tracker that works out the depth of keyframes itself."""
+
+    def dense(self) -> list[Dense]:
+        """Keyframes whose depth has become known since the last call, in order of id."""
         ...

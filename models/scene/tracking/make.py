@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from retain.memory.keyframes import KeyframeMemory
 from retain.models.scene.tracking.base import Tracker
+
+GIVEN_M, GIVEN_TURN = 0.1, np.deg2rad(10)
+"""Metres and radians between keyframes of given poses, which cost no matching: more of them see
+more."""
 
 
 def make_tracker(stream: str, *, given: bool, depth: bool) -> tuple[Tracker, KeyframeMemory]:
@@ -15,7 +21,7 @@ def make_tracker(stream: str, *, given: bool, depth: bool) -> tuple[Tracker, Key
 
     memory = KeyframeMemory()
     if given:
-        return GivenPoses(), memory
+        return GivenPoses(farthest=GIVEN_M, turned=GIVEN_TURN), memory
     if depth:
         return RgbdTracker(memory, stream), memory
-    return MonoTracker(memory, stream), memory
+    return MonoTracker(), memory
