@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from retain.pipeline.frame import Image
 
 Depth = NDArray[np.float32]
 """[H, W] metres along z, 0 where unknown."""
+T = TypeVar("T", np.float32, np.uint8)
 _SAMPLES = 65
 """Of each side of a picture, where its distortion is looked at."""
 _MOST_ZOOM = 4.0
@@ -122,11 +124,12 @@ def _distorted(lens: Lens, target: Camera, pixels: NDArray[np.float64]) -> NDArr
     return np.asarray(found, np.float64).reshape(-1, 2)
 
 
-def regrid(depth: Depth, seen_by: Camera, wanted: Camera) -> Depth:
-    """``depth`` of one camera on the pixels of another at the same place and with the same axes;
-    the nearest value, 0 outside. Also how depth is resized: nothing is ever averaged."""
+def regrid(values: NDArray[T], seen_by: Camera, wanted: Camera) -> NDArray[T]:
+    """``values`` [H, W] (depth, classes) of one camera on the pixels of another at the same place
+    and with the same axes; the nearest one, 0 outside. Also how they are resized: nothing is ever
+    averaged."""
     if seen_by == wanted:
-        return depth
+        return values
     columns, x_in = _nearest(
         (np.arange(wanted.width) + 0.5 - wanted.cx) / wanted.fx * seen_by.fx + seen_by.cx,
         seen_by.width,
@@ -135,8 +138,9 @@ def regrid(depth: Depth, seen_by: Camera, wanted: Camera) -> Depth:
         (np.arange(wanted.height) + 0.5 - wanted.cy) / wanted.fy * seen_by.fy + seen_by.cy,
         seen_by.height,
     )
-    found = depth[rows[:, None], columns[None]]
-    return np.asarray(np.where(y_in[:, None] & x_in[None], found, 0), np.float32)
+    found = values[rows[:, None], columns[None]]
+    found[~(y_in[:, None] & x_in[None])] = 0
+    return found
 
 
 def _nearest(at: NDArray[np.floating], count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -1,7 +1,8 @@
 """``transforms.json``, as nerfstudio, instant-ngp and NeRF's synthetic scenes use it.
 
 ``frames`` lists ``file_path`` and ``transform_matrix`` (camera to world), perhaps
-``depth_file_path``; the camera stands beside ``frames`` or in each of them, as ``fl_x fl_y cx cy w
+``depth_file_path`` (millimetres) or ``depth_path`` (steps of ``integer_depth_scale`` metres, as
+NeRFCapture writes them); the camera stands beside ``frames`` or in each of them, as ``fl_x fl_y cx cy w
 h`` with ``k1 k2 p1 p2 k3``, or as the angle ``camera_angle_x``. Its traps: axes are OpenGL's (y up,
 z backward), files are in no order, and their names may lack the ending.
 """
@@ -38,7 +39,7 @@ Given = Mapping[str, Any]
 
 class Nerfstudio(PictureScene):
     """The pictures of a ``transforms.json`` in natural order of their names, ``Shot.seq`` their
-    place in it. Lengths are metres only where depth comes with them (16-bit millimetres)."""
+    place in it. Lengths are metres only where depth comes with them."""
 
     KEYS = NAMES
 
@@ -56,7 +57,7 @@ class Nerfstudio(PictureScene):
             found,
             notes=[f"{lost} of {len(entries)} pictures of {path.name} are not there."] * bool(lost),
             metric=any(entry.depth is not None for entry in found),
-            depth=DepthFile(float(given.get("depth_unit_scale_factor", 0.001))),
+            depth=DepthFile(float(given.get("integer_depth_scale", 0.001))),
             size=size,
         )
 
@@ -71,7 +72,8 @@ def _entry(root: Path, given: Given, frame: Given, seq: int) -> Entry | None:
     image = next((p for end in _ENDINGS if (p := root / f"{stem}{end}").is_file()), None)
     if image is None:
         return None
-    depth = root / str(frame["depth_file_path"]) if frame.get("depth_file_path") else None
+    name = frame.get("depth_file_path") or frame.get("depth_path")
+    depth = root / str(name) if name else None
     c2w = pose(frame["transform_matrix"])
     if c2w is not None:
         c2w[:, 1:3] *= -1

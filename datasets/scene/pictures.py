@@ -125,17 +125,17 @@ class PictureScene:
 
     def _read_depth(self, path: Path, camera: Camera) -> Depth:
         """In metres, on the pixels of ``camera``."""
-        how = self._depth
-        depth = read_depth(path, how.unit, how.unknown)
-        height, width = depth.shape
-        # A depth picture of another size without intrinsics of its own is the same view, resized.
-        seen_by = how.camera or camera.resized(width, height)
-        if (seen_by.width, seen_by.height) != (width, height):
+        how, (width, height) = self._depth, depth_size(path)
+        if how.camera is None and abs(width * camera.height / height / camera.width - 1) > 0.01:
             raise SourceError(
                 SourceFault.BROKEN,
-                f"The depth in {str(path)!r} is {width}x{height}, its camera's pictures are "
-                f"{seen_by.width}x{seen_by.height}.",
+                f"The depth in {str(path)!r} is {width}x{height}, of another shape than its "
+                f"picture ({camera.width}x{camera.height}): where it lies on it is not known.",
             )
+        # Depth of another size without intrinsics of its own is the same view, resized.
+        seen_by = how.camera or camera.resized(width, height)
+        check_shape(path, width, height, seen_by)
+        depth = read_depth(path, how.unit, how.unknown)
         return how.register(depth) if how.register else regrid(depth, seen_by, camera)
 
 
@@ -197,7 +197,7 @@ def check_shape(path: Path, width: int, height: int, camera: Camera) -> None:
     if (width, height) != (camera.width, camera.height):
         raise SourceError(
             SourceFault.BROKEN,
-            f"A picture of {str(path)!r} is {width}x{height}; its camera was calibrated for "
+            f"{str(path)!r} is {width}x{height}; its camera was calibrated for "
             f"{camera.width}x{camera.height}.",
         )
 
@@ -216,24 +216,38 @@ def picture_size(path: Path) -> Size:
     return width, height
 
 
+def depth_size(path: Path) -> Size:
+    """Width and height of depth from the file's head. Raises SourceError."""
+    if path.suffix != ".npy":
+        return picture_size(path)
+    check_file(path)
+    with reading(path):
+        height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    check_side(width, height, MAX_SIDE)
+    return width, height
+
+
 def read_depth(path: Path, unit: float, unknown: int = 0) -> Depth:
-    """Depth in metres of a PNG of one channel with ``unit`` metres a step, or of a ``.npy`` array
-    [H, W] whose values are metres already when they are floating-point.
+    """Depth in metres of a PNG of one 16-bit channel with ``unit`` metres a step, or of a ``.npy``
+    array [H, W], whose values are metres already when they are floating-point.
 
     Raises SourceError for a file that is missing, broken or no such picture.
     """
     check_file(path)
     try:
-        values = _npy(path) if path.suffix == ".npy" else _png(path)
-    except SourceError:
-        raise
-    except Exception as error:
+        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _png(path)
+    except Exception as error:  # decoders meet damage with exceptions of every kind
         raise broken(path, error) from error
+    if values.ndim != 2 or values.dtype.kind not in "fui" or values.itemsize < 2:
+        raise SourceError(
+            SourceFault.BROKEN,
+            f"{str(path)!r} is no depth: {values.dtype} {list(values.shape)}, not one channel of "
+            "16 bits or more.",
+        )
     if values.dtype.kind == "f":
         return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
     depth = values.astype(np.float32) * np.float32(unit)
-    if unknown:
-        depth[values == unknown] = 0
+    depth[(values <= 0) | (values == unknown)] = 0
     return depth
 
 
@@ -241,24 +255,7 @@ def _png(path: Path) -> NDArray[Any]:
     from PIL import Image as Pil
 
     with Pil.open(path) as picture:
-        check_side(*picture.size, MAX_SIDE)
-        if not picture.mode.startswith("I"):
-            raise SourceError(
-                SourceFault.BROKEN,
-                f"{str(path)!r} is no depth: its pixels are {picture.mode}, not 16-bit numbers.",
-            )
         return np.asarray(picture)
-
-
-def _npy(path: Path) -> NDArray[Any]:
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
-    if values.ndim != 2 or values.dtype.kind not in "fui":
-        raise SourceError(
-            SourceFault.BROKEN,
-            f"{str(path)!r} is no depth: an array of {values.dtype} {list(values.shape)}.",
-        )
-    check_side(values.shape[1], values.shape[0], MAX_SIDE)
-    return np.asarray(values)
 
 
 def broken(path: Path | str, error: Exception) -> SourceError:

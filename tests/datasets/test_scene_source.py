@@ -153,7 +153,11 @@ def test_a_view_gives_the_shot_back() -> None:
     assert back.depth is not None
     assert (back.seq, back.seconds, back.camera) == (4, 0.5, t.camera)
     assert np.allclose(back.depth, t.depths[0], atol=1e-6)
-    small = resized_shot(back, (12, 0))
+    labels = np.repeat(np.arange(HEIGHT, dtype=np.uint8)[:, None], WIDTH, axis=1)
+    small = resized_shot(replace(back, labels=labels), (12, 0))
+    assert small.labels is not None
+    assert small.labels.dtype == np.uint8
+    assert np.array_equal(small.labels[:, 0] // 2, np.arange(8))
     assert small.image.shape == (8, 12, 3)
     assert small.camera == t.camera.resized(12, 8)
 

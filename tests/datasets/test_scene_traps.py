@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import av
@@ -89,8 +90,29 @@ def test_rgbd_numbers_that_are_no_camera(tmp_path: Path, changes: dict[str, obje
 def test_rgbd_depth_that_is_no_depth(tmp_path: Path) -> None:
     rgbd(tmp_path, truth())
     write_png(tmp_path / "depth/000001.png", truth().images[0])
-    with pytest.raises(SourceError, match="is no depth: its pixels are RGB"):
+    with pytest.raises(SourceError, match=r"is no depth: uint8 .16, 24, 3."):
         open_scene(str(tmp_path))[1]
+
+
+def test_depth_of_another_shape_than_its_picture_is_refused(tmp_path: Path) -> None:
+    """Cropped or not, nobody can tell; stretching it would put every value in a wrong place."""
+    rgbd(tmp_path, truth())
+    write_depth(tmp_path / "depth/000001.png", np.ones((12, 24), np.float32), 0.0005)
+    with pytest.raises(SourceError, match="24x12, of another shape than its picture .24x16."):
+        open_scene(str(tmp_path))[1]
+
+
+@pytest.mark.parametrize("name", ["rgb", "depth"])
+def test_a_picture_that_claims_to_be_huge_is_refused_by_its_head(tmp_path: Path, name: str) -> None:
+    rgbd(tmp_path, truth())
+    path = tmp_path / name / "000001.png"
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 30_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(SourceError) as caught:
+        open_scene(str(tmp_path))[1]
+    assert caught.value.fault in (SourceFault.BROKEN, SourceFault.TOO_LARGE)
 
 
 def test_rgbd_without_a_single_picture(tmp_path: Path) -> None:
@@ -313,6 +335,17 @@ def test_nerfstudio_missing_pictures_are_left_out_and_depth_makes_it_metric(tmp_
     for path in (tmp_path / "depths").iterdir():
         path.unlink()
     assert not open_scene(str(tmp_path)).metric
+
+
+def test_nerfstudio_depth_as_nerfcapture_writes_it(tmp_path: Path) -> None:
+    nerfstudio(tmp_path, truth())
+    given = json.loads((tmp_path / "transforms.json").read_text())
+    for frame in given["frames"]:
+        frame["depth_path"] = frame.pop("depth_file_path")
+    edit(tmp_path / "transforms.json", frames=given["frames"], integer_depth_scale=0.0005)
+    depth = open_scene(str(tmp_path))[1].depth
+    assert depth is not None
+    assert np.allclose(depth, truth().depths[1] / 2, atol=1e-5)  # type: ignore[index]
 
 
 # COLMAP
