@@ -34,10 +34,19 @@ def match(
     if at is None or uv is None:
         at, uv = np.zeros((len(a), 2), np.float32), np.zeros((len(b), 2), np.float32)
         radius = 1.0
-    to, back = _nearest(_words(a), _words(b), at, uv, np.float32(radius), np.float32(ratio))
+    # From top to bottom, so that those within reach are neighbours.
+    order = np.argsort(uv[:, 1], kind="stable")
+    row = uv[order, 1]
+    first = np.searchsorted(row, at[:, 1] - radius)
+    last = np.searchsorted(row, at[:, 1] + radius, side="right")
+    last[np.isnan(at).any(axis=1)] = 0
+    to, back = _nearest(
+        _words(a), _words(b[order]), at[:, 0], uv[order, 0], first, last,
+        np.float32(radius), np.float32(ratio),
+    )  # fmt: skip
     rows = np.flatnonzero(to >= 0)
     rows = rows[back[to[rows]] == rows]
-    return np.stack([rows, to[rows]], axis=1)
+    return np.stack([rows, order[to[rows]]], axis=1)
 
 
 def _words(descriptors: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -53,16 +62,16 @@ def _ones(x: np.uint64) -> np.int64:  # pragma: no cover - compiled to one instr
 
 
 @_compiled
-def _nearest(a, b, at, uv, radius, ratio):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _nearest(a, b, x, near, first, last, radius, ratio):  # type: ignore[no-untyped-def]  # pragma: no cover
     """For each of ``a`` the best of ``b``, -1 when none passes; for each of ``b`` the best of
-    ``a``."""
+    ``a``. Looked at are, for row i, those from first[i] to last[i] whose ``near`` is about x[i]."""
     to = np.full(len(a), -1, np.int64)
     back = np.full(len(b), -1, np.int64)
     closest = np.full(len(b), 257, np.int64)
     for i in range(len(a)):
         best, second, chosen = 257, 257, -1
-        for j in range(len(b)):
-            if not (abs(at[i, 0] - uv[j, 0]) <= radius and abs(at[i, 1] - uv[j, 1]) <= radius):
+        for j in range(first[i], last[i]):
+            if not abs(x[i] - near[j]) <= radius:
                 continue
             d = _ones(a[i, 0] ^ b[j, 0]) + _ones(a[i, 1] ^ b[j, 1])
             d += _ones(a[i, 2] ^ b[j, 2]) + _ones(a[i, 3] ^ b[j, 3])

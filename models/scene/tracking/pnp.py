@@ -25,6 +25,8 @@ _HUBER = 1.3
 _GATE = 3.0
 """Standard deviations: what is farther off no longer counts in the last rounds."""
 _ROUNDS = (4, 4, 4)
+_STILL = 1e-5
+"""Radians and metres: a step so small ends a round."""
 _TRIES = 200
 
 
@@ -99,13 +101,13 @@ def refine(seen: Seen, camera: Camera, c2w: Pose, least: int = 15) -> Fit | None
     for steps in _ROUNDS:
         for _ in range(steps):
             r, jacobian = _residuals(seen, camera, w2c)
-            w = _weights(r) * inliers[:, None]
-            information = np.einsum("nia,ni,nib->ab", jacobian, w, jacobian)
-            gradient = np.einsum("nia,ni,ni->a", jacobian, w, r)
+            w = (_weights(r) * inliers[:, None]).ravel()
+            pull = jacobian.T * w
+            information, gradient = pull @ jacobian, pull @ r.ravel()
             damped = information + 1e-9 * np.trace(information) * np.eye(6) + 1e-12 * np.eye(6)
             step = -np.linalg.solve(damped, gradient)
             w2c = rigid.exp(step) @ w2c
-            if np.abs(step).max() < 1e-6:
+            if np.abs(step).max() < _STILL:
                 break
         r, _ = _residuals(seen, camera, w2c)
         inliers = np.abs(r).max(axis=1) < _GATE
@@ -121,7 +123,7 @@ def _weights(r: Floats) -> Floats:
 
 
 def _residuals(seen: Seen, camera: Camera, w2c: Pose) -> tuple[Floats, Floats]:
-    """[M, 3] (u, v, inverse depth) in standard deviations and their [M, 3, 6] derivatives by a
+    """[M, 3] (u, v, inverse depth) in standard deviations and their [3 M, 6] derivatives by a
     twist applied on the left of ``w2c``. A point behind the camera is infinitely wrong but without
     pull; an unknown depth is right."""
     x, y, z = rigid.transform(w2c, seen.world).T
@@ -131,23 +133,17 @@ def _residuals(seen: Seen, camera: Camera, w2c: Pose) -> tuple[Floats, Floats]:
     a, b = camera.fx / seen.sigma, camera.fy / seen.sigma
     c = np.where(np.isfinite(seen.depth), 1.0 / INVERSE_DEPTH, 0.0)
     measured = 1.0 / np.where(np.isfinite(seen.depth), seen.depth, 1.0)
-    r = np.stack(
-        [
-            a * (x + (camera.cx - seen.uv[:, 0]) / camera.fx),
-            b * (y + (camera.cy - seen.uv[:, 1]) / camera.fy),
-            c * (i - measured),
-        ],
-        axis=1,
-    )
-    zero = np.zeros_like(x)
-    jacobian = np.stack(
-        [
-            np.stack([-a * x * y, a * (1 + x * x), -a * y, a * i, zero, -a * x * i], axis=1),
-            np.stack([-b * (1 + y * y), b * x * y, b * x, zero, b * i, -b * y * i], axis=1),
-            np.stack([-c * y * i, c * x * i, zero, zero, zero, -c * i * i], axis=1),
-        ],
-        axis=1,
-    )
+    r = np.empty((len(seen), 3))
+    r[:, 0] = a * (x + (camera.cx - seen.uv[:, 0]) / camera.fx)
+    r[:, 1] = b * (y + (camera.cy - seen.uv[:, 1]) / camera.fy)
+    r[:, 2] = c * (i - measured)
+    jacobian = np.zeros((len(seen), 3, 6))
+    by_point = ((a, (-x * y, 1 + x * x, -y, i, 0.0, -x * i)),
+                (b, (-1 - y * y, x * y, x, 0.0, i, -y * i)),
+                (c, (-y * i, x * i, 0.0, 0.0, 0.0, -i * i)))  # fmt: skip
+    for row, (scale, columns) in enumerate(by_point):
+        for column, value in enumerate(columns):
+            jacobian[:, row, column] = scale * value
     r[behind] = 1e6
     jacobian[behind] = 0.0
-    return r, jacobian
+    return r, jacobian.reshape(-1, 6)
