@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -22,7 +22,7 @@ from retain.memory.hub import Hub
 from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.models.scene.builder import build, complete
-from retain.models.scene.refine import Target, refine
+from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import MakesDepth, Tracked
 from retain.models.scene.tracking.dense import Dense
 from retain.pipeline.errors import StateError
@@ -32,6 +32,10 @@ from retain.pipeline.stage import StatValue
 Matrix = NDArray[np.float64]
 
 NOTES_BYTES = 1 << 20
+WINDOW = 8
+"""Newest keyframes that are refined against."""
+MOST_STEPS = 64
+"""Steps per keyframe where time decides how many there are."""
 OLD_VIEWS = 2
 """Old pictures drawn beside the window's for each refinement (MonoGS)."""
 
@@ -183,30 +187,33 @@ class Mapper:
         return render(part, camera, c2w)
 
     def _refine(self) -> None:
+        """Steps on the window's pictures and a few old ones, drawn anew each time."""
         held = self.views.keyframes(self.stream)
-        window = held[held > self._anchor - 8]
-        old = held[held <= self._anchor - 8]
+        recent = held > self._anchor - WINDOW
+        window, old = held[recent], held[~recent]
         drawn = self._rng.choice(old, min(OLD_VIEWS, len(old)), replace=False)
-        steps = self._options.refine
-        budget = self._options.refine_s or float("inf")
-        if self._options.refine_s:
-            steps = 1000
         chosen = [int(k) for k in (*window, *drawn)]
-        order = self._rng.permutation(np.resize(np.arange(len(chosen)), max(steps, 1)))
-        self.take_steps(chosen, [int(i) for i in order], budget)
+        timed = self._options.refine_s > 0
+        steps = MOST_STEPS if timed else self._options.refine
+        order = self._rng.permutation(np.resize(np.arange(len(chosen)), steps))
+        with self.refining(chosen) as refiner:
+            refiner.take([int(i) for i in order], self._options.refine_s if timed else np.inf)
 
-    def take_steps(self, keyframes: list[int], order: list[int], budget_s: float) -> float:
-        """Refine the map on the pictures of ``keyframes``, in ``order``; the mean loss."""
+    @contextmanager
+    def refining(self, keyframes: Sequence[int]) -> Iterator[Refiner]:
+        """A refiner of the whole map on the pictures of ``keyframes``; what it has done by the end
+        goes into the map, also when it is interrupted."""
         poses = self.map.poses(self.stream)
-        targets = []
-        for number in keyframes:
-            (seen,) = self.views.read(self.stream, number)
-            targets.append(Target(self.kind.camera, poses[number], seen.image, seen.depth))
+        seen = (view for key in keyframes for view in self.views.read(self.stream, key))
+        camera = self.kind.camera
+        targets = [Target(camera, poses[one.keyframe], one.image, one.depth) for one in seen]
         view = self.map.read(self.stream, "all")
-        done = refine(view.gaussians, targets, order, budget_s=budget_s)
-        if done.steps:
-            self.map.update(self.stream, view.ids.copy(), done.gaussians)
-        return done.loss
+        ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets)
+        try:
+            yield refiner
+        finally:
+            if refiner.steps:
+                self.map.update(self.stream, ids, refiner.gaussians())
 
     def _correct(self, poses: Mapping[int, Matrix]) -> None:
         """Keyframes have new poses after a loop closure; the map follows."""

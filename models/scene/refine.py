@@ -57,42 +57,36 @@ class Target:
     """[H, W] metres, 0 unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refined:
-    gaussians: Gaussians
-    steps: int
-    loss: float
-    """Mean over the steps taken; NaN for none."""
+class Refiner:
+    """Adam on ``gaussians`` against ``targets``. What it makes depends on nothing but its arguments
+    and the steps taken."""
 
+    def __init__(
+        self, gaussians: Gaussians, targets: Sequence[Target], rates: Rates | None = None
+    ) -> None:
+        self._targets = targets
+        self._values = _Parameters(gaussians, rates or Rates())
+        self.steps = 0
+        self.loss = float("nan")
+        """Of the last step."""
 
-def refine(
-    gaussians: Gaussians,
-    targets: Sequence[Target],
-    order: Sequence[int],
-    rates: Rates | None = None,
-    budget_s: float = float("inf"),
-) -> Refined:
-    """Take a step on ``targets[i]`` for each i of ``order``, or as many as fit into ``budget_s``.
+    def take(self, order: Sequence[int], budget_s: float = float("inf")) -> None:
+        """A step on ``targets[i]`` for each i of ``order``, or as many as fit into ``budget_s``."""
+        began, first = perf_counter(), self.steps
+        for index in order:
+            taken, spent = self.steps - first, perf_counter() - began
+            if taken and spent + spent / taken > budget_s:
+                break
+            self._values.thaw(self.steps)
+            loss = loss_of(self._values.tensors(), self._targets[index])
+            self._values.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._values.optimiser.step()
+            self.steps, self.loss = self.steps + 1, float(loss.detach())
 
-    With an infinite budget the result depends on nothing but the arguments.
-    """
-    rates = rates or Rates()
-    if not len(gaussians) or not order:
-        return Refined(gaussians, 0, float("nan"))
-    began = perf_counter()
-    values = _Parameters(gaussians, targets[order[0]].camera, rates)
-    losses: list[float] = []
-    for step, index in enumerate(order):
-        spent = perf_counter() - began
-        if spent + spent / max(step, 1) > budget_s:
-            break
-        values.thaw(step >= rates.geometry_after)
-        loss = loss_of(values.tensors(), targets[index])
-        values.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        values.optimiser.step()
-        losses.append(float(loss.detach()))
-    return Refined(values.gaussians(), len(losses), float(np.mean(losses)) if losses else np.nan)
+    def gaussians(self) -> Gaussians:
+        """As they are now."""
+        return self._values.gaussians()
 
 
 def loss_of(parts: Sequence[Tensor], target: Target) -> Tensor:
@@ -153,7 +147,7 @@ def _blurred(picture: Tensor) -> Tensor:
 class _Parameters:
     """The Gaussians as what Adam moves."""
 
-    def __init__(self, gaussians: Gaussians, camera: Camera, rates: Rates) -> None:
+    def __init__(self, gaussians: Gaussians, rates: Rates) -> None:
         g = gaussians
         opacity = torch.tensor(g.opacities).clamp(*OPACITY)
         scales = torch.tensor(g.scales).clamp(min=THICK)
@@ -175,7 +169,9 @@ class _Parameters:
         self._rates = rates
         self.optimiser = torch.optim.Adam(groups, eps=1e-15)
 
-    def thaw(self, geometry: bool) -> None:
+    def thaw(self, step: int) -> None:
+        """Let shapes and places move as well, once ``geometry_after`` steps are over."""
+        geometry = step >= self._rates.geometry_after
         for group in self.optimiser.param_groups:
             if group["name"] in ("scales", "means", "quats"):
                 group["lr"] = getattr(self._rates, group["name"]) if geometry else 0.0
