@@ -2,8 +2,8 @@
 
 ``frames`` lists ``file_path`` and ``transform_matrix`` (camera to world), perhaps
 ``depth_file_path`` (millimetres) or ``depth_path`` (steps of ``integer_depth_scale`` metres, as
-NeRFCapture writes them); the camera stands beside ``frames`` or in each of them, as ``fl_x fl_y cx cy w
-h`` with ``k1 k2 p1 p2 k3``, or as the angle ``camera_angle_x``. Its traps: axes are OpenGL's (y up,
+NeRFCapture writes them). The camera stands beside ``frames`` or in each of them: ``fl_x fl_y cx cy
+w h`` with ``k1 k2 p1 p2 k3``, or the angle ``camera_angle_x``. Its traps: axes are OpenGL's (y up,
 z backward), files are in no order, and their names may lack the ending.
 """
 
