@@ -141,6 +141,8 @@ def _colors_fit(
             f"sh_degree {degree} needs {(degree + 1) ** 2} coefficients, colors have "
             f"{colors.shape[-2]}."
         )
+    if 0 in colors.shape[len(lead) :]:
+        raise ValueError(f"colors have no channels: {list(colors.shape)}.")
     _fits("colors", colors, means, tuple(colors.shape))
 
 
@@ -184,7 +186,7 @@ def _colors(r: Request, b: int, c: int, n: int) -> Tensor:
     if r.render_mode in ("D", "ED"):
         return r.means.new_empty(b, n, 0)
     if r.sh_degree is None:
-        return r.colors.reshape(-1, n, r.colors.shape[-1])
+        return r.colors if r.colors.dim() == 3 else r.colors.flatten(0, 1)
     eyes = torch.linalg.inv(r.viewmats)[..., :3, 3]
     directions = r.means[:, None] - eyes[:, :, None]
     coefficients = r.colors if r.colors.dim() == 5 else r.colors[:, None]

@@ -35,9 +35,10 @@ FLOOR = math.log2(1 / 255)
 STOP = 1e-4
 """A pixel ends before its transmittance would fall to this."""
 # Columns of a splat: centre, the quadratic form in powers of two as curve * (dx + shear * dy)^2 +
-# fall * dy^2 (never negative, whatever is rounded), exponent of the opacity, half height.
-X, Y, CURVE, SHEAR, FALL, PEAK, HALF, OPACITY = range(8)
-SPLAT = 8
+# fall * dy^2 (never negative, whatever is rounded), exponent of the opacity, half height
+# (negative: not drawn).
+X, Y, CURVE, SHEAR, FALL, PEAK, HALF = range(7)
+SPLAT = 8  # one cache line has two
 # Columns of a (tile, Gaussian) gradient, before those of the colours: sums over pixels of s, s dx,
 # s dy, s dx^2, s dx dy, s dy^2, with s the gradient of the exponent -sigma.
 MOMENTS = 6

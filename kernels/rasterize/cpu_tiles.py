@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retain.kernels.rasterize.cpu_blend import CURVE, FALL, HALF, OPACITY, PEAK, SHEAR, TILE, X, Y
+from retain.kernels.rasterize.cpu_blend import CURVE, FALL, HALF, PEAK, SHEAR, TILE, X, Y
 from retain.kernels.rasterize.lanes import compiled
 
 EXTENT = 3.33
@@ -68,16 +68,17 @@ def prepare(
     for i in range(begin, end):
         n = order[i]
         a, b, c = np.float64(conics[n, 0]), np.float64(conics[n, 1]), np.float64(conics[n, 2])
-        fall = max(c - b * b / a, 1e-12)  # one over the variance in y
+        # One over the variance in y; float32 cannot tell more than 7 digits of difference.
+        fall = max(c - b * b / a, 1e-7 * c)
         opacity = np.float64(opacities[n])
-        reach = math.log(max(255.0 * opacity, 1.0)) * 2.0
+        drawn = a > 0 and fall > 0 and opacity > 0
+        reach = 2 * math.log(max(255 * opacity, 1.0)) if drawn else 0.0
         splats[i, X], splats[i, Y] = means[n, 0], means[n, 1]
         splats[i, CURVE] = 0.5 * _LOG2E * a
-        splats[i, SHEAR] = b / a
+        splats[i, SHEAR] = b / a if drawn else 0.0
         splats[i, FALL] = 0.5 * _LOG2E * fall
-        splats[i, PEAK] = math.log2(opacity) if opacity > 0 else -1e9
-        splats[i, HALF] = math.sqrt(min(reach, EXTENT * EXTENT) / fall)
-        splats[i, OPACITY] = opacity
+        splats[i, PEAK] = math.log2(opacity) if drawn else 0.0
+        splats[i, HALF] = math.sqrt(min(reach, EXTENT * EXTENT) / fall) if drawn else -1.0
         for k in range(channels):
             features[i, k] = colors[n, k]
         if features.shape[1] > channels:

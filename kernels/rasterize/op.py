@@ -6,6 +6,7 @@ backward, so that gradients of what lies between (``meta["means2d"]``) can be ha
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,20 +58,28 @@ def rasterization(
     Raises ValueError for shapes and modes that do not fit and NotImplementedError for what needs
     gsplat on CUDA, or where that is wanted and missing.
     """
-    given = dict(locals())
-    given |= given.pop("others")
+    given = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
+        "viewmats": viewmats, "Ks": Ks, "width": width, "height": height, "near_plane": near_plane,
+        "far_plane": far_plane, "radius_clip": radius_clip, "eps2d": eps2d, "sh_degree": sh_degree,
+        "packed": packed, "tile_size": tile_size, "backgrounds": backgrounds,
+        "render_mode": render_mode, "sparse_grad": sparse_grad, "absgrad": absgrad,
+        "rasterize_mode": rasterize_mode, "channel_chunk": channel_chunk,
+        "distributed": distributed, "camera_model": camera_model, "segmented": segmented,
+        "covars": covars, "with_ut": with_ut, "with_eval3d": with_eval3d, **others,
+    }  # fmt: skip
     if means.is_cuda:
         from retain.kernels.rasterize.cuda import gsplat_rasterization
 
         return gsplat_rasterization(given)
     _refuse(given, others)
-    names = contract.request.__annotations__.keys() & given.keys()
-    request = contract.request(**{name: given[name] for name in names})
+    request = contract.request(**{name: given[name] for name in _WANTED})
     if means.dtype != torch.float32:
         raise ValueError(f"The rasteriser works in float32; means are {means.dtype}. Convert them.")
     return contract.draw(request, project_gaussians, rasterize_pixels)
 
 
+_WANTED = tuple(inspect.signature(contract.request).parameters)
 _CUDA_ONLY = {
     "distributed": False, "camera_model": "pinhole", "with_ut": False, "with_eval3d": False,
     "absgrad": False, "radial_coeffs": None, "tangential_coeffs": None, "thin_prism_coeffs": None,
