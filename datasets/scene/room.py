@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retain.datasets.scene import room_sensor
 from retain.datasets.scene.base import Shot
-from retain.datasets.scene.room_classes import CEILING, FLOOR, WALL
+from retain.datasets.scene.room_classes import CEILING, CLASSES, FLOOR, WALL, codes
 from retain.datasets.scene.room_path import PathKind, camera_path
 from retain.datasets.scene.room_plan import Plan, draw_size, furnish
 from retain.datasets.scene.room_shapes import CENTRE, TURN, table
@@ -104,7 +104,13 @@ class Room:
         size = draw_size(rng)
         self.poses = camera_path(rng, size, frames, self.kind)
         """[frames, 4, 4] float64 c2w."""
-        self.plan: Plan = furnish(rng, size, self.poses[:, :3, 3])
+        self._size = size
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is in the room; drawn when first needed."""
+        rng = np.random.default_rng([self.seed, 0x2004])
+        return furnish(rng, self._size, self.poses)
 
     @property
     def description(self) -> str:
@@ -142,7 +148,7 @@ class Room:
             depth, labels = cast.depth, self._labels[cast.parts]
             if self.sensor:
                 depth = room_sensor.depth_sensor(depth, cast.normals, camera, c2w, self.seed, index)
-        return Shot(index, index / FPS, image, camera, depth, c2w.copy(), labels)
+        return Shot(index, index / FPS, image, camera, depth, c2w.copy(), labels, codes(), CLASSES)
 
     def truth(self, index: int) -> Truth:
         """Frame ``index`` without the camera's errors. Raises IndexError past the end."""

@@ -111,7 +111,8 @@ def _torus(o: Any, d: Any, size: Any) -> Any:
     t, end = max(0.0, -b - math.sqrt(root)), -b + math.sqrt(root)
     p, q = (-tube - o[2]) / d[2], (tube - o[2]) / d[2]
     t, end = max(t, min(p, q)), min(end, max(p, q))
-    for _ in range(96):
+    # Most rays need ten steps; one along the tube, at a millimetre from it, hundreds.
+    for _ in range(500):
         if t > end:
             return FAR
         x, y, z = o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]

@@ -20,6 +20,8 @@ _RETRACED = 0.1
 """Part of a loop's frames that see its start again."""
 _FASTEST_TURN = np.radians(4.3)
 """Per frame: a short path that would need more to turn with its lap turns to and fro instead."""
+_LONGEST = 1.7
+"""Axes of a lap, less for short ones: others would turn sharply at their ends."""
 _DENSE = 4096
 
 
@@ -46,8 +48,10 @@ def _walk(
     period = max(2.0, (frames - 1) * (1 - _RETRACED)) if kind == "loop" else float(frames)
     step = rng.uniform(*_STEP_M)
     room = np.maximum(size[:2] / 2 - MARGIN_M, 0.3) * rng.uniform(0.8, 1.0, 2)
+    room = np.minimum(room, np.clip(period * step / 3, 1.0, _LONGEST) * room.min())
     reach = 0.8 if kind == "loop" else 0.65  # of an ellipse's length: see _curve
-    laps = max(1, int(np.ceil(period * step / (reach * _ellipse(room)))))
+    laps = period * step / (reach * _ellipse(room))
+    laps = float(np.ceil(laps)) if kind == "loop" else max(laps, 0.2)
     curve = _curve(rng, room, laps, period * step, kind)
     walked = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     # A pace that changes, and comes back to itself with the loop.
@@ -69,7 +73,7 @@ def _walk(
 
 
 def _curve(
-    rng: np.random.Generator, room: Array, laps: int, length: float, kind: PathKind
+    rng: np.random.Generator, room: Array, laps: float, length: float, kind: PathKind
 ) -> Array:
     """[_DENSE + 1, 3] of about ``length`` metres; closed for loops."""
     s = np.linspace(0, 1, _DENSE + 1)

@@ -23,7 +23,8 @@ _SPARE_M = 0.05
 _GAP_M = 0.06
 """Between objects."""
 _TRIES = 25
-_MOVER_M = 0.35
+_WAYS = 150
+_MOVER_M = 0.3
 """Radius of the ball that rolls; the camera is far above it."""
 
 
@@ -46,9 +47,10 @@ def draw_size(rng: np.random.Generator) -> Array:
     return rng.uniform([3.4, 3.0, 2.4], [8.0, 6.5, 3.2])
 
 
-def furnish(rng: np.random.Generator, size: Array, path: Array) -> Plan:
-    """A room of ``size`` [3] whose objects keep ``CLEARANCE_M`` from the points ``path`` [N, 3]."""
-    room = _Furnisher(rng, size, path)
+def furnish(rng: np.random.Generator, size: Array, poses: Array) -> Plan:
+    """A room of ``size`` [3] whose objects keep ``CLEARANCE_M`` from cameras at ``poses``
+    [N, 4, 4]."""
+    room = _Furnisher(rng, size, poses[:, :3, 3])
     room.hang(objects.door)
     for _ in range(1 + (rng.random() < 0.6)):
         room.hang(objects.window)
@@ -64,7 +66,7 @@ def furnish(rng: np.random.Generator, size: Array, path: Array) -> Plan:
         room.stand(objects.FREE[(i + int(rng.integers(2))) % len(objects.FREE)])
     for _ in range(int(rng.integers(2, 5))):
         room.overhead(objects.ON_CEILING[rng.integers(len(objects.ON_CEILING))])
-    return room.plan()
+    return room.plan(poses)
 
 
 class _Furnisher:
@@ -144,14 +146,14 @@ class _Furnisher:
         colour = hue(self.rng, self.rng.uniform(2.5, 4.0), 0.1)
         self._lights.append([*under, 0.0, 0.0, -1.0, *colour, radius])
 
-    def plan(self) -> Plan:
+    def plan(self, poses: Array) -> Plan:
         shapes = self.shapes
         # The first part of a window is its glass.
         glass = [
             i for i, s in enumerate(shapes)
             if s.label == classes.WINDOW and (i == 0 or shapes[i - 1].instance != s.instance)
         ]  # fmt: skip
-        mover, route = self._mover()
+        mover, route = self._mover(poses)
         materials, textures, images = self.palette.tables()
         lights = self._lights or [[0, 0, self.size[2] - 0.05, 0, 0, -1.0, 3, 3, 3, 0.1]]
         return Plan(
@@ -166,26 +168,28 @@ class _Furnisher:
             tuple(shapes), mover, route,
         )  # fmt: skip
 
-    def _mover(self) -> tuple[Shape, Array]:
-        """A ball on the floor, and the longest of some ways that touch nothing; failing that, the
-        one farthest from things."""
-        size = (_MOVER_M, 0.0, 0.0)
+    def _mover(self, poses: Array) -> tuple[Shape, Array]:
+        """A ball on the floor, and the one of some ways that is seen most among those on which it
+        touches nothing. In a full room there may be none: then it runs into as little as may be."""
         reach = self.size[:2] / 2 - _MOVER_M - 0.05
-        best, route = -np.inf, np.zeros((2, 3))
-        things = [s for s in self.shapes if s.label != classes.RUG]
-        for _ in range(60):
-            ends = np.full((2, 3), _MOVER_M + 0.013)
-            ends[:, :2] = self.rng.uniform(-reach, reach, (2, 2))
-            way = ends[0] + np.linspace(0, 1, 25)[:, None] * (ends[1] - ends[0])
-            gap = min(distance(s, way).min() for s in things) - _MOVER_M
-            length = float(np.linalg.norm(ends[1] - ends[0]))
-            score = length if gap > 0.02 else gap - 1
-            if score > best:
-                best, route = score, ends
-        material = self.palette.busy()
+        ends = np.full((_WAYS, 2, 3), _MOVER_M + 0.013)
+        ends[:, :, :2] = self.rng.uniform(-reach, reach, (_WAYS, 2, 2))
+        way = ends[:, :1] + np.linspace(0, 1, 13)[:, None] * (ends[:, 1:] - ends[:, :1])
+        gap = np.full(way.shape[:2], 1.0)
+        for shape in self.shapes:
+            if shape.label != classes.RUG and shape.centre[2] - shape.bound < 2 * _MOVER_M:
+                near = distance(shape, way.reshape(-1, 3)).reshape(gap.shape)
+                gap = np.minimum(gap, near - _MOVER_M)
+        lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+        score = np.where(
+            lengths < 1, -9, np.where(gap.min(axis=1) > 0.02, lengths, gap.min(axis=1))
+        )
+        route = ends[int(score.argmax())]
+        ball = (_MOVER_M, 0.0, 0.0)
         return Shape(
-            Kind.SPHERE, size, route[0], np.eye(3), material, classes.BALL, self._objects + 1
-        ), route
+            Kind.SPHERE, ball, route[0], np.eye(3), self.palette.busy(), classes.BALL,
+            self._objects + 1,
+        ), route  # fmt: skip
 
     def _sun(self, glass: Sequence[Shape]) -> Array:
         """Low enough, and on the side of the first window, to shine far into the room."""
@@ -233,6 +237,14 @@ class _Furnisher:
     def _add(self, shapes: list[Shape]) -> None:
         self.shapes += shapes
         self._objects += 1
+
+
+def _seen_share(points: Array, poses: Array) -> Array:
+    """[N] share of the cameras at ``poses`` [F, 4, 4] that look towards ``points`` [N, 3]."""
+    cameras = poses[:: max(1, len(poses) // 40)]
+    away = points[None] - cameras[:, None, :3, 3]
+    x, y, z = np.moveaxis(away @ cameras[:, :3, :3], -1, 0)
+    return np.asarray(((np.abs(x) < 0.5 * z) & (np.abs(y) < 0.4 * z)).mean(axis=0))
 
 
 def _half(kind: Kind, size: tuple[float, float, float]) -> Array:
