@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from retain.datasets.scene.lens import Depth
 from retain.kernels.geometry.camera import Camera
 
-_compiled = njit(cache=True, nogil=True)
+_compiled: Callable[[Any], Any] = njit(cache=True, nogil=True)
 _AGREE = 0.02
 """Relative difference below which two neighbours of a hole are one surface."""
 
