@@ -17,9 +17,9 @@ export class Controls {
     }
     stage.addEventListener("contextmenu", (event) => event.preventDefault());
     stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    stage.addEventListener("keydown", (event) => this.#key(event));
-    stage.addEventListener("keyup", (event) => this.pressed.delete(event.code));
-    stage.addEventListener("blur", () => this.pressed.clear());
+    document.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("keyup", (event) => this.pressed.delete(event.code));
+    window.addEventListener("blur", () => this.pressed.clear());
   }
 
   #down(event) {
@@ -57,9 +57,13 @@ export class Controls {
     this.onmove();
   }
 
+  // Whether a key is for the picture: not typed into a control, not the browser's own.
+  hears({ target, ctrlKey, metaKey, altKey }) {
+    return (target === document.body || this.stage.contains(target)) && !(ctrlKey || metaKey || altKey);
+  }
+
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (!(event.code in KEYS) && !(event.code in ARROWS)) return;
+    if (!this.hears(event) || (!(event.code in KEYS) && !(event.code in ARROWS))) return;
     event.preventDefault();
     if (this.pressed.size === 0) this.last = 0;
     this.pressed.add(event.code);

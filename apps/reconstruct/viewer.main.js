@@ -18,7 +18,8 @@ function refuse(sentence) {
 
 // Deflated bytes, column by column of the records (see viewer.py), back to records.
 async function unpack(text, count) {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text), packed = new Uint8Array(letters.length);
+  for (let i = 0; i < packed.length; i++) packed[i] = letters.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const columns = new Uint8Array(await new Response(stream).arrayBuffer());
   const records = new Uint8Array(32 * count);
@@ -62,6 +63,9 @@ class Viewer {
     this.points = new Float32Array(records.buffer);
     this.at = 0; // along the path: 2.5 is half way from the third camera to the fourth
     this.playing = false;
+    this.drawn = -Infinity; // when the last picture was drawn, in milliseconds
+    this.pace = 16; // between pictures while moving, smoothed
+    this.fine = 1; // share of the screen's pixels a side that moving leaves time for
     this.home = cameras[0] ?? overview(this.points);
     this.lens = this.home.lens;
     this.eye = new Eye(this.home.pose, scene.up);
@@ -83,8 +87,8 @@ class Viewer {
     $("fly").onchange = $("path").onchange = () => this.ask();
     slider.oninput = () => { this.stop(); this.along(Number(slider.value)); };
     const keys = { Space: "play", BracketLeft: "back", BracketRight: "next", KeyR: "reset", KeyF: "fly", KeyP: "path" };
-    stage.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !(event.code in keys)) return;
+    document.addEventListener("keydown", (event) => {
+      if (!this.controls.hears(event) || event.repeat || !(event.code in keys)) return;
       event.preventDefault();
       if (!$(keys[event.code]).closest("[hidden]")) $(keys[event.code]).click();
     });
@@ -173,11 +177,23 @@ class Viewer {
       this.along(at);
     }
     if (this.controls.step(now)) this.ask();
-    const dense = Math.min(devicePixelRatio, 2);
+    const dense = Math.min(devicePixelRatio, 2) * this.fineness(now);
     const width = Math.max(1, Math.round(stage.clientWidth * dense));
     const height = Math.max(1, Math.round(stage.clientHeight * dense));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     this.splats.draw(this.view, colour("--stage"), $("path").checked ? colour("--line") : null);
+  }
+
+  // Where drawing is slow, moving is drawn coarser, and what is at rest again as fine as it can be.
+  fineness(now) {
+    const gap = now - this.drawn, moving = gap < 400;
+    this.drawn = now;
+    clearTimeout(this.rest);
+    if (!moving) return 1;
+    this.pace += 0.2 * (gap - this.pace);
+    if (this.pace > 45 && this.fine > 0.5) [this.fine, this.pace] = [Math.max(0.5, this.fine * 0.8), 30];
+    if (this.fine < 1) this.rest = setTimeout(() => { this.drawn = -Infinity; this.ask(); }, 250);
+    return this.fine;
   }
 }
 

@@ -27,6 +27,8 @@ SCRIPTS = ("sort", "splats", "eye", "controls", "main")
 """Modules of the page, each after those it imports."""
 LIMIT = 400_000
 """Gaussians of a page: about 8 MB, and what a laptop's graphics still turn without a stutter."""
+MOST = 2**21
+"""Gaussians that fit into the smallest texture WebGL 2 promises."""
 STEP = 2.0**-12
 """Metres to which places are rounded: a quarter of a millimetre, as in .spz."""
 
@@ -46,8 +48,10 @@ def write_viewer(
 
     Of more than ``limit`` Gaussians those that add most to pictures are shown, and the page says
     so. Places are rounded to ``STEP``, scales to 1 %, colours and turns to 8 bits. Raises OSError;
-    ValueError for numbers that are not finite.
+    ValueError for numbers that are not finite or a limit beyond ``MOST``.
     """
+    if not 0 < limit <= MOST:
+        raise ValueError(f"limit must be in 1..{MOST}, got {limit}")
     shown = gaussians
     if len(gaussians) > limit:
         shown = gaussians[np.argsort(-importance(gaussians), kind="stable")[:limit]]

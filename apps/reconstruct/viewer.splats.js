@@ -89,7 +89,7 @@ export class Splats {
   constructor(canvas, onorder) {
     this.canvas = canvas;
     this.onorder = onorder;
-    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
+    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: false });
     if (!this.gl) return;
     this.records = new Uint8Array(0);
     this.lines = new Float32Array(0);
