@@ -22,6 +22,11 @@ def write_whole(path: str | Path, data: bytes | bytearray | memoryview) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's are the owner's alone
         os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # or the name may be lost with the power
+        finally:
+            os.close(directory)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -25,6 +25,7 @@ from retain.pipeline.stage import (
     Collects,
     Flushes,
     GivesPackets,
+    HearsFaults,
     Remembers,
     Reports,
     Sink,
@@ -232,8 +233,11 @@ class Work:
         self._made.save(path)
         return True
 
-    def finish(self) -> Iterator[Packet]:
-        """The end of the stream: flush, then save the state where that was asked for."""
+    def finish(self, fault: Fault | None = None) -> Iterator[Packet]:
+        """The end of the stream (``fault``: because something upstream failed): flush, then save
+        the state where that was asked for."""
+        if fault and isinstance(self._made, HearsFaults):
+            self._made.broke(fault)
         if isinstance(self._made, Flushes):
             for out in self._made.flush() or ():
                 self.meter.count("sent")
@@ -295,6 +299,8 @@ class NodeLoop:
         self._on_barrier = on_barrier
         """Called with each barrier, before it goes on: what the node holds is of this moment."""
         self._fault: Fault | None = None
+        self._upstream: Fault | None = None
+        """Why the input ended, where it broke."""
 
     def run(self) -> Fault | None:
         """Work until the inputs end. A failed node takes and discards the rest of its input, so
@@ -305,7 +311,7 @@ class NodeLoop:
         with self._turn:
             self._ended = True
         for output in self._outputs:
-            output.end(self._fault)
+            output.end(self._fault or self._upstream)
         self._answer()
         if self._fault and not aborted:
             self._guarded(self._discard_inputs)
@@ -321,7 +327,8 @@ class NodeLoop:
                 self._pass(item)
             elif item is not None:
                 self._send(self.work.process(item))
-        self._send(self.work.finish())
+        self._upstream = item.fault
+        self._send(self.work.finish(item.fault))
 
     def ask(self, barrier: Barrier) -> None:
         """Let a source send a barrier, now or after the packet it is just sending; any thread."""

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
+from retain.pipeline.wire import Fault
 
 StatValue = int | float | str
 
@@ -77,6 +78,15 @@ class Flushes(Protocol):
     """A stage or sink that has work to do at the end of a finite stream."""
 
     def flush(self) -> Iterable[Packet]: ...
+
+
+@runtime_checkable
+class HearsFaults(Protocol):
+    """A stage or sink to which a stream that broke is another matter than one that ended."""
+
+    def broke(self, fault: Fault) -> None:
+        """Something upstream failed; called before ``flush``, when the rest has come."""
+        ...
 
 
 @runtime_checkable

@@ -102,9 +102,9 @@ class Worker:
                     self._tell(rewired)
 
     def _io_failed(self, error: Exception) -> None:
-        """An edge of this node cannot be used any more; so neither can the node."""
+        """An edge of this node cannot be used any more; so neither can the node. It waits to be
+        ended: were it to stop, those below would take that for the end of the stream."""
         self._tell(Failed(Fault.of(self._name, error), fatal=True))
-        self._station.stop(drain=False)
 
 
 def die_with_parent(spec: Spec) -> None:

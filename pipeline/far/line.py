@@ -97,7 +97,9 @@ class Line:
         self.problem = ""
         """Why the last try failed: denied, handshake, lost or nothing."""
         self.refused = self.connections = 0
-        self._granted = self._received = 0
+        self._granted = self._received = self._link = 0
+        self._before = (0, 0)
+        """Link and pictures of the last connection that brought any."""
         self._alive = self._asked = 0.0
         self._greeted = self._dropping = False
         io.every(BEAT_S / 4, self._look)
@@ -109,7 +111,7 @@ class Line:
     def leave(self) -> None:
         def leave() -> None:
             self._left = True
-            self._send(wire.pack(Leave()))
+            self._send(wire.pack(Leave(self._received)))
 
         self._io.call(leave)
 
@@ -125,6 +127,9 @@ class Line:
     def _connect(self) -> None:
         self._turn += 1
         turn = self._turn
+        if self._link:
+            self._before = self._link, self._received
+        self._link = 0
         self._granted = self._received = 0
         self._greeted = self._dropping = False
         self._alive = monotonic()
@@ -200,9 +205,10 @@ class Line:
             self._again("lost")
         elif isinstance(message, End):
             self._left = True
-            self._send(wire.pack(Leave()))
+            self._send(wire.pack(Leave(self._received)))
             self._on_end(message)
         else:
+            self._link = message.link
             self._on_picture(message, parts[1])
 
     def _answered(self, beat: Beat) -> None:
@@ -229,7 +235,9 @@ class Line:
             self._asked = monotonic()
             room = self._credit - self.waiting() - (self._granted - self._received)
             self._granted += max(0, room)
-        self._send(wire.pack(Want(self._receiver, self._granted, self._received, now)))
+        self._send(
+            wire.pack(Want(self._receiver, self._granted, self._received, now, self._before))
+        )
 
     def _send(self, data: bytes) -> None:
         if self._socket is not None:

@@ -43,6 +43,8 @@ from retain.pipeline.transport.io import Curve, IoThread
 log = logging.getLogger(__name__)
 
 MAX_RECEIVERS = 32
+MAX_DOUBTED = 1000
+"""Broken links whose receiver may come back and say how many packets had come."""
 
 
 @dataclass(slots=True)
@@ -95,8 +97,11 @@ class FarSink:
         self._links: dict[bytes, Link] = {}
         self._past: Counter[str] = Counter()
         """What became of the packets of receivers that are no more."""
+        self._doubted: dict[tuple[int, int], tuple[int, int]] = {}
+        """By receiver and link that broke: packets confirmed and packets sent."""
         self._counts: Counter[str] = Counter()
         self._end: End | None = None
+        self._fault: Fault | None = None
         self._error: Exception | None = None
         self._closed = False
         self._last: tuple[object, bytes | memoryview] = (None, b"")
@@ -153,9 +158,13 @@ class FarSink:
                 link.outlet.put(packet)
         self._io.call(self._pump)
 
+    def broke(self, fault: Fault) -> None:
+        """Receivers are told at the end that it is none."""
+        self._fault = fault
+
     def flush(self) -> Iterable[Packet]:
         """The end of the stream: return when every receiver has had everything, or is gone."""
-        self._finish(End())
+        self._finish(End(self._fault))
         with self._changed:
             self._changed.wait_for(lambda: not self._links or self._closed or self._error)
             if self._error:
@@ -220,7 +229,7 @@ class FarSink:
                 raise WireError(f"A message came in {len(rest)} parts; ours have one.")
             message = read_from_receiver(rest[0])
             if isinstance(message, Leave):
-                self._drop(route, lost=False)
+                self._leaves(route, message)
             else:
                 self._wanted(route, message)
         except WireError as error:
@@ -239,6 +248,7 @@ class FarSink:
         if link is None:
             for old in [o.route for o in self._links.values() if o.receiver == want.receiver]:
                 self._drop(old)
+            self._settle(want)
             link = Link(route, want.receiver, Outlet(self._policy), monotonic())
         with self._changed:
             self._links[route] = link
@@ -251,6 +261,21 @@ class FarSink:
         if want.asked_ns:
             self._send(route, Beat(want.asked_ns, monotonic_ns()))
         self._pump()
+
+    def _leaves(self, route: bytes, leave: Leave) -> None:
+        if link := self._links.get(route):
+            link.received = max(link.received, min(leave.received, link.sent))
+            self._drop(route, lost=False)
+
+    def _settle(self, want: Want) -> None:
+        """A receiver is back, and says what had come before its line broke."""
+        number, received = want.before
+        confirmed, sent = self._doubted.pop((want.receiver, number), (0, 0))
+        came = min(received, sent) - confirmed
+        if came > 0:
+            with self._changed:
+                self._past["delivered"] += came
+                self._past["dropped_gone"] -= came
 
     def _bury(self) -> None:
         silent = monotonic() - SILENCE_S
@@ -265,8 +290,12 @@ class FarSink:
             if link is None:
                 return
             link.outlet.box.clear("gone")
-            link.outlet.box.lost(link.sent - link.received if lost else 0, "gone")
+            link.outlet.box.lost(link.sent - link.received, "gone")
             self._past.update(_became(link))
+            if lost and link.sent > link.received:
+                self._doubted[link.receiver, link.id] = link.received, link.sent
+                if len(self._doubted) > MAX_DOUBTED:
+                    del self._doubted[next(iter(self._doubted))]
             self._counts["receivers_lost"] += lost
             self._changed.notify_all()
         if lost:

@@ -31,7 +31,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """Fields travel by position, after a tag that carries the version."""
 
 
-class Want(_Message, frozen=True, tag="far-want/1"):
+class Want(_Message, frozen=True, tag="far-want/2"):
     """Receiver to sender, at least every ``BEAT_S``: packets granted and received so far."""
 
     receiver: Positive
@@ -40,10 +40,15 @@ class Want(_Message, frozen=True, tag="far-want/1"):
     received: Count
     asked_ns: Count
     """The receiver's monotonic clock; a ``Beat`` brings it back. 0: no answer needed."""
+    before: tuple[Count, Count]
+    """Of its last connection that brought pictures: the ``link`` and how many came."""
 
 
-class Leave(_Message, frozen=True, tag="far-leave/1"):
+class Leave(_Message, frozen=True, tag="far-leave/2"):
     """Receiver to sender: wants nothing more."""
+
+    received: Count
+    """On this connection."""
 
 
 class Beat(_Message, frozen=True, tag="far-beat/1"):

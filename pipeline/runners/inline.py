@@ -81,7 +81,7 @@ class InlineRun(Run):
         self._routes = {
             name: [_Route(edge) for edge in graph.outputs(name)] for name in self._works
         }
-        self._broken: set[str] = set()
+        self._broken: dict[str, Fault] = {}
         threading.Thread(target=self._main, name=f"retain-{graph.name}", daemon=True).start()
 
     def stats(self) -> GraphStats:
@@ -128,7 +128,7 @@ class InlineRun(Run):
             self._create()
             self._run_sources()
             for name in self._works:
-                self._send(name, self._works[name].finish())
+                self._send(name, self._works[name].finish(self._upstream(name)))
         except Stopped:
             pass
         for name, work in self._works.items():
@@ -138,6 +138,12 @@ class InlineRun(Run):
                 self._break(name, error)
             work.meter.state("failed" if name in self._broken else "done")
         self._finish()
+
+    def _upstream(self, name: str) -> Fault | None:
+        """The first fault above this node."""
+        sources = [edge.src for edge in self.graph.inputs(name)]
+        told = (self._broken.get(src) or self._upstream(src) for src in sources)
+        return next((fault for fault in told if fault), None)
 
     def _create(self) -> None:
         for name, work in self._works.items():
@@ -195,9 +201,9 @@ class InlineRun(Run):
         """A broken source ends alone; a broken stage or sink ends the run, sources first."""
         if name in self._broken:
             return
-        self._broken.add(name)
+        self._broken[name] = fault = Fault.of(name, error)
         self._works[name].meter.state("failed")
-        self._failed(Fault.of(name, error))
+        self._failed(fault)
         if self._works[name].node.role != "source":
             self._stop_sources()
 

@@ -185,7 +185,8 @@ class IoThread:
         return outgoing
 
     def forget(self, socket: zmq.Socket[bytes]) -> None:
-        """Close one socket that receives. In the thread, and not from a handler: ``call`` it."""
+        """Close one socket that receives. In the thread, and not from its own handler: ``call`` it
+        there."""
         if socket in self._monitors:
             socket.disable_monitor()
             self.forget(self._monitors.pop(socket))
@@ -239,11 +240,13 @@ class IoThread:
                 self._guarded(function)
 
     def _read(self, socket: zmq.Socket[bytes]) -> None:
-        handle = self._handlers[socket]
         for _ in range(_BURST):
-            handle(socket.recv_multipart())
+            handle = self._handlers.get(socket)
+            if handle is None:
+                return  # forgotten by a handler that came before it in this round
             if not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
                 return
+            handle(socket.recv_multipart())
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +23,11 @@ from retain.pipeline.far import line as line_module
 from retain.pipeline.far import sender as sender_module
 from retain.pipeline.far.receiver import FarSource
 from retain.pipeline.far.sender import FarSink
-from retain.pipeline.far.wire import Beat, Picture, Want
+from retain.pipeline.far.wire import Beat, Leave, Picture, Want
+from retain.pipeline.graph import Graph
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
+from retain.pipeline.run import start
 
 HERE = "tcp://127.0.0.1:*"
 
@@ -174,7 +177,7 @@ def test_a_silent_receiver_is_dropped_and_what_it_missed_is_gone(
 ) -> None:
     out = sink("drop_oldest(8)")
     peer = raw_peer(out, made)
-    peer.send(wire.pack(Want(7, 2, 0, 1)))
+    peer.send(wire.pack(Want(7, 2, 0, 1, (0, 0))))
     assert peer.poll(10_000)
     for seq in range(5):
         out.process(packet(seq))
@@ -185,6 +188,88 @@ def test_a_silent_receiver_is_dropped_and_what_it_missed_is_gone(
     assert (stats["captured"], stats["delivered"], stats["receivers_lost"]) == (5, 0, 1)
     assert stats["dropped_gone"] == 5, "three waited; two were sent and never confirmed"
     assert balanced(out)
+
+
+def test_who_comes_back_says_what_had_come(sink: Callable[..., FarSink], made: list[Any]) -> None:
+    """Unconfirmed is not lost: two of five had come, the third was on its way, two waited."""
+    out = sink("drop_oldest(8)")
+    peer = raw_peer(out, made)
+    peer.send(wire.pack(Want(7, 3, 0, 1, (0, 0))))
+    assert peer.poll(10_000)
+    peer.recv()
+    for seq in range(5):
+        out.process(packet(seq))
+    wait_until(lambda: out.stats()["waiting"] == 2)
+    assert peer.poll(10_000)
+    first = wire.unpacker(Picture)(peer.recv_multipart()[0])
+    again = raw_peer(out, made)
+    again.send(wire.pack(Want(7, 0, 0, 2, (first.link, 2))))
+    assert again.poll(10_000)
+    stats = out.stats()
+    assert (stats["captured"], stats["delivered"], stats["dropped_gone"]) == (5, 2, 3)
+    again.send(wire.pack(Want(7, 0, 0, 3, (first.link, 3))))  # what was said stays
+    assert again.poll(10_000)
+    again.recv()
+    assert out.stats()["delivered"] == 2
+    assert balanced(out)
+
+
+def test_a_line_that_breaks_loses_nothing_that_had_come(
+    sink: Callable[..., FarSink], source: Callable[..., FarSource]
+) -> None:
+    out = sink("drop_oldest(16)")
+    into = source(out, credit=8)
+    for seq in range(8):
+        out.process(packet(seq))
+    wait_until(lambda: into.stats()["waiting"] == 8)
+    line, io = into._line, into._io
+    assert line
+    assert io
+    io.call(lambda: line._again("lost"))
+    wait_until(lambda: into.stats()["connections"] == 2)
+    stats = out.stats()
+    assert (stats["captured"], stats["delivered"]) == (8, 8)
+    assert not stats.get("dropped_gone")
+
+
+def test_who_leaves_says_what_had_come(sink: Callable[..., FarSink], made: list[Any]) -> None:
+    out = sink("drop_oldest(8)")
+    peer = raw_peer(out, made)
+    peer.send(wire.pack(Want(7, 2, 0, 1, (0, 0))))
+    assert peer.poll(10_000)
+    for seq in range(2):
+        out.process(packet(seq))
+    wait_until(lambda: not out.stats()["waiting"])
+    peer.send(wire.pack(Leave(1)))
+    wait_until(lambda: out.stats()["receivers"] == 0)
+    stats = out.stats()
+    assert (stats["delivered"], stats["dropped_gone"], stats["receivers_lost"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("runner", ["inline", "local"])
+def test_a_source_that_broke_is_no_end_at_the_receiver(made: list[Any], runner: Any) -> None:
+    """Through a stage in between, as well."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    graph = Graph(promise="live")
+    graph.source("cam", "runtime_parts:Clip", frames=3, fault="broken")
+    graph.stage("mean", "runtime_parts:Mean")
+    graph.sink(
+        "far",
+        "retain.pipeline.far.sender:FarSink",
+        address=f"tcp://127.0.0.1:{port}",
+        policy="block",
+    )
+    graph.connect("cam", "mean", "far")
+    with start(graph, runner=runner) as run:
+        into = FarSource(f"far://127.0.0.1:{port}", timeout=20.0)
+        made.append(into)
+        with pytest.raises(SourceError, match="The clip broke.") as broke:
+            list(into.frames())
+        assert broke.value.fault is SourceFault.BROKEN
+        assert broke.value.decoded == 3
+        report = run.wait(20)
+    assert [error.node for error in report.errors] == ["cam"]
 
 
 def test_a_sender_that_comes_back_goes_on_with_a_discontinuity(
@@ -291,11 +376,11 @@ def raw_peer(out: FarSink, made: list[Any]) -> zmq.Socket[bytes]:
         [b"\xc1"],
         [b"x" * 100],
         [wire.pack(Beat(1, 1))],
-        [wire.pack(Want(7, 1000, 0, 1))],
-        [wire.pack(Want(7, 0, 5, 1)), b"more"],
-        [msgspec.msgpack.encode(["far-want/2", 7, 1, 0, 1])],
-        [msgspec.msgpack.encode(["far-want/1", 7, 1, 0, 1, 1])],
-        [msgspec.msgpack.encode(["far-want/1", 7, -1, 0, 1])],
+        [wire.pack(Want(7, 1000, 0, 1, (0, 0)))],
+        [wire.pack(Want(7, 0, 5, 1, (0, 0))), b"more"],
+        [msgspec.msgpack.encode(["far-want/1", 7, 1, 0, 1])],
+        [msgspec.msgpack.encode(["far-want/2", 7, 1, 0, 1, [0, 0], 1])],
+        [msgspec.msgpack.encode(["far-want/2", 7, -1, 0, 1, [0, 0]])],
     ],
 )
 def test_a_malformed_request_is_refused_counted_and_the_line_kept(
@@ -304,7 +389,7 @@ def test_a_malformed_request_is_refused_counted_and_the_line_kept(
     out = sink("block")
     peer = raw_peer(out, made)
     peer.send_multipart(bad)
-    peer.send(wire.pack(Want(7, 1, 0, 5)))
+    peer.send(wire.pack(Want(7, 1, 0, 5, (0, 0))))
     assert peer.poll(10_000)
     assert wire.unpacker(Beat)(peer.recv()).asked_ns == 5
     assert out.stats()["refused"] == 1

@@ -1,4 +1,4 @@
-"""A real clip from an RTSP server that is not ours, GStreamer's: killed, stopped, with a password."""
+"""A real clip from an RTSP server that is not ours, GStreamer's: killed, stopped, with a login."""
 
 from __future__ import annotations
 

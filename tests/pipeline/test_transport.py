@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+import zmq
 from runtime_parts import frame
 
 from retain.pipeline.errors import WireError
@@ -338,3 +339,36 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         waiter.wait(0.01)
     raise AssertionError("did not happen within 20 s")
+
+
+def test_a_socket_forgotten_by_another_s_handler_is_no_error() -> None:
+    """A message that says "this line is dead" and one on that line may come at once."""
+    errors: list[Exception] = []
+    io = IoThread("test", errors.append)
+    seen: list[str] = []
+    pulls: dict[str, zmq.Socket[bytes]] = {}
+
+    def handler(name: str, other: str) -> Callable[[list[bytes]], None]:
+        def on_message(parts: list[bytes]) -> None:
+            seen.append(name)
+            if other in pulls:
+                io.drain(pulls[other])
+                io.forget(pulls.pop(other))
+
+        return on_message
+
+    for name, other in (("a", "b"), ("b", "")):
+        pulls[name] = io.socket(zmq.PULL, bind=f"inproc://{name}", on_message=handler(name, other))
+    both = [io._context.socket(zmq.PUSH) for _ in pulls]
+    for push, name in zip(both, pulls, strict=True):
+        push.connect(f"inproc://{name}")
+        push.send(b"x")
+    io.start()
+    done = threading.Event()
+    io.call(lambda: io.call(done.set))
+    assert done.wait(10)
+    for push in both:
+        push.close(0)
+    io.close()
+    assert errors == []
+    assert seen == ["a", "b"]
