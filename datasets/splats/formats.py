@@ -34,8 +34,8 @@ FORMATS = {
 def write_splats(path: str | Path, gaussians: Gaussians) -> None:
     """Write ``gaussians`` (atomically) in the format that ``path`` ends in.
 
-    Raises UsageError for another ending, or when the file cannot be written; ValueError for
-    numbers that are not finite or that the format cannot hold.
+    Raises UsageError for another ending, for a scene that the format cannot hold, or when the file
+    cannot be written; ValueError for numbers that are not finite.
     """
     kind = format_of(path)
     try:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from retain.datasets.splats import parts
 from retain.kernels.rasterize.gaussians import Gaussians
+from retain.pipeline.errors import UsageError
 from retain.pipeline.files import write_whole
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -40,10 +41,10 @@ _ROTATION, _SCALE, _OPACITY, _DC = (
 
 
 def write(path: str | Path, gaussians: Gaussians) -> None:
-    """Language codes are left out. Raises OSError; ValueError for numbers that are not finite, or
-    for no Gaussians at all, which glTF cannot hold."""
+    """Language codes are left out. Raises OSError; ValueError for numbers that are not finite;
+    UsageError for no Gaussians at all, which glTF cannot hold."""
     if not len(gaussians):
-        raise ValueError("a .glb cannot hold an empty scene")
+        raise UsageError("The scene is empty, and a .glb cannot hold an empty scene.")
     g = parts.turned(parts.checked(gaussians), axis=2)
     attributes: dict[str, NDArray[Any]] = {
         "POSITION": g.means,

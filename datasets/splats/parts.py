@@ -119,10 +119,12 @@ def read_in(
 ) -> Gaussians:
     """What was read, as Gaussians. Raises SourceError when a number is not finite."""
     arrays = (means, quats, scales, opacities, colors)
-    bad = sum(int((~np.isfinite(array)).reshape(len(means), -1).any(axis=1).sum())
-              for array in arrays if len(means))  # fmt: skip
+    finite = [
+        np.isfinite(array).reshape(len(means), -1).all(axis=1) for array in arrays if means.size
+    ]
+    bad = len(means) - int(np.logical_and.reduce(finite).sum()) if finite else 0
     if bad:
-        raise refused(path, f"has numbers that are not finite, in up to {bad} Gaussians")
+        raise refused(path, f"has numbers that are not finite, in {bad} of {len(means)} Gaussians")
     if len(scales) and scales.min() < 0:
         raise refused(path, "has negative scales")
     whole = (np.ascontiguousarray(array, np.float32) for array in arrays)

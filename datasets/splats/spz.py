@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from retain.datasets.splats import parts
 from retain.kernels.rasterize.gaussians import Gaussians
+from retain.pipeline.errors import UsageError
 from retain.pipeline.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -39,15 +40,17 @@ _LARGEST_PLACE = 2**23 - 1
 
 
 def write(path: str | Path, gaussians: Gaussians) -> None:
-    """Language codes are left out. Raises OSError; ValueError for numbers that are not finite, more
-    than ``MOST`` Gaussians, or places beyond 8000 km."""
+    """Language codes are left out. Raises OSError; ValueError for numbers that are not finite;
+    UsageError for more than ``MOST`` Gaussians, or places beyond 8000 km."""
     g = parts.turned(parts.checked(gaussians), axis=0)
     if len(g) > MOST:
-        raise ValueError(f"a .spz holds at most {MOST} Gaussians, not {len(g)}")
+        raise UsageError(f"A .spz holds at most {MOST} Gaussians, not {len(g)}.", hint="Use .ply.")
     farthest = float(np.abs(g.means).max(initial=0))
     room = int(np.floor(np.log2(_LARGEST_PLACE / max(farthest, 1e-3))))
     if room < 0:
-        raise ValueError(f"a .spz holds places up to {_LARGEST_PLACE} m, not {farthest:g} m")
+        raise UsageError(
+            f"A .spz holds places up to {_LARGEST_PLACE} m, not {farthest:g} m.", hint="Use .ply."
+        )
     fraction = min(FRACTION, room)
     places = np.rint(g.means.astype(np.float64) * 2**fraction).astype("<i4")
     columns = (

@@ -21,7 +21,7 @@ from splat_parts import broken, some
 
 from retain.datasets.splats import glb, parts, ply, splat, spz
 from retain.datasets.splats.formats import FORMATS, read_splats, write_splats
-from retain.pipeline.errors import SourceError, SourceFault
+from retain.pipeline.errors import SourceError, SourceFault, UsageError
 
 EACH_CASE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -122,7 +122,7 @@ def test_ply_headers(tmp_path: Path, content: bytes, words: str) -> None:
 def test_a_ply_with_a_number_that_is_not_finite(tmp_path: Path) -> None:
     data = bytearray(whole(".ply"))
     data[-4:] = struct.pack("<f", np.nan)
-    with pytest.raises(SourceError, match="not finite, in up to 1 Gaussians"):
+    with pytest.raises(SourceError, match="not finite, in 1 of 3 Gaussians"):
         ply.read(broken(tmp_path / "nan.ply", bytes(data)))
 
 
@@ -213,6 +213,16 @@ def test_a_glb_of_a_draft_with_logarithms_of_scales_is_refused(tmp_path: Path) -
         glb.read(broken(path, draft))
 
 
-def test_an_empty_glb_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="empty scene"):
+def test_what_a_format_cannot_hold_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="empty scene"):
         glb.write(tmp_path / "scene.glb", some(0))
+    far = some(2)
+    far.means[0, 0] = 9e6
+    with pytest.raises(UsageError, match="places up to 8388607 m, not 9e\\+06 m. Use .ply"):
+        spz.write(tmp_path / "scene.spz", far)
+    monkeypatch.setattr(spz, "MOST", 1)
+    with pytest.raises(UsageError, match="at most 1 Gaussians, not 2"):
+        spz.write(tmp_path / "scene.spz", some(2))
+    assert list(tmp_path.iterdir()) == []
