@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from retain.kernels.geometry.camera import Camera
 
 UNKNOWN = 0
-"""Out of view, nothing measured there, or behind what is seen."""
+"""Out of view, nothing measured there, behind what is seen, or at an edge."""
 AGREES = 1
 IN_FRONT = 2
 """In front of everything measured at that pixel and beside it: the camera looks through it."""
 HUGE = 3
 """Covers more of the picture than a Gaussian should."""
+DIFFERS = 4
+"""Near what is measured, but not near enough to be the same surface."""
 
 _NEAR = 0.05
 _compiled = njit(cache=True, nogil=True)
@@ -76,8 +78,8 @@ def _verdicts(means: Any, scales: Any, depth: Any, p: Any, w2c: Any, out: Any) -
             out[i] = AGREES
         elif cz < measured - max(p[6] * measured, p[7]) and _clear(depth, row, col, cz, p):
             out[i] = IN_FRONT
-        elif cz < measured + max(p[6]*measured,p[7]):
-            out[i] = 4
+        elif abs(cz - measured) < max(p[6] * measured, p[7]):
+            out[i] = DIFFERS
 
 
 @_compiled

@@ -35,10 +35,12 @@ COLUMNS: Mapping[str, tuple[Any, int]] = {
     "touched": (np.int32, 1),
     "mark": (np.int32, 1),
     "count": (np.uint8, 1),
+    "doubted": (np.uint8, 1),
 }
 """Type and numbers per row. ``anchor``: slot of its keyframe. ``touched``: epoch of its last
 visible change. ``count``: of an active row, keyframes that saw it, ``mark`` being the last of
-these; of a stable row, times it was in the way since it was last seen, ``mark`` being unused."""
+these; of a stable row, times it was in the way since it was last seen. ``doubted``, of an active
+row: whether something else was ever measured where it should be."""
 
 
 def columns(codes: bool) -> dict[str, tuple[Any, int]]:

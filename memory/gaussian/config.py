@@ -26,6 +26,9 @@ class GaussianConfig:
     confirmations: int = 2
     """Keyframes, its own among them, that must have seen a Gaussian before it becomes stable: 2
     with a depth sensor, 3 with one camera."""
+    expire_unseen: bool = False
+    """Whether also those expire that no other keyframe was in a position to see. They are kept
+    otherwise, if nothing spoke against them: wrong ones go later, when they are in the way."""
     agree: tuple[float, float] = (0.03, 0.02)
     """Seen where it should be: within this share of the depth or these metres, whichever is
     more."""

@@ -118,8 +118,8 @@ class GaussianMemory:
         slot = s.keyframes.window.pop(0)
         rows = a.stable + np.flatnonzero(a["anchor"][a.stable :] == slot)
         good = a["count"][rows] >= c.confirmations
-        if c.keep_unseen:
-            good |= a["doubt"][rows] == 0
+        if not c.expire_unseen:
+            good |= (a["count"][rows] == 1) & (a["doubted"][rows] == 0)
         solid = a["opacities"][rows] >= c.min_opacity
         before, promoted = a.stable, rows[good & solid]
         kind, merged = stable.commit(a, promoted, c.cell, c.policy, s.epoch)
@@ -171,9 +171,7 @@ class GaussianMemory:
         )  # fmt: skip
         seen = verdict == sight.AGREES
         a["last_seen"][seen] = np.maximum(a["last_seen"][seen], seq)
-        doubt = (verdict >= sight.IN_FRONT)
-        doubt[: a.stable] = False
-        a["doubt"][doubt] = 1
+        a["doubted"][(verdict == sight.IN_FRONT) | (verdict == sight.DIFFERS)] = 1
         fresh = seen & (a["mark"] != s.keyframes.newest)
         fresh[: a.stable] = False
         a["count"][fresh] = np.minimum(a["count"][fresh], 254) + 1

@@ -22,7 +22,7 @@ from retain.memory.gaussian.keyframe import Keyframe
 from retain.memory.gaussian.memory import GaussianMemory
 from retain.pipeline.errors import UsageError
 
-ROOMY = GaussianConfig(byte_budget=4 << 20, window=3, keyframes=16, cell=0.08)
+ROOMY = GaussianConfig(byte_budget=4 << 20, window=3, keyframes=16, cell=0.08, expire_unseen=True)
 ALL_IN = replace(ROOMY, confirmations=1)
 HERE = np.eye(4)
 
@@ -91,6 +91,22 @@ def test_one_camera_needs_three_keyframes() -> None:
             observe(memory, HERE)
         flush(memory, 10)
         assert (stats(memory)["stable"] > 0) == survive
+
+
+def test_what_could_not_be_seen_again_is_kept_but_not_what_was_contradicted() -> None:
+    memory = GaussianMemory(replace(ROOMY, expire_unseen=False))
+    written = memory.write("s", keyframe(0, HERE))
+    memory.write("s", nothing(1))
+    partly = look(HERE)[0].copy()
+    partly[:, :8] = 0  # not measured
+    partly[:, 8:16] *= 0.5  # hidden
+    partly[:, 16:24] *= 1.5  # in the way
+    partly[:, 24:] *= 1.04  # another surface, just behind
+    memory.observe("s", 1, CAMERA, HERE, partly)
+    flush(memory, 2)
+    means = memory.read("s", "stable").gaussians.means
+    assert stats(memory)["expired"] == pytest.approx(len(written) // 2, abs=48)
+    assert (means[:, 0] < 0.2).all()
 
 
 def test_the_gate_scales_confidence_and_shuts() -> None:
