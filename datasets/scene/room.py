@@ -66,8 +66,8 @@ class Room:
     ``kind``: a ``loop`` sees its start again in its last tenth, a ``walk`` does not, a ``turn``
     stays where it is; None draws one (50, 40 and 10 %). ``jitter``: exposure and white balance
     wander, and there is noise. ``sensor``: depth has a structured-light sensor's errors.
-    ``moving``: a ball rolls through the room. ``covered``: frames with a hand over the lens: black,
-    no depth, no labels. ``truth`` has none of the camera's errors.
+    ``moving``: a balloon drifts through the room. ``covered``: frames with a hand over the lens,
+    black, without depth and labels. ``truth`` has none of the camera's errors.
 
     World: metres, z up, the floor's middle at the origin. Raises UsageError for what cannot be
     drawn.
@@ -127,7 +127,7 @@ class Room:
         said = {
             "Exposure and white balance wander, and pictures have noise.": self.jitter,
             "Depth has a sensor's noise, holes and shift.": self.sensor,
-            "A ball rolls through the room.": self.moving,
+            "A balloon drifts through the room.": self.moving,
             f"The lens is covered in {hidden} frames.": hidden > 0,
         }
         return tuple(sentence for sentence, so in said.items() if so)
@@ -143,7 +143,7 @@ class Room:
             image = room_sensor.covered(*size, self.seed, index)
             depth, labels = np.zeros(size, np.float32), np.zeros(size, np.uint8)
         else:
-            cast = self._cast(index, camera)
+            cast = self._cast(index, camera, self.moving)
             image = self._picture(cast, index, camera)
             depth, labels = cast.depth, self._labels[cast.parts]
             if self.sensor:
@@ -152,14 +152,14 @@ class Room:
 
     def truth(self, index: int) -> Truth:
         """Frame ``index`` without the camera's errors. Raises IndexError past the end."""
-        cast = self._cast(self._index(index), self.camera)
+        cast = self._cast(self._index(index), self.camera, self.moving)
         image = self._developed(cast, index, self.camera, np.full(3, self._exposure))
         return Truth(
             image, cast.depth, cast.normals, self._labels[cast.parts], self._instances[cast.parts]
         )
 
     def mover(self, index: int) -> Array:
-        """[3] where the rolling ball's centre is at a frame."""
+        """[3] where the balloon's centre is at a frame."""
         start, end = self.plan.route
         way = float(np.linalg.norm(end - start))
         # To and fro, slower at the ends.
@@ -171,11 +171,11 @@ class Room:
             raise IndexError(f"frame {index} of {len(self)}")
         return index % len(self)
 
-    def _cast(self, index: int, camera: Camera) -> _Cast:
+    def _cast(self, index: int, camera: Camera, moving: bool) -> _Cast:
         from retain.datasets.scene.room_render import geometry
 
         shapes = self.plan.tables.shapes
-        if self.moving:
+        if moving:
             row = table([self.plan.mover])
             row[0, CENTRE:TURN] = self.mover(index)
             shapes = np.concatenate([shapes, row])
@@ -216,7 +216,7 @@ class Room:
         """The gain that suits the room: from a few very small pictures."""
         small = self.camera.resized(40, 30)
         at = np.linspace(0, len(self) - 1, 8).astype(int).tolist()
-        levels = [self._radiance(self._cast(i, small), i, small).mean() for i in at]
+        levels = [self._radiance(self._cast(i, small, False), i, small).mean() for i in at]
         return float(_MEAN_LEVEL / np.mean(levels))
 
     @cached_property
@@ -232,7 +232,7 @@ class Room:
 
     @property
     def _by_part(self) -> list[Any]:
-        """Parts are the shapes, then the ball if it rolls, then walls, floor and ceiling."""
+        """Parts are the shapes, then the balloon if it drifts, then walls, floor and ceiling."""
         return [*self.plan.shapes, *([self.plan.mover] if self.moving else [])]
 
 

@@ -24,8 +24,8 @@ _GAP_M = 0.06
 """Between objects."""
 _TRIES = 25
 _WAYS = 150
-_MOVER_M = 0.3
-"""Radius of the ball that rolls; the camera is far above it."""
+_MOVER_M = 0.22
+"""Radius of what moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Plan:
     tables: Tables
     shapes: tuple[Shape, ...]
     mover: Shape
-    """A ball that is not in ``tables.shapes``: it may roll over the floor."""
+    """A balloon that is not in ``tables.shapes``: it may drift through the room."""
     route: Array
     """[2, 3]: the ends of its way."""
 
@@ -79,8 +79,6 @@ class _Furnisher:
         self._walls()
         self._lights: list[list[float]] = []
         self._objects = 6
-        self._balls: list[tuple[Array, float]] = []
-        """Of the parts of placed objects: centres and radii, for a quick look."""
 
     def _walls(self) -> None:
         """The first six materials: four walls, perhaps one of another colour, floor, ceiling."""
@@ -169,25 +167,26 @@ class _Furnisher:
         )  # fmt: skip
 
     def _mover(self, poses: Array) -> tuple[Shape, Array]:
-        """A ball on the floor, and the one of some ways that is seen most among those on which it
-        touches nothing. In a full room there may be none: then it runs into as little as may be."""
-        reach = self.size[:2] / 2 - _MOVER_M - 0.05
-        ends = np.full((_WAYS, 2, 3), _MOVER_M + 0.013)
-        ends[:, :, :2] = self.rng.uniform(-reach, reach, (_WAYS, 2, 2))
+        """A balloon, and the way of it that is seen most among those on which it keeps clear of
+        the camera and touches nothing. A full room may have none: then it goes through things."""
+        reach = self.size / 2 - _MOVER_M - 0.05
+        ends = self.rng.uniform(-reach, reach, (_WAYS, 2, 3))
+        ends[..., 2] = self.rng.uniform(0.8, 1.3, (_WAYS, 2))
         way = ends[:, :1] + np.linspace(0, 1, 13)[:, None] * (ends[:, 1:] - ends[:, :1])
-        gap = np.full(way.shape[:2], 1.0)
+        gap = np.full(way.shape[:2], np.inf)
+        for place in self.path:
+            gap = np.minimum(gap, np.linalg.norm(way - place, axis=2) - CLEARANCE_M - _SPARE_M)
+        safe = gap.min(axis=1) > _MOVER_M
         for shape in self.shapes:
-            if shape.label != classes.RUG and shape.centre[2] - shape.bound < 2 * _MOVER_M:
-                near = distance(shape, way.reshape(-1, 3)).reshape(gap.shape)
-                gap = np.minimum(gap, near - _MOVER_M)
-        lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-        score = np.where(
-            lengths < 1, -9, np.where(gap.min(axis=1) > 0.02, lengths, gap.min(axis=1))
-        )
+            near = distance(shape, way.reshape(-1, 3)).reshape(gap.shape)
+            gap = np.minimum(gap, near - _SPARE_M / 2)
+        clear = gap.min(axis=1) > _MOVER_M
+        long = np.minimum(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1), 1)
+        score = 4.0 * safe + 2.0 * clear + _seen_share(way[:, ::4], poses) + long
         route = ends[int(score.argmax())]
-        ball = (_MOVER_M, 0.0, 0.0)
+        size = (_MOVER_M, 0.0, 0.0)
         return Shape(
-            Kind.SPHERE, ball, route[0], np.eye(3), self.palette.busy(), classes.BALL,
+            Kind.SPHERE, size, route[0], np.eye(3), self.palette.busy(), classes.BALL,
             self._objects + 1,
         ), route  # fmt: skip
 
@@ -240,11 +239,11 @@ class _Furnisher:
 
 
 def _seen_share(points: Array, poses: Array) -> Array:
-    """[N] share of the cameras at ``poses`` [F, 4, 4] that look towards ``points`` [N, 3]."""
-    cameras = poses[:: max(1, len(poses) // 40)]
-    away = points[None] - cameras[:, None, :3, 3]
-    x, y, z = np.moveaxis(away @ cameras[:, :3, :3], -1, 0)
-    return np.asarray(((np.abs(x) < 0.5 * z) & (np.abs(y) < 0.4 * z)).mean(axis=0))
+    """[N] share of ``points`` [N, P, 3] in the pictures of cameras at ``poses`` [F, 4, 4]."""
+    cameras = poses[:: max(1, len(poses) // 30)]
+    away = points[:, :, None] - cameras[:, :3, 3]
+    x, y, z = np.einsum("fij,npfi->jnpf", cameras[:, :3, :3], away)
+    return np.asarray(((np.abs(x) < 0.5 * z) & (np.abs(y) < 0.4 * z)).mean(axis=(1, 2)))
 
 
 def _half(kind: Kind, size: tuple[float, float, float]) -> Array:
