@@ -1,4 +1,4 @@
-"""The .spz of Niantic (github.com/nianticlabs/spz, MIT): about a sixth of .ply, for phones and web.
+"""The .spz of Niantic (github.com/nianticlabs/spz, MIT): a fifth of .ply or less, for phones and web.
 
 One gzip stream: a header of 16 bytes, then attribute after attribute: places as 24-bit fixed point,
 opacities, colours (coefficients of degree 0 times 0.15), logarithms of scales in steps of 1/16,

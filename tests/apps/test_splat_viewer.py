@@ -261,12 +261,12 @@ def test_it_fits_the_screen_and_follows_the_scheme(
         shown = still(tab)
         assert (shown[4, 4].mean() < 0.2) == (scheme == "dark"), "the ground behind the scene"
         assert not watched.wide()
-        for name in ("Keys", "Reset", "Play the path", "Next view"):
+        for name in ("Help", "Reset", "Play the path", "Next view"):
             expect(tab.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
         stage = tab.locator("#stage").bounding_box()
         assert stage is not None
         assert stage["height"] > 0.75 * SIZES[size][1]
-        tab.get_by_role("button", name="Keys").click()
+        tab.get_by_role("button", name="Help").click()
         dialog = tab.get_by_role("dialog", name="Moving around")
         expect(dialog).to_be_in_viewport(ratio=1)
         tab.keyboard.press("Escape")
