@@ -13,7 +13,7 @@ from retain.models.scene.tracking.base import Pose
 from retain.models.scene.tracking.bundle import GATE, Window, adjust
 from retain.models.scene.tracking.landmarks import RECENT, Landmarks, View
 from retain.models.scene.tracking.matching import FARTHEST, match
-from retain.models.scene.tracking.start import NARROW, triangulate, visible
+from retain.models.scene.tracking.start import triangulate, visible
 
 PARTNERS = 4
 """Keyframes that new points are looked for in."""
@@ -21,8 +21,10 @@ FREE, FIXED = 7, 8
 """Keyframes that an adjustment moves, and those it holds on to."""
 MOST = 1200
 """Points of an adjustment."""
-_REACH = 2.0
-"""Pixels from the epipolar line, at the finest level."""
+NARROW = np.deg2rad(2.0)
+"""Angle between the two rays to a new point."""
+_REACH = 2.5
+"""Standard deviations from the epipolar line."""
 _BASE = 0.02
 """Distance of two views as a share of the depth, under which they give no new points."""
 _AGAIN = 3.0

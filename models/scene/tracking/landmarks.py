@@ -20,8 +20,12 @@ from retain.pipeline.errors import StateError
 
 VIEWS, POINTS = 96, 8000
 """Limits."""
+CORNER_BYTES, POINT_BYTES = 8 + 1 + 32 + 8, 24 + 32 + 24 + 8
+"""In a state."""
 RECENT = 7
 """Newest keyframes that are never dropped, and keep all their corners."""
+SIGMA = 0.7
+"""Pixels: standard deviation of a corner of the finest level; 1.2 times more on each next."""
 _PROBATION = 3
 """Keyframes in which a new point has to be found again."""
 _ALIKE = 3
@@ -45,12 +49,17 @@ class View:
     @property
     def sigma(self) -> NDArray[np.float64]:
         """Pixels: standard deviation of each corner."""
-        return np.asarray(1.2 ** self.octave.astype(np.float64))
+        return sigma(self.octave)
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop all corners but those of ``mask``."""
         self.uv, self.octave = self.uv[mask], self.octave[mask]
         self.descriptors, self.point = self.descriptors[mask], self.point[mask]
+
+
+def sigma(octave: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pixels: standard deviation of corners."""
+    return np.asarray(SIGMA * 1.2 ** octave.astype(np.float64))
 
 
 def view_of(key: int, c2w: Pose, features: Features) -> View:
@@ -118,9 +127,6 @@ class Landmarks:
 
     def trim(self) -> None:
         """Back to the limits."""
-        for view in self.views[:-RECENT]:
-            if (view.point < 0).any():
-                view.keep(view.point >= 0)
         while len(self.views) > VIEWS:
             seen = self.seen_by()
             shares = [
@@ -134,6 +140,9 @@ class Landmarks:
             gone = np.zeros(len(self), bool)
             gone[order[: len(self) - POINTS]] = True
             self.drop(gone)
+        for view in self.views[:-RECENT]:
+            if (view.point < 0).any():
+                view.keep(view.point >= 0)
 
     def drop(self, gone: NDArray[np.bool_]) -> Rows:
         """Take out points; the new row of each old one, -1 for those gone, and -1 at the end (so

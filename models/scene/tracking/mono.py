@@ -16,13 +16,18 @@ from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.models.scene.tracking import growth
 from retain.models.scene.tracking.base import Model, Pose, Tracked
-from retain.models.scene.tracking.dense import Dense, Densifier, Known
+from retain.models.scene.tracking.dense import HELD, Dense, Densifier, Known
 from retain.models.scene.tracking.features import Features, extract
 from retain.models.scene.tracking.landmarks import (
+    CORNER_BYTES,
+    POINT_BYTES,
+    POINTS,
     RECENT,
+    VIEWS,
     Landmarks,
     Rows,
     View,
+    sigma,
     view_of,
 )
 from retain.models.scene.tracking.matching import match
@@ -45,6 +50,8 @@ TRIED = 8
 """Keyframes a lost shot is compared with; older ones take turns."""
 SHIFT, TURN = 0.08, np.deg2rad(12.0)
 """Of the depth, and radians: farther from the newest keyframe a shot becomes one."""
+SCARCE = 200
+"""With fewer points found, a third of that is enough."""
 KEPT = 0.4
 """Share of the newest keyframe's points that must be found, or a new one is due."""
 
@@ -191,7 +198,7 @@ class MonoTracker:
     def _seen(self, features: Features, rows: Rows, corners: Rows) -> Seen:
         return Seen(
             self._marks.xyz[rows], features.uv[corners].astype(np.float64),
-            np.full(len(rows), np.nan), 1.2 ** features.octave[corners].astype(np.float64),
+            np.full(len(rows), np.nan), sigma(features.octave[corners]),
         )  # fmt: skip
 
     def _believed(self, fit: Fit) -> bool:
@@ -244,7 +251,8 @@ class MonoTracker:
         shift = float(np.linalg.norm(apart[:3, 3]))
         turn = float(np.linalg.norm(rigid.rotation_vector(apart[:3, :3])))
         known = int((newest.point >= 0).sum())
-        return inliers < KEPT * known or shift > SHIFT * self._depth or turn > TURN
+        scarce = inliers < SCARCE and (shift > SHIFT / 3 * self._depth or turn > TURN / 3)
+        return scarce or inliers < KEPT * known or shift > SHIFT * self._depth or turn > TURN
 
     def _keep(self, camera: Camera, features: Features, rows: Rows, corners: Rows) -> None:
         """A keyframe of this shot: new points, and everything around it adjusted."""
@@ -260,6 +268,12 @@ class MonoTracker:
         self._c2w = view.c2w.copy()
         self._rows = view.point[view.point >= 0]
         self._depth = growth.depths(marks, view)[1]
+
+    @property
+    def max_bytes(self) -> int:
+        """That ``state`` never exceeds, for pictures of up to 640 x 480."""
+        corners = (VIEWS + 2) * self._corners * CORNER_BYTES
+        return corners + POINTS * POINT_BYTES + VIEWS * 256 + HELD * 640 * 480 * 4 + 4096
 
     def state(self) -> dict[str, np.ndarray]:
         first = self._first
