@@ -14,9 +14,10 @@ from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.keyframe import Keyframe
 
 CAMERA = Camera(20.0, 20.0, 16.0, 12.0, 32, 24)
+SMALL = CAMERA.resized(16, 12)
 HALF = np.array([3.0, 1.5, 2.5])
 CONFIG = GaussianConfig(
-    byte_budget=80_000, window=3, keyframes=8, cell=0.08, confirmations=1, codes=True
+    byte_budget=200_000, window=3, keyframes=8, cell=0.08, confirmations=1, codes=True
 )
 """Small enough that every limit is met within a few keyframes."""
 
@@ -81,4 +82,4 @@ def keyframes(count: int, seed: int) -> Iterator[Keyframe]:
     """A walk, a bit noisy."""
     rng = np.random.default_rng(seed)
     for i in range(count):
-        yield keyframe(i, pose(i + seed), rng=rng, noise=0.01)
+        yield keyframe(i, pose(i + seed), SMALL, rng, noise=0.01)

@@ -63,7 +63,8 @@ class Arena:
     def __init__(self, rows: int, codes: bool) -> None:
         self.rows, self.n, self.stable = rows, 0, 0
         self.peak = 0
-        """The most rows that were in use: memory beyond them was never touched."""
+        """The most rows that were in use: memory beyond them was never touched, and as new
+        Gaussians get the lowest free ids, every id is less."""
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.zeros(rows if width == 1 else (rows, width), dtype)
             for name, (dtype, width) in columns(codes).items()
@@ -96,14 +97,14 @@ class Arena:
         gets the lowest free id. A full arena is a bug of its caller."""
         count = len(values["means"])
         assert self.n + count <= self.rows, "append to a full arena"
-        rows = np.arange(self.n, self.n + count)
+        new = slice(self.n, self.n + count)
         self.n += count
         self.peak = max(self.peak, self.n)
         for name, array in self.arrays.items():
-            array[rows] = values.get(name, 0)
-        ids = np.flatnonzero(self.row_of < 0)[:count]
-        self["ids"][rows] = ids
-        self.row_of[ids] = rows
+            array[new] = values.get(name, 0)
+        ids = np.flatnonzero(self.row_of[: self.peak] < 0)[:count]
+        rows = np.arange(new.start, new.stop)
+        self.arrays["ids"][new], self.row_of[ids] = ids, rows
         return rows
 
     def arrange(self, kind: NDArray[np.uint8], epoch: int) -> int:

@@ -281,7 +281,7 @@ class GaussianMemory:
         a = s.arena
         whole = not s.whole_before <= since <= s.epoch or since == 0
         rows = np.arange(a.n) if whole else np.flatnonzero(a["touched"] > since)
-        removed = np.flatnonzero(a.died > since) if not whole else np.zeros(0, np.int64)
+        removed = np.flatnonzero(a.died[: a.peak] > since) if not whole else np.zeros(0, np.int64)
         return Changes(
             s.epoch, whole, removed.astype(np.uint32), a["ids"][rows].view(np.uint32),
             a.gaussians(rows),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from retain.kernels.geometry.rigid import is_rigid
 from retain.memory.base import State
 from retain.memory.gaussian.arena import Arena, columns
 from retain.memory.gaussian.config import GaussianConfig
@@ -22,10 +23,9 @@ _MOST = 2**31 - 1
 def state(s: Stream) -> State:
     """Rows in use, ids that died, poses and counters."""
     a, k = s.arena, s.keyframes
-    used = int(np.flatnonzero((a.died > 0) | (a.row_of >= 0)).max(initial=-1)) + 1
     tensors: dict[str, NDArray[Any]] = {f"rows.{name}": a[name].copy() for name in a.arrays}
     tensors |= {
-        "ids.died": a.died[:used].copy(),
+        "ids.died": a.died[: a.peak].copy(),
         "poses.ids": k.ids.copy(),
         "poses.seqs": k.seqs.copy(),
         "poses.c2w": k.c2w.copy(),
@@ -44,11 +44,8 @@ def stream(saved: State, config: GaussianConfig) -> Stream:
     s = Stream(config, numbers["rows"])
     tensors = dict(saved.tensors)
     _load_poses(s, tensors, config.window)
-    _load_rows(s.arena, tensors, numbers["stable"], config.codes)
+    _load_rows(s.arena, tensors, numbers, config.codes)
     _check_rows(s)
-    s.arena.peak = numbers["peak"]
-    if not s.arena.n <= s.arena.peak <= s.arena.rows:
-        raise StateError(f"The snapshot's peak cannot be {numbers['peak']}.")
     if tensors:
         raise StateError(f"The snapshot has arrays too many: {sorted(tensors)}.")
     s.epoch, s.seq, s.whole_before = numbers["epoch"], numbers["seq"], numbers["whole_before"]
@@ -97,23 +94,22 @@ def _load_poses(s: Stream, tensors: dict[str, Any], window: int) -> None:
     known = k.ids[k.ids != NONE]
     if len(np.unique(known)) != len(known) or (known < 0).any():
         raise StateError("The snapshot's keyframes are not all different.")
+    if not all(is_rigid(pose) for pose in k.c2w[k.ids != NONE]):
+        raise StateError("The snapshot has a keyframe whose pose is not rigid.")
     inside = len(set(k.window)) == len(k.window) <= window
     if not inside or any(not 0 <= at < slots or k.ids[at] == NONE for at in k.window):
         raise StateError("The snapshot's window is not one of its keyframes.")
 
 
-def _load_rows(a: Arena, tensors: dict[str, Any], stable: int, codes: bool) -> None:
+def _load_rows(a: Arena, tensors: dict[str, Any], numbers: Mapping[str, int], codes: bool) -> None:
     n = len(_peek(tensors, "rows.ids"))
-    if not stable <= n <= a.rows:
-        raise StateError(f"The snapshot holds {n} Gaussians, {stable} of them stable.")
-    a.n, a.stable = n, stable
+    a.n, a.stable, a.peak = n, numbers["stable"], numbers["peak"]
+    if not a.stable <= n <= a.peak <= a.rows:
+        raise StateError(f"The snapshot cannot hold {n} Gaussians, {a.stable} of them stable.")
     for name, (dtype, width) in columns(codes).items():
         shape = (n,) if width == 1 else (n, width)
         a[name][:] = _taken(tensors, f"rows.{name}", dtype, shape)
-    died = _taken(tensors, "ids.died", np.int32, (None,))
-    if len(died) > a.rows:
-        raise StateError("The snapshot knows more ids than its map has room for.")
-    a.died[: len(died)] = died
+    a.died[: a.peak] = _taken(tensors, "ids.died", np.int32, (a.peak,))
 
 
 def _peek(tensors: Mapping[str, Any], name: str) -> NDArray[Any]:
@@ -127,7 +123,7 @@ def _check_rows(s: Stream) -> None:
     """Ids and voxels all different, anchors that exist, Gaussians that are some."""
     a = s.arena
     ids, anchor = a["ids"], a["anchor"]
-    if len(ids) and not (ids.min() >= 0 and ids.max() < a.rows):
+    if len(ids) and not (ids.min() >= 0 and ids.max() < a.peak):
         raise StateError("The snapshot has ids out of range.")
     a.row_of[ids] = np.arange(a.n)
     if int((a.row_of >= 0).sum()) != a.n:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gaussian_parts import CAMERA, CONFIG, keyframe, look, pose
+from gaussian_parts import CAMERA, CONFIG, SMALL, keyframe, look, pose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -380,7 +380,9 @@ OPERATIONS = st.lists(
 def act(memory: GaussianMemory, what: str, rng: np.random.Generator, at: int) -> None:
     c2w = pose(at / 2)
     if what == "write":
-        memory.write("s", keyframe(at, c2w, rng=rng, noise=0.01), gate=float(rng.uniform(0.3, 1)))
+        memory.write(
+            "s", keyframe(at, c2w, SMALL, rng, noise=0.01), gate=float(rng.uniform(0.3, 1))
+        )
     elif what in ("look", "in the way"):
         observe(memory, c2w, 5 * at, 1.0 if what == "look" else 1.3)
     elif what == "correct":

@@ -122,7 +122,7 @@ CASES = {
         torch.ones(3, 2, 4),
     ),
     "carry": Case(lambda: Carry(CARRIED), 4 * (24 + 5), carried, None),
-    "gaussians": Case(lambda: GaussianMemory(CONFIG), 80_000, keyframes, "all"),
+    "gaussians": Case(lambda: GaussianMemory(CONFIG), CONFIG.byte_budget, keyframes, "all"),
     "keyframes": Case(
         lambda: KeyframeMemory(KeyframeConfig(byte_budget=20_000, max_corners=40)),
         20_000,
