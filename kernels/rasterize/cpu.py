@@ -15,10 +15,12 @@ from retain.kernels.rasterize.threads import share_out
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-TILE = cpu_blend.TILE
+TILE, CHANNELS = cpu_blend.TILE, cpu_blend.CHANNELS
 _GAUSSIANS = 8192
 """Gaussians that a thread takes at once. Not to be made to depend on the machine: the gradient of
 a camera is summed share by share."""
+_TILES = 16
+"""Tiles that a thread takes at once."""
 
 
 class Projected(NamedTuple):
@@ -41,18 +43,18 @@ class Projected(NamedTuple):
 class Tiles(NamedTuple):
     """Which of the M Gaussians that are drawn lie over which tile.
 
-    order   int32 [M], nearest first
-    starts  int32 [tiles + 1]: where each tile's list begins in ``slots``
-    slots   int32 [places], indices into ``order``
-    firsts  int32 [M + 1]: where each Gaussian's list begins in ``places``
-    places  int32 [places], indices into ``slots``
+    order    int32 [M], nearest first
+    starts   int32 [tiles + 1]: where each tile's list begins in ``slots``
+    slots    int32 [places], indices into ``order``
+    numbers  int32 [places], of the pair of tile and Gaussian, counted from Gaussian to Gaussian
+    firsts   int32 [M + 1]: the number where each Gaussian's pairs begin; some are not used
     """
 
     order: Ints
     starts: Ints
     slots: Ints
+    numbers: Ints
     firsts: Ints
-    places: Ints
 
     def packed(self) -> Ints:
         """All in one array."""
@@ -69,12 +71,13 @@ class Tiles(NamedTuple):
 
 class Picture(NamedTuple):
     """image [H, W, D] and left (transmittance) [H, W] float32; reached int32 [H, W]: how many of
-    its tile's Gaussians a pixel came to."""
+    its tile's Gaussians a pixel came to; splats float32 [M, 8 + D]: as they were drawn."""
 
     image: Floats
     left: Floats
     reached: Ints
     tiles: Tiles
+    splats: Floats
 
 
 def project(
@@ -124,42 +127,76 @@ def pixels(
     background: Floats, colors: Floats, width: int, height: int, with_depth: bool,
 ) -> Picture:  # fmt: skip
     """One picture of ``means2d`` [N, 2], ``colors`` [N, D] and so on. ``background`` [D], or an
-    empty array for none; depth, the last channel with ``with_depth``, has none."""
+    empty array for none; depth, the last channel with ``with_depth``, has none.
+
+    Raises ValueError for more pairs of Gaussian and tile than can be counted.
+    """
     order = cpu_tiles.by_depth(depths, radii)
-    splats, features = _records(order, means2d, conics, opacities, colors, depths, with_depth)
-    tiles = _tile(order, splats, width, height)
-    across, channels = -(-width // TILE), features.shape[1]
+    channels = colors.shape[1] + with_depth
+    splats = np.empty((len(order), CHANNELS + channels), np.float32)
+    room = np.empty(len(order), np.int32)
+    share_out(
+        cpu_tiles.prepare, len(order), _GAUSSIANS, order, means2d, conics, opacities, colors,
+        depths, width, height, splats, room,
+    )  # fmt: skip
+    tiles = _tile(order, splats, room, width, height)
     image = np.empty((height, width, channels), np.float32)
     left = np.empty((height, width), np.float32)
     reached = np.empty((height, width), np.int32)
     share_out(
-        cpu_blend.forward, len(tiles.starts) - 1, across, across, tiles.starts, tiles.slots,
-        splats, features, _beyond(background, channels), image, left, reached,
+        cpu_blend.forward, len(tiles.starts) - 1, _TILES, tiles.starts, tiles.slots, splats,
+        _beyond(background, channels), image, left, reached,
     )  # fmt: skip
-    return Picture(image, left, reached, tiles)
+    return Picture(image, left, reached, tiles, splats)
+
+
+def _tile(order: Ints, splats: Floats, room: Ints, width: int, height: int) -> Tiles:
+    count = -(-width // TILE) * -(-height // TILE)
+    pairs = int(room.sum(dtype=np.int64))
+    if pairs >= 2**31:
+        raise ValueError(
+            f"{len(order)} Gaussians lie over {pairs} tiles in all, more than 2^31: most of them "
+            "cover the picture. Check scales and camera, or draw fewer at a time."
+        )
+    firsts, tiles = np.empty(len(order) + 1, np.int32), np.empty(pairs, np.int32)
+    cpu_tiles.offsets(room, firsts)
+    counts = np.zeros((-(-len(order) // _GAUSSIANS), count), np.int32)
+    share_out(
+        cpu_tiles.list_tiles, len(order), _GAUSSIANS, _GAUSSIANS, splats, width, height, firsts,
+        tiles, counts,
+    )  # fmt: skip
+    starts = np.empty(count + 1, np.int32)
+    cpu_tiles.begins(counts, starts)
+    slots, numbers = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    share_out(
+        cpu_tiles.scatter, len(order), _GAUSSIANS, _GAUSSIANS, firsts, tiles, counts, slots, numbers
+    )
+    return Tiles(order, starts, slots, numbers, firsts)
 
 
 def pixels_backward(
     d_image: Floats, d_alpha: Floats, means2d: Floats, depths: Floats, conics: Floats,
-    opacities: Floats, background: Floats, left: Floats, reached: Ints, colors: Floats,
-    tiles: Tiles, d_colors: Floats,
+    opacities: Floats, background: Floats, left: Floats, reached: Ints,
+    tiles: Tiles, splats: Floats, d_colors: Floats,
 ) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
     """Gradients of means2d, depths, conics and opacities; that of colours is added to
-    ``d_colors``."""
-    channels, across = d_image.shape[2], -(-left.shape[1] // TILE)
-    with_depth = channels > colors.shape[1]
-    splats, features = _records(tiles.order, means2d, conics, opacities, colors, depths, with_depth)
-    parts = np.empty((len(tiles.slots), cpu_blend.MOMENTS + channels), np.float32)
+    ``d_colors`` [N, D]."""
+    channels = d_image.shape[2]
+    pairs = int(tiles.firsts[-1])
+    parts = np.empty((pairs, CHANNELS + -(-channels // 4) * 4), np.float32)
+    touched = np.zeros(pairs, np.uint8)
     share_out(
-        cpu_blend.backward, len(tiles.starts) - 1, across, across, tiles.starts, tiles.slots,
-        splats, features, _beyond(background, channels), left, reached, d_image, d_alpha, parts,
+        cpu_blend.backward, len(tiles.starts) - 1, _TILES, tiles.starts, tiles.slots, tiles.numbers,
+        splats, _beyond(background, channels), left, reached, d_image, d_alpha, parts, touched,
     )  # fmt: skip
     d_means2d, d_depths, d_conics, d_opacities = (
         np.zeros(x.shape, np.float32) for x in (means2d, depths, conics, opacities)
     )
+    with_depth = channels > d_colors.shape[1]
     share_out(
-        cpu_blend.gather, len(tiles.order), _GAUSSIANS, tiles.order, tiles.firsts, tiles.places,
-        parts, conics, opacities, d_means2d, d_conics, d_opacities, d_colors, d_depths,
+        cpu_blend.gather, len(tiles.order), _GAUSSIANS, tiles.order, tiles.firsts, parts, touched,
+        conics, opacities, d_means2d, d_conics, d_opacities, d_colors,
+        d_depths if with_depth else d_depths[:0],
     )  # fmt: skip
     return d_means2d, d_depths, d_conics, d_opacities
 
@@ -168,30 +205,3 @@ def _beyond(background: Floats, channels: int) -> Floats:
     if background.ndim > 1:  # none
         return np.zeros(channels, np.float32)
     return np.pad(background, (0, channels - len(background)))
-
-
-def _records(
-    order: Ints, means2d: Floats, conics: Floats, opacities: Floats, colors: Floats,
-    depths: Floats, with_depth: bool,
-) -> tuple[Floats, Floats]:  # fmt: skip
-    """Splats [M, 8] and features [M, D] in the order of depth."""
-    splats = np.empty((len(order), cpu_blend.SPLAT), np.float32)
-    features = np.empty((len(order), colors.shape[1] + with_depth), np.float32)
-    share_out(
-        cpu_tiles.prepare, len(order), _GAUSSIANS, order, means2d, conics, opacities, colors,
-        depths, splats, features,
-    )  # fmt: skip
-    return splats, features
-
-
-def _tile(order: Ints, splats: Floats, width: int, height: int) -> Tiles:
-    tiles = -(-width // TILE) * -(-height // TILE)
-    counts = np.zeros((-(-len(order) // _GAUSSIANS), tiles), np.int32)
-    per = np.empty(len(order), np.int32)
-    size = (_GAUSSIANS, splats, width, height, counts)
-    share_out(cpu_tiles.count, len(order), _GAUSSIANS, *size, per)
-    starts, firsts = np.empty(tiles + 1, np.int32), np.empty(len(order) + 1, np.int32)
-    cpu_tiles.offsets(counts, per, starts, firsts)
-    slots, places = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
-    share_out(cpu_tiles.scatter, len(order), _GAUSSIANS, *size, firsts, slots, places)
-    return Tiles(order, starts, slots, firsts, places)

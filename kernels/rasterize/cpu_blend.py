@@ -23,7 +23,7 @@ from retain.kernels.rasterize.lanes import (
     pick,
     some,
     store,
-    total,
+    store_totals,
 )
 
 TILE = WIDTH
@@ -34,21 +34,21 @@ FLOOR = math.log2(1 / 255)
 """Exponent of the smallest alpha that counts."""
 STOP = 1e-4
 """A pixel ends before its transmittance would fall to this."""
-# Columns of a splat: centre, the quadratic form in powers of two as curve * (dx + shear * dy)^2 +
-# fall * dy^2 (never negative, whatever is rounded), exponent of the opacity, half height
-# (negative: not drawn).
+# Columns of a splat, a Gaussian as it is drawn: centre, the quadratic form in powers of two as
+# curve * (dx + shear * dy)^2 + fall * dy^2 (never negative, whatever is rounded), exponent of the
+# opacity, half height (negative: not drawn).
 X, Y, CURVE, SHEAR, FALL, PEAK, HALF = range(7)
-SPLAT = 8  # one cache line has two
-# Columns of a (tile, Gaussian) gradient, before those of the colours: sums over pixels of s, s dx,
-# s dy, s dx^2, s dx dy, s dy^2, with s the gradient of the exponent -sigma.
-MOMENTS = 6
+# Columns of a part, the gradient of one Gaussian on one tile: sums over the tile's pixels of s,
+# s dx, s dy, s dx^2, s dx dy and s dy^2, with s the gradient of the exponent -sigma; two unused.
+# In both, the channels follow.
+CHANNELS = 8
 
 
 @compiled
-def _rows(splat: Any, top: int, rows: int) -> Any:
+def _rows(y: float, half: float, top: int, rows: int) -> Any:
     """First and last row of a tile, at ``top``, that a splat reaches."""
-    low = math.ceil(splat[Y] - splat[HALF] - np.float32(0.501)) - top
-    high = math.floor(splat[Y] + splat[HALF] - np.float32(0.499)) - top
+    low = math.ceil(y - half - np.float32(0.501)) - top
+    high = math.floor(y + half - np.float32(0.499)) - top
     return max(low, 0), min(high, rows - 1)
 
 
@@ -56,27 +56,25 @@ def _rows(splat: Any, top: int, rows: int) -> Any:
 def forward(
     begin: int,
     end: int,
-    across: int,
     starts: Any,
     slots: Any,
     splats: Any,
-    features: Any,
     background: Any,
     image: Any,
     left: Any,
     reached: Any,
 ) -> None:
-    """Tiles ``begin`` to ``end``, of which ``across`` lie side by side, into ``image`` [H, W, D],
-    ``left`` [H, W] (transmittance) and ``reached`` [H, W] (Gaussians until the pixel ended).
+    """Tiles ``begin`` to ``end`` into ``image`` [H, W, D], ``left`` [H, W] (transmittance) and
+    ``reached`` [H, W] (how many Gaussians the pixel came to).
 
-    ``starts`` [tiles + 1] and ``slots`` say which of ``splats`` [M, 8] and ``features`` [M, D]
-    lie over each tile, nearest first.
+    ``starts`` [tiles + 1] and ``slots`` say which of ``splats`` [M, 8 + D] lie over each tile,
+    nearest first.
     """
     height, width, channels = image.shape
-    light = np.empty(AREA, np.float32)
-    ended = np.empty(AREA, np.float32)
+    across = (width + TILE - 1) // TILE
+    light, ended = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
     sums = np.empty(AREA * channels, np.float32)
-    lit = np.empty(TILE, np.bool_)
+    lit, middles = np.empty(TILE, np.bool_), np.empty(TILE, np.float32)
     for tile in range(begin, end):
         x0, y0 = tile % across * TILE, tile // across * TILE
         rows, columns = min(TILE, height - y0), min(TILE, width - x0)
@@ -85,19 +83,18 @@ def forward(
         for row in range(TILE):
             store(light, row * WIDTH, inside)
             store(ended, row * WIDTH, fill(last - first))
-            lit[row] = row < rows
+            lit[row], middles[row] = row < rows, y0 + row + 0.5
         sums[:] = 0.0
         pixels = count_up() + (x0 + 0.5)
         live = rows
         for place in range(first, last):
-            slot = slots[place]
-            splat, feature = splats[slot], features[slot]
-            low, high = _rows(splat, y0, rows)
+            splat = splats[slots[place]]
+            low, high = _rows(splat[Y], splat[HALF], y0, rows)
             dx = pixels - splat[X]
             for row in range(low, high + 1):
                 if not lit[row]:
                     continue
-                dy = np.float32(y0 + row + 0.5) - splat[Y]
+                dy = middles[row] - splat[Y]
                 u = dx + splat[SHEAR] * dy
                 power = (splat[PEAK] - splat[FALL] * dy * dy) - u * u * splat[CURVE]
                 seen = power >= fill(FLOOR)
@@ -119,9 +116,10 @@ def forward(
                     if not some(after >= fill(0.0)):
                         lit[row] = False
                         live -= 1
+                at = row * channels * WIDTH
                 for k in range(channels):
-                    at = k * AREA + row * WIDTH
-                    store(sums, at, load(sums, at) + weight * feature[k])
+                    store(sums, at, load(sums, at) + weight * splat[CHANNELS + k])
+                    at += WIDTH
             if live == 0:
                 break
         for row in range(rows):
@@ -130,75 +128,72 @@ def forward(
                 t = abs(light[at])
                 left[y0 + row, x0 + column] = t
                 reached[y0 + row, x0 + column] = np.int32(ended[at])
+                at = row * channels * WIDTH + column
                 for k in range(channels):
-                    image[y0 + row, x0 + column, k] = sums[k * AREA + at] + t * background[k]
+                    image[y0 + row, x0 + column, k] = sums[at + k * WIDTH] + t * background[k]
 
 
 @compiled
 def backward(
     begin: int,
     end: int,
-    across: int,
     starts: Any,
     slots: Any,
+    numbers: Any,
     splats: Any,
-    features: Any,
     background: Any,
     left: Any,
     reached: Any,
     d_image: Any,
     d_alpha: Any,
     parts: Any,
+    touched: Any,
 ) -> None:
-    """``parts`` [places, 6 + D]: of every Gaussian on every tile, sums over the tile's pixels."""
+    """``parts`` [pairs, 8 + D, padded] of every Gaussian on every tile it is seen on, at the
+    ``numbers`` of their places; ``touched`` [pairs] says which were set."""
     height, width, channels = d_image.shape
-    light = np.empty(AREA, np.float32)
-    ended = np.empty(AREA, np.float32)
-    behind = np.empty(AREA, np.float32)
-    given = np.empty(AREA * channels, np.float32)
-    weights = np.empty(AREA, np.float32)
+    across, size = (width + TILE - 1) // TILE, parts.shape[1]
+    wide = size - CHANNELS  # the channels, and zeros up to a multiple of four
+    flat = parts.reshape(parts.size)
+    light, ended = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
+    behind, weights = np.empty(AREA, np.float32), np.empty(AREA, np.float32)
+    given = np.empty(AREA * wide, np.float32)
+    middles = np.empty(TILE, np.float32)
+    zero = fill(0.0)
     for tile in range(begin, end):
         x0, y0 = tile % across * TILE, tile // across * TILE
         rows, columns = min(TILE, height - y0), min(TILE, width - x0)
-        first, last = starts[tile], starts[tile + 1]
-        light[:] = 1.0
-        ended[:] = 0.0
-        behind[:] = 0.0
-        given[:] = 0.0
+        first = starts[tile]
+        light[:], ended[:], behind[:], given[:] = 1.0, 0.0, 0.0, 0.0
         used = 0
         for row in range(rows):
+            middles[row] = y0 + row + 0.5
             for column in range(columns):
-                at = row * WIDTH + column
-                y, x = y0 + row, x0 + column
-                light[at] = left[y, x]
-                ended[at] = reached[y, x]
+                at, y, x = row * WIDTH + column, y0 + row, x0 + column
+                light[at], ended[at] = left[y, x], reached[y, x]
                 used = max(used, reached[y, x])
                 through = -d_alpha[y, x]
                 for k in range(channels):
-                    given[k * AREA + at] = d_image[y, x, k]
+                    given[(row * wide + k) * WIDTH + column] = d_image[y, x, k]
                     through += background[k] * d_image[y, x, k]
                 behind[at] = left[y, x] * through
-        for place in range(first + used, last):
-            parts[place] = 0.0
         pixels = count_up() + (x0 + 0.5)
         for place in range(first + used - 1, first - 1, -1):
-            slot = slots[place]
-            splat, feature, part = splats[slot], features[slot], parts[place]
-            low, high = _rows(splat, y0, rows)
+            splat = splats[slots[place]]
+            low, high = _rows(splat[Y], splat[HALF], y0, rows)
             dx = pixels - splat[X]
-            zero = fill(0.0)
             s, s_y, s_yy, sx, sx_y, sxx = zero, zero, zero, zero, zero, zero
-            touched = False
+            any_seen = False
             for row in range(low, high + 1):
                 at = row * WIDTH
-                dy = np.float32(y0 + row + 0.5) - splat[Y]
+                dy = middles[row] - splat[Y]
                 u = dx + splat[SHEAR] * dy
                 power = (splat[PEAK] - splat[FALL] * dy * dy) - u * u * splat[CURVE]
                 seen = (power >= fill(FLOOR)) & (fill(place - first) < load(ended, at))
                 if not some(seen):
                     store(weights, at, zero)
                     continue
-                touched = True
+                any_seen = True
                 full = pick(seen, exp2(power), zero)
                 alpha = least(full, fill(LIMIT))
                 over = 1.0 / (1.0 - alpha)
@@ -206,9 +201,9 @@ def backward(
                 weight = alpha * before
                 store(light, at, before)
                 store(weights, at, weight)
-                shade = load(given, at) * feature[0]
-                for k in range(1, channels):
-                    shade = shade + load(given, k * AREA + at) * feature[k]
+                shade = zero
+                for k in range(channels):
+                    shade = shade + load(given, at * wide + k * WIDTH) * splat[CHANNELS + k]
                 rest = load(behind, at)
                 d = before * shade - over * rest
                 store(behind, at, rest + weight * shade)
@@ -220,16 +215,22 @@ def backward(
                 sx = sx + d
                 sx_y = sx_y + d * dy
                 sxx = sxx + d * dx
-            if not touched:
-                part[:] = 0.0
+            if not any_seen:
                 continue
-            part[0], part[1], part[2] = total(s), total(sx), total(s_y)
-            part[3], part[4], part[5] = total(sxx), total(sx_y), total(s_yy)
-            for k in range(channels):
-                d = zero
+            number = numbers[place]
+            touched[number] = 1
+            to = number * size
+            store_totals(flat, to, s, sx, s_y, sxx)
+            store_totals(flat, to + 4, sx_y, s_yy, zero, zero)
+            for k in range(0, wide, 4):
+                one, two, three, four = zero, zero, zero, zero
                 for row in range(low, high + 1):
-                    d = d + load(weights, row * WIDTH) * load(given, k * AREA + row * WIDTH)
-                part[MOMENTS + k] = total(d)
+                    weight, at = load(weights, row * WIDTH), (row * wide + k) * WIDTH
+                    one = one + weight * load(given, at)
+                    two = two + weight * load(given, at + WIDTH)
+                    three = three + weight * load(given, at + 2 * WIDTH)
+                    four = four + weight * load(given, at + 3 * WIDTH)
+                store_totals(flat, to + CHANNELS + k, one, two, three, four)
 
 
 @compiled
@@ -238,8 +239,8 @@ def gather(
     end: int,
     order: Any,
     firsts: Any,
-    places: Any,
     parts: Any,
+    touched: Any,
     conics: Any,
     opacities: Any,
     d_means: Any,
@@ -248,21 +249,25 @@ def gather(
     d_colors: Any,
     d_depths: Any,
 ) -> None:
-    """Adds to the gradients of Gaussians ``order[begin:end]`` their parts, in the order of tiles.
+    """The gradients of Gaussians ``order[begin:end]`` from their parts, in the order of tiles;
+    those of colours are added.
 
-    ``places[firsts[i] : firsts[i + 1]]`` are the rows of ``parts`` of the i-th Gaussian. A
-    channel more than ``d_colors`` has is the depth's.
+    ``parts[firsts[i] : firsts[i + 1]]`` are the i-th one's. A channel more than ``d_colors`` has
+    is the depth's.
     """
-    columns = parts.shape[1]
-    colors = d_colors.shape[1]
+    columns, colors = parts.shape[1], d_colors.shape[1]
     summed = np.empty(columns, np.float32)
     for i in range(begin, end):
         n = order[i]
         summed[:] = 0.0
-        for at in range(firsts[i], firsts[i + 1]):
-            part = parts[places[at]]
-            for k in range(columns):
-                summed[k] += part[k]
+        some_part = False
+        for number in range(firsts[i], firsts[i + 1]):
+            if touched[number]:
+                some_part = True
+                for k in range(columns):
+                    summed[k] += parts[number, k]
+        if not some_part:
+            continue
         s, sx, sy, sxx, sxy, syy = summed[0], summed[1], summed[2], summed[3], summed[4], summed[5]
         a, b, c = conics[n, 0], conics[n, 1], conics[n, 2]
         # d = pixel - centre, and the exponent is -(a dx^2 + c dy^2) / 2 - b dx dy.
@@ -273,6 +278,6 @@ def gather(
         d_conics[n, 2] = np.float32(-0.5) * syy
         d_opacities[n] = s / opacities[n]
         for k in range(colors):
-            d_colors[n, k] += summed[MOMENTS + k]
-        if columns > MOMENTS + colors:
-            d_depths[n] = summed[MOMENTS + colors]
+            d_colors[n, k] += summed[CHANNELS + k]
+        if d_depths.shape[0]:
+            d_depths[n] = summed[CHANNELS + colors]

@@ -53,7 +53,7 @@ def covariance(quat: Any, scale: Any) -> Any:
 
 
 @compiled
-def given(covar: Any) -> Any:
+def numbers_of(covar: Any) -> Any:
     return (
         np.float64(covar[0]), np.float64(covar[1]), np.float64(covar[2]),
         np.float64(covar[3]), np.float64(covar[4]), np.float64(covar[5]),
@@ -130,7 +130,7 @@ def forward(
     float64; the outputs [C, N, ...].
     """
     for n in range(begin, end):
-        cov = given(covars[n]) if covars.shape[0] else covariance(quats[n], scales[n])
+        cov = numbers_of(covars[n]) if covars.shape[0] else covariance(quats[n], scales[n])
         for c in range(views.shape[0]):
             view, K = views[c], Ks[c]
             radii[c, n, 0] = radii[c, n, 1] = 0
@@ -195,11 +195,14 @@ def backward(
     d_cov = np.empty(6)
     d_flat = np.empty((2, 3))
     for n in range(begin, end):
-        cov = given(covars[n]) if covars.shape[0] else covariance(quats[n], scales[n])
+        cov = numbers_of(covars[n]) if covars.shape[0] else covariance(quats[n], scales[n])
         d_cov[:] = 0.0
         touched = False
         for c in range(views.shape[0]):
-            if radii[c, n, 0] == 0:
+            given = abs(d_means2d[c, n, 0]) + abs(d_means2d[c, n, 1]) + abs(d_depths[c, n])
+            for j in range(3):
+                given += abs(d_conics[c, n, j])
+            if radii[c, n, 0] == 0 or given + abs(d_compensations[c, n]) == 0:
                 continue
             touched = True
             view, K, d_view = views[c], Ks[c], d_views[begin // share, c]

@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from retain.kernels.rasterize.cpu_blend import CURVE, FALL, HALF, PEAK, SHEAR, TILE, X, Y
+from retain.kernels.rasterize.cpu_blend import (
+    CHANNELS,
+    CURVE,
+    FALL,
+    FLOOR,
+    HALF,
+    PEAK,
+    SHEAR,
+    TILE,
+    X,
+    Y,
+)  # fmt: skip
 from retain.kernels.rasterize.lanes import compiled
 
 EXTENT = 3.33
@@ -60,125 +71,130 @@ def prepare(
     opacities: Any,
     colors: Any,
     depths: Any,
+    width: int,
+    height: int,
     splats: Any,
-    features: Any,
+    room: Any,
 ) -> None:
-    """Rows ``begin`` to ``end`` of ``splats`` and ``features``, in the order of depth."""
+    """Rows ``begin`` to ``end`` of ``splats``, in the order of depth, and of ``room`` [M]: no more
+    tiles than this does it lie over."""
     channels = colors.shape[1]
     for i in range(begin, end):
-        n = order[i]
+        n, splat = order[i], splats[i]
         a, b, c = np.float64(conics[n, 0]), np.float64(conics[n, 1]), np.float64(conics[n, 2])
         # One over the variance in y; float32 cannot tell more than 7 digits of difference.
         fall = max(c - b * b / a, 1e-7 * c)
         opacity = np.float64(opacities[n])
         drawn = a > 0 and fall > 0 and opacity > 0
-        reach = 2 * math.log(max(255 * opacity, 1.0)) if drawn else 0.0
-        splats[i, X], splats[i, Y] = means[n, 0], means[n, 1]
-        splats[i, CURVE] = 0.5 * _LOG2E * a
-        splats[i, SHEAR] = b / a if drawn else 0.0
-        splats[i, FALL] = 0.5 * _LOG2E * fall
-        splats[i, PEAK] = math.log2(opacity) if drawn else 0.0
-        splats[i, HALF] = math.sqrt(min(reach, EXTENT * EXTENT) / fall) if drawn else -1.0
+        reach = 2 * math.log(255 * opacity) if drawn else -1.0
+        splat[X], splat[Y] = means[n, 0], means[n, 1]
+        splat[CURVE] = 0.5 * _LOG2E * a
+        splat[SHEAR] = b / a if drawn else 0.0
+        splat[FALL] = 0.5 * _LOG2E * fall
+        splat[PEAK] = 0.5 * _LOG2E * reach + FLOOR
+        splat[HALF] = math.sqrt(min(reach, EXTENT * EXTENT) / fall) if reach >= 0 else -1.0
         for k in range(channels):
-            features[i, k] = colors[n, k]
-        if features.shape[1] > channels:
-            features[i, channels] = depths[n]
+            splat[CHANNELS + k] = colors[n, k]
+        if splats.shape[1] > CHANNELS + channels:
+            splat[CHANNELS + channels] = depths[n]
+        left, right, top, bottom = _box(splat, width, height)
+        room[i] = max(right - left + 1, 0) * max(bottom - top + 1, 0)
 
 
 @compiled
-def _span(splat: Any, top: float, width: int) -> Any:
-    """First and last tile column that a splat's ellipse reaches in rows from ``top`` on."""
-    curve, fall = np.float64(splat[CURVE]), np.float64(splat[FALL])
-    shear, half = np.float64(splat[SHEAR]), np.float64(splat[HALF])
-    reach = fall * half * half
-    low = max(top + 0.5 - splat[Y], -half)
-    high = min(top + TILE - 0.5 - splat[Y], half)
-    if low > high:
-        return 1, 0
-    # The ellipse is |dx + shear dy| <= sqrt((reach - fall dy^2) / curve); it is widest to the
-    # right where shear pulls it.
-    turn = -shear * half / math.sqrt(fall / curve + shear * shear)
-    right = min(max(turn, low), high)
-    left = min(max(-turn, low), high)
-    x_right = math.sqrt(max(reach - fall * right * right, 0.0) / curve) - shear * right
-    x_left = -math.sqrt(max(reach - fall * left * left, 0.0) / curve) - shear * left
-    first = max(math.ceil(splat[X] + x_left - 0.501), 0)
-    last = min(math.floor(splat[X] + x_right - 0.499), width - 1)
-    if first > last:
-        return 1, 0
-    return first // TILE, last // TILE
+def _between(low: float, high: float, size: int) -> Any:
+    """First and last tile whose pixels have centres from ``low`` to ``high``; none: 1, 0."""
+    first, last = max(math.ceil(low - 0.501), 0), min(math.floor(high - 0.499), size - 1)
+    return (first // TILE, last // TILE) if first <= last else (1, 0)
 
 
 @compiled
-def _tile_rows(splat: Any, height: int) -> Any:
-    low = max(math.ceil(splat[Y] - splat[HALF] - 0.501), 0)
-    high = min(math.floor(splat[Y] + splat[HALF] - 0.499), height - 1)
-    if low > high:
-        return 1, 0
-    return low // TILE, high // TILE
+def _box(splat: Any, width: int, height: int) -> Any:
+    """First and last tile column and row of a splat's box."""
+    half, shear = np.float64(splat[HALF]), np.float64(splat[SHEAR])
+    if half < 0:
+        return 1, 0, 1, 0
+    wide = half * math.sqrt(np.float64(splat[FALL]) / splat[CURVE] + shear * shear)
+    left, right = _between(splat[X] - wide, splat[X] + wide, width)
+    top, bottom = _between(splat[Y] - half, splat[Y] + half, height)
+    return left, right, top, bottom
 
 
 @compiled
-def count(
-    begin: int, end: int, share: int, splats: Any, width: int, height: int, tiles: Any, per: Any
-) -> None:
-    """``tiles[begin // share]`` [tiles]: how many of these splats lie over each tile; ``per`` [M]:
-    how many tiles each lies over."""
-    across = (width + TILE - 1) // TILE
-    mine = tiles[begin // share]
-    for i in range(begin, end):
-        top, bottom = _tile_rows(splats[i], height)
-        touched = 0
-        for row in range(top, bottom + 1):
-            first, last = _span(splats[i], row * TILE, width)
-            for column in range(first, last + 1):
-                mine[row * across + column] += 1
-            touched += max(last - first + 1, 0)
-        per[i] = touched
-
-
-@compiled
-def offsets(tiles: Any, per: Any, starts: Any, firsts: Any) -> None:
-    """Turns the counts of ``count`` into the places where each share and splat begins."""
-    at = 0
-    for tile in range(tiles.shape[1]):
-        starts[tile] = at
-        for share in range(tiles.shape[0]):
-            here = tiles[share, tile]
-            tiles[share, tile] = at
-            at += here
-    starts[tiles.shape[1]] = at
-    at = 0
-    for i in range(per.shape[0]):
-        firsts[i] = at
-        at += per[i]
-    firsts[per.shape[0]] = at
-
-
-@compiled
-def scatter(
+def list_tiles(
     begin: int,
     end: int,
     share: int,
     splats: Any,
     width: int,
     height: int,
-    tiles: Any,
     firsts: Any,
-    slots: Any,
-    places: Any,
+    tiles: Any,
+    counts: Any,
 ) -> None:
-    """``slots`` [places]: each tile's splats; ``places``: where in it each splat's tiles are."""
+    """``tiles`` of every splat, from ``firsts`` on, ended by -1 where there is room left; and
+    ``counts[begin // share]`` [tiles], how many of these splats lie over each."""
     across = (width + TILE - 1) // TILE
-    mine = tiles[begin // share]
+    mine = counts[begin // share]
     for i in range(begin, end):
-        top, bottom = _tile_rows(splats[i], height)
+        splat = splats[i]
+        left, right, top, bottom = _box(splat, width, height)
+        half, shear = np.float64(splat[HALF]), np.float64(splat[SHEAR])
+        shape = np.float64(splat[FALL]) / splat[CURVE]
+        # The ellipse is |dx + shear dy| <= sqrt(shape (half^2 - dy^2)), widest to the right where
+        # shear pulls it.
+        turn = -shear * half / math.sqrt(shape + shear * shear)
         number = firsts[i]
         for row in range(top, bottom + 1):
-            first, last = _span(splats[i], row * TILE, width)
-            for tile in range(row * across + first, row * across + last + 1):
-                place = mine[tile]
-                mine[tile] += 1
-                slots[place] = i
-                places[number] = place
+            low = max(row * TILE + 0.5 - splat[Y], -half)
+            high = min((row + 1) * TILE - 0.5 - splat[Y], half)
+            at = min(max(turn, low), high)
+            x_right = math.sqrt(max(shape * (half * half - at * at), 0.0)) - shear * at
+            at = min(max(-turn, low), high)
+            x_left = -math.sqrt(max(shape * (half * half - at * at), 0.0)) - shear * at
+            first, last = _between(splat[X] + x_left, splat[X] + x_right, width)
+            for column in range(max(first, left), min(last, right) + 1):
+                tiles[number] = row * across + column
+                mine[row * across + column] += 1
                 number += 1
+        if number < firsts[i + 1]:
+            tiles[number] = -1
+
+
+@compiled
+def offsets(room: Any, firsts: Any) -> None:
+    at = 0
+    for i in range(room.shape[0]):
+        firsts[i] = at
+        at += room[i]
+    firsts[room.shape[0]] = at
+
+
+@compiled
+def begins(counts: Any, starts: Any) -> None:
+    """From the ``counts`` of ``list_tiles`` to where each tile's list and each share's part of it
+    begins."""
+    at = 0
+    for tile in range(counts.shape[1]):
+        starts[tile] = at
+        for share in range(counts.shape[0]):
+            here = counts[share, tile]
+            counts[share, tile] = at
+            at += here
+    starts[counts.shape[1]] = at
+
+
+@compiled
+def scatter(
+    begin: int, end: int, share: int, firsts: Any, tiles: Any, counts: Any, slots: Any, numbers: Any
+) -> None:
+    """``slots`` and ``numbers`` [places]: each tile's splats, and where ``tiles`` names them."""
+    mine = counts[begin // share]
+    for i in range(begin, end):
+        for number in range(firsts[i], firsts[i + 1]):
+            tile = tiles[number]
+            if tile < 0:
+                break
+            place = mine[tile]
+            mine[tile] += 1
+            slots[place], numbers[place] = i, number

@@ -125,16 +125,19 @@ def _any_of(b: Any, mask: Any) -> Any:
     return b.icmp_unsigned("!=", b.bitcast(mask, ir.IntType(WIDTH)), ir.Constant(ir.IntType(16), 0))
 
 
-def _sum_of(b: Any, x: Any) -> Any:
-    """By halves: always in the same order."""
-    size = WIDTH
-    while size > 1:
-        size //= 2
-        kind = ir.VectorType(ir.IntType(32), size)
-        low, high = (ir.Constant(kind, list(range(k, k + size))) for k in (0, size))
+def _halved(b: Any, x: Any, size: int) -> Any:
+    """Its upper half added to its lower until ``size`` are left."""
+    while x.type.count > size:
+        half = x.type.count // 2
+        kind = ir.VectorType(ir.IntType(32), half)
+        low, high = (ir.Constant(kind, list(range(k, k + half))) for k in (0, half))
         spare = ir.Constant(x.type, ir.Undefined)
         x = b.fadd(b.shuffle_vector(x, spare, low), b.shuffle_vector(x, spare, high))
-    return b.extract_element(x, ir.Constant(ir.IntType(32), 0))
+    return x
+
+
+def _sum_of(b: Any, x: Any) -> Any:
+    return b.extract_element(_halved(b, x, 1), ir.Constant(ir.IntType(32), 0))
 
 
 exp2 = _vector_op(_lanes, (_lanes,), _power_of_two)
@@ -168,9 +171,11 @@ def count_up(typing: Any) -> Any:
     return _lanes(), code
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def _pointer(
+    context: Any, builder: Any, kind: Any, array: Any, index: Any, to: Any = _FLOATS
+) -> Any:
     data = cgutils.create_struct_proxy(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -184,6 +189,30 @@ def load(typing: Any, array: Any, index: Any) -> Any:
         )
 
     return _lanes(array, index), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_totals(typing: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The sums of four to ``array[index : index + 4]``: cheaper than four times ``total``."""
+
+    def fold(builder: Any, x: Any, y: Any, group: int) -> Any:
+        """Sums of neighbouring groups of ``group`` lanes: now of ``x``, now of ``y``."""
+        starts = range(0, WIDTH, 2 * group)
+        low = [k + j + side for k in starts for side in (0, WIDTH) for j in range(group)]
+        picks = [ir.Constant(_INTS, [k + high for k in low]) for high in (0, group)]
+        return builder.fadd(*(builder.shuffle_vector(x, y, pick) for pick in picks))
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind, number, *_ = signature.args
+        index = context.cast(builder, values[1], number, types.intp)
+        _, _, a, b, c, d = values
+        x, y = fold(builder, a, b, 1), fold(builder, c, d, 1)
+        all_four = _halved(builder, fold(builder, x, y, 2), 4)
+        to = _pointer(context, builder, kind, values[0], index, all_four.type)
+        builder.store(all_four, to, align=4)
+        return context.get_dummy_value()
+
+    return types.none(array, index, a, b, c, d), code
 
 
 @intrinsic  # type: ignore[untyped-decorator]

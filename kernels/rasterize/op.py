@@ -262,17 +262,20 @@ def rasterize_pixels(
     width: int,
     height: int,
     with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """``reference.pixels``: image [I, H, W, D] and alpha [I, H, W]; then for the backward
-    transmittance [I, H, W], int32 [I, H, W] (how many Gaussians a pixel reached) and tile lists."""
+    transmittance [I, H, W], int32 [I, H, W] (how many Gaussians a pixel came to), tile lists, and
+    splats [., 8 + D]."""
     own = _arrays(colors)
-    pictures, lists = [], []
+    pictures, lists, splats = [], [], []
     for i, given in enumerate(_arrays(means2d, depths, conics, opacities, radii, backgrounds)):
         given += own[i * len(own) // len(means2d)] + [width, height, with_depth]
         picture = cpu.pixels(*given)
         pictures.append((picture.image, 1 - picture.left, picture.left, picture.reached))
         lists.append(picture.tiles.packed())
-    return (*_stacked(pictures), torch.from_numpy(np.concatenate(lists)))  # type: ignore[return-value]
+        splats.append(picture.splats)
+    joined = (torch.from_numpy(np.concatenate(each)) for each in (lists, splats))
+    return (*_stacked(pictures), *joined)  # type: ignore[return-value]
 
 
 @rasterize_pixels.register_fake
@@ -287,14 +290,16 @@ def _(
     width: int,
     height: int,
     with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    side = (means2d.shape[0], height, width)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    side, channels = (means2d.shape[0], height, width), colors.shape[2] + with_depth
+    context = torch.library.get_ctx()
     return (
-        means2d.new_empty(*side, colors.shape[2] + with_depth),
+        means2d.new_empty(*side, channels),
         means2d.new_empty(side),
         means2d.new_empty(side),
         means2d.new_empty(side, dtype=torch.int32),
-        means2d.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int32),
+        means2d.new_empty(context.new_dynamic_size(), dtype=torch.int32),
+        means2d.new_empty(context.new_dynamic_size(), cpu.CHANNELS + channels),
     )
 
 
@@ -311,15 +316,17 @@ def _pixels_backward(
     left: Tensor,
     reached: Tensor,
     lists: Tensor,
+    splats: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means2d, depths, conics, opacities and colors."""
     d_colors = np.zeros(colors.shape, np.float32)
-    own, packed, grads = _arrays(colors), _array(lists), []
+    packed, drawn, grads = _array(lists), _array(splats), []
     each = _arrays(d_image, d_alpha, means2d, depths, conics, opacities, backgrounds, left, reached)
     for i, given in enumerate(each):
-        j = i * len(own) // len(each)
         tiles, packed = cpu.Tiles.unpacked(packed)
-        grads.append(cpu.pixels_backward(*given, *own[j], *[tiles, d_colors[j]]))
+        own, drawn = np.split(drawn, [len(tiles.order)])
+        given += [tiles, own, d_colors[i * len(d_colors) // len(each)]]
+        grads.append(cpu.pixels_backward(*given))
     return (*_stacked(grads), torch.from_numpy(d_colors))  # type: ignore[return-value]
 
 
@@ -346,12 +353,12 @@ def _keep_pixels(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 def _picture_backward(
     ctx: Any, d_image: Tensor | None, d_alpha: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
-    *inputs, colors, backgrounds, left, reached, lists = ctx.saved_tensors
+    *inputs, colors, backgrounds, left, reached, lists, splats = ctx.saved_tensors
     if d_image is None:
         d_image = left.new_zeros(ctx.side)
     d_alpha = torch.zeros_like(left) if d_alpha is None else d_alpha
     d_means2d, d_depths, d_conics, d_opacities, d_colors = _pixels_backward(
-        d_image, d_alpha, *inputs, colors, backgrounds, left, reached, lists
+        d_image, d_alpha, *inputs, colors, backgrounds, left, reached, lists, splats
     )
     d_backgrounds = None
     if backgrounds is not None and ctx.needs_input_grad[6]:
