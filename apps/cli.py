@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import cli_graphs, cli_keys, cli_models, console
+from retain.apps import cli_graphs, cli_keys, cli_models, cli_scene, console
 from retain.apps.cli_models import Structures
 from retain.apps.cli_options import (
     DeviceOption,
@@ -27,6 +27,8 @@ from retain.apps.cli_options import (
     RunnerName,
     RunnerOption,
     SecondsOption,
+    TokenOption,
+    command_line,
 )
 from retain.pipeline import logs
 from retain.pipeline.errors import RetainError
@@ -163,7 +165,7 @@ def watch(
             runner=runner.value,
             resume=None if resume and resume.is_dir() else resume,
             state=resume if resume and resume.is_dir() else None,
-            command=_command(),
+            command=command_line(),
         ),
         job.tell,
     )
@@ -184,6 +186,13 @@ def serve(
     ] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the console.")] = True,
     port: PortOption = 0,
+    host: Annotated[
+        str, typer.Option(help="Address of the console; other hosts need --token-file.")
+    ] = "127.0.0.1",
+    token_file: TokenOption = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file, certificate and key: the console over https.")
+    ] = None,
     open_page: OpenOption = False,
     download: Annotated[
         bool, typer.Option("--download", help="Let the encoder fetch its weights.")
@@ -199,6 +208,9 @@ def serve(
         out=out,
         page=page,
         port=port,
+        host=host,
+        token_file=token_file,
+        certificate=certificate,
         open_page=open_page,
         download=download,
         runner=runner.value,
@@ -262,11 +274,14 @@ def segment(
             record_mb=record_mb,
             runner=runner.value,
             state=resume,
-            command=_command(),
+            command=command_line(),
         ),
         job.tell,
     )
     raise typer.Exit(done.exit_code)
+
+
+app.command()(cli_scene.reconstruct)
 
 
 @app.command()
@@ -280,7 +295,7 @@ def demo(
     """Watch a real clip that came with an installed package. Needs no network, camera or GPU."""
     from retain.apps import demo as job
 
-    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, _command()))
+    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, command_line()))
 
 
 @app.command()
@@ -312,12 +327,6 @@ def bench(
     if json:
         job.save(rows, json)
     raise typer.Exit(1 if any(row.met is False for row in rows) else 0)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["retain", *sys.argv[1:]])
 
 
 def main() -> None:

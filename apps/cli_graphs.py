@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retain.apps import console
-from retain.apps.cli_options import RunnerName, RunnerOption
+from retain.apps.cli_options import RunnerName, RunnerOption, TokenOption
 from retain.pipeline.errors import UsageError
 
 GraphFile = Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="A graph; see docs.")]
@@ -24,22 +24,24 @@ PageAddress = Annotated[
 def snapshot(
     page: PageAddress,
     folder: Annotated[Path, typer.Argument(help="Where the state goes; must not exist yet.")],
+    token_file: TokenOption = None,
 ) -> None:
     """Take the state of a running command; `--resume FOLDER` goes on from it, here or elsewhere."""
     from retain.apps import snapshot as job
 
-    job.snapshot(page, folder)
+    job.snapshot(page, folder, token_file)
     console.output().print(f"  {folder}", highlight=False)
 
 
 def top(
     page: PageAddress,
     once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
+    token_file: TokenOption = None,
 ) -> None:
     """Show what every stage of a running command does, until it ends."""
     from retain.apps import top as job
 
-    raise typer.Exit(job.top(page, once))
+    raise typer.Exit(job.top(page, once, token_file))
 
 
 def run(

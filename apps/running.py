@@ -24,7 +24,7 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.recorder import taken
 from retain.pipeline.redact import redact
 from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
-from retain.pipeline.stage import Sink
+from retain.pipeline.stage import Sink, StatValue
 
 if TYPE_CHECKING:
     from retain.apps.page.server import Page
@@ -188,22 +188,31 @@ def run_stream(
     return done
 
 
-def add_source(graph: Graph, options: StreamOptions, live: bool, feeds: str) -> None:
+def add_source(
+    graph: Graph,
+    options: StreamOptions,
+    live: bool,
+    feeds: str,
+    target: str = "retain.pipeline.sources.any:AnySource",
+    **own: StatValue,
+) -> None:
     """Add the node ``source`` that plays what the options ask for and lead it to the stage
     ``feeds``; where that is asked for through a recorder, which then sees what the stage sees.
-    Nothing is lost of a finite source; of a live one, the newest frame wins."""
+    Nothing is lost of a finite source; of a live one, the newest frame wins. ``own``: options of
+    sources of another kind, ``target``."""
     limit = options.limit
     if options.seconds and options.fps and not live:
         # Exact, where stopping at a time would let frames through that are already on their way.
         limit = min(limit or sys.maxsize, math.ceil(options.seconds * options.fps))
     graph.source(
         "source",
-        "retain.pipeline.sources.any:AnySource",
+        target,
         source=options.source,
         stream=options.stream,
         fps=options.fps,
         limit=limit,
         pace=0.0 if live else options.pace,
+        **own,
     )
     first = feeds if options.record is None else "record"
     graph.connect("source", first, policy="latest" if live else "block")
@@ -231,6 +240,8 @@ def is_live(source: str) -> bool:
     which waits for those that are not there yet."""
     from retain.pipeline.sources.any import AnySource, describe
 
+    if source.startswith("room:"):
+        return False
     kind = describe(source)
     if kind == "camera":
         return True

@@ -43,6 +43,11 @@ class ServeOptions:
     out: Path | None = None
     page: bool = True
     port: int = 0
+    host: str = "127.0.0.1"
+    token_file: Path | None = None
+    """With the token of a console that other hosts may open."""
+    certificate: Path | None = None
+    """PEM file of certificate and private key: the console over https."""
     open_page: bool = False
     download: bool = False
     runner: Runner = "local"
@@ -176,9 +181,13 @@ def _minutes(stats: GraphStats) -> str:
 
 
 def _page(options: ServeOptions, settings: Settings, stack: ExitStack) -> Console:
+    from retain.apps.page.access import Access
     from retain.apps.page.console import Console
 
-    page = Console(options.streams, options.folder, port=options.port)
+    if options.certificate and not options.token_file:
+        raise UsageError("--certificate is for a console with a token.", hint="Add --token-file.")
+    access = Access(options.token_file, options.certificate) if options.token_file else None
+    page = Console(options.streams, options.folder, options.port, options.host, access)
     page.start()
     stack.callback(page.stop)
     link = f"console: [link={page.address}]{page.address}[/link]"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from retain.apps.token import bearer
 from retain.pipeline.errors import RetainError, StateError, UsageError
 from retain.pipeline.redact import redact
 
@@ -36,11 +37,12 @@ def packed(run: HasStats) -> bytes:
         return out.getvalue()
 
 
-def snapshot(page: str, folder: Path) -> None:
+def snapshot(page: str, folder: Path, token_file: Path | None = None) -> None:
     """Ask the page at ``page`` (address or port) for a state and unpack it to a new ``folder``."""
     if folder.exists():
         raise UsageError(f"{str(folder)!r} exists already.", hint="Name a new folder.")
-    unpack(_ask(f"http://127.0.0.1:{page}/" if page.isdigit() else page), folder)
+    url = f"http://127.0.0.1:{page}/" if page.isdigit() else page
+    unpack(_ask(url, bearer(token_file)), folder)
 
 
 def unpack(data: bytes, folder: Path) -> None:
@@ -62,10 +64,10 @@ def unpack(data: bytes, folder: Path) -> None:
         raise RetainError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
 
 
-def _ask(url: str) -> bytes:
+def _ask(url: str, token: dict[str, str]) -> bytes:
     if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
         raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
-    request = Request(f"{url.rstrip('/')}/api/snapshot", b"", {HEADER: "1"}, method="POST")
+    request = Request(f"{url.rstrip('/')}/api/snapshot", b"", {HEADER: "1", **token}, method="POST")
     try:
         # Without the proxies of the environment: it is this machine that is asked.
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:

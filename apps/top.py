@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import msgspec
 
 from retain.apps import console
 from retain.apps.drawing import size
+from retain.apps.token import bearer
 from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.redact import redact
 
@@ -79,11 +82,11 @@ class Moment(msgspec.Struct, frozen=True):
     """A row of ``COLUMNS`` per stage."""
 
 
-def top(page: str, once: bool) -> int:
+def top(page: str, once: bool, token_file: Path | None = None) -> int:
     """Show the stages until the page goes away or Ctrl-C; the exit code. Raises RetainError when no
     page answers, UsageError for something that is no address."""
-    url = address(page)
-    now = ask(url)
+    url, token = address(page), bearer(token_file)
+    now = ask(url, token)
     if once:
         print(plain(now))
         return 0
@@ -93,7 +96,7 @@ def top(page: str, once: bool) -> int:
         while True:
             time.sleep(EVERY_S)
             try:
-                live.update(shown(ask(url)))
+                live.update(shown(ask(url, token)))
             except RetainError:
                 break
     console.messages().print("the page has gone", markup=False)
@@ -120,14 +123,19 @@ def address(page: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/"
 
 
-def ask(url: str) -> Moment:
+def ask(url: str, token: Mapping[str, str] | None = None) -> Moment:
     """The page's state now. Raises RetainError when it does not answer, or is none of ours."""
     shown = redact(url)
     try:
         # No proxy: the page is on this machine, or at the near end of a tunnel.
-        with build_opener(ProxyHandler({})).open(f"{url}api/state", timeout=TIMEOUT_S) as answer:
+        request = Request(f"{url}api/state", headers=dict(token or {}))
+        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
             data = answer.read(MAX_ANSWER)
     except (URLError, OSError, ValueError) as error:
+        if isinstance(error, HTTPError) and error.code == 401:
+            raise RetainError(
+                f"The page at {shown} wants its token.", hint="Give it with --token-file FILE."
+            ) from None
         reason = getattr(error, "reason", None) or error
         raise RetainError(
             f"No page answers at {shown} ({redact(str(reason))}).",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from retain.apps.page.access import Access
+
 MAX_BODY = 10_000
 TOKEN = "X-Retain-Token"
 
@@ -42,18 +44,27 @@ class Console(Page):
 
     Only this machine can open it, as any page. What changes something needs a header that pages of
     other sites cannot send, and a token that only ``address`` tells: a source may name secrets of
-    whoever runs the command, and other people may use the same machine.
+    whoever runs the command, and other people may use the same machine. With ``access`` other hosts
+    can open it, and who has shown that token may do everything.
     """
 
-    def __init__(self, file: Path, folder: Path, port: int = 0) -> None:
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        access: Access | None = None,
+    ) -> None:
         self._file, self._folder = file, folder
-        super().__init__(file.stem, str(file), port=port, view="console")
+        super().__init__(file.stem, str(file), port, host, "console", access)
         self.token = secrets.token_urlsafe(18)
 
     @property
     def address(self) -> str:
-        """Where to open it, with the token behind a ``#``, which browsers do not send."""
-        return f"{self.url}#{self.token}"
+        """Where to open it, with the token behind a ``#``, which browsers do not send; without,
+        where it is asked for."""
+        return self.url if self.access else f"{self.url}#{self.token}"
 
     def _state(self, title: str, source: str, view: View) -> PageState:
         self.console = ConsoleState(title, self._file)
@@ -88,7 +99,7 @@ class Console(Page):
             if request.headers.get(HEADER) != "1":
                 return PlainTextResponse(f"Say {HEADER}: 1.", 403)
             given = request.headers.get(TOKEN, "").encode("latin-1")
-            if not hmac.compare_digest(given, self.token.encode()):
+            if self.access is None and not hmac.compare_digest(given, self.token.encode()):
                 return PlainTextResponse(
                     "Open the console by the whole address that the command printed.", 401
                 )

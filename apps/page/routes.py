@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Str
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from retain.apps.page.access import Door
 from retain.apps.page.server import STATIC, is_loopback
 from retain.apps.snapshot import HEADER, packed
 from retain.pipeline.errors import RetainError
@@ -27,7 +28,9 @@ PAGE_POLICY = (
 def make_app(page: Page) -> FastAPI:
     """The routes. Data as JSON, events and JPEG; the page itself is static files."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard)
+    if page.access is not None:
+        app.add_middleware(Door, access=page.access, login=STATIC / "login.html")
+    app.add_middleware(Guard, anywhere=page.access is not None)
     state = page.state
 
     def json(value: Any) -> Response:
@@ -99,16 +102,20 @@ def make_app(page: Page) -> FastAPI:
 
 
 class Guard:
-    """Refuses requests for another host (DNS rebinding) and keeps other sites' hands off."""
+    """Refuses requests for another host (DNS rebinding) and keeps other sites' hands off.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    ``anywhere``: the page answers by any name, to who has shown the token; a site that took its
+    name would not be sent the cookie.
+    """
+
+    def __init__(self, app: ASGIApp, anywhere: bool = False) -> None:
+        self.app, self._anywhere = app, anywhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         host = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"host"), "")
-        if not is_loopback(_hostname(host)):
+        if not self._anywhere and not is_loopback(_hostname(host)):
             refusal = PlainTextResponse("This page answers to this machine only.", 421)
             return await refusal(scope, receive, send)
 
@@ -119,9 +126,11 @@ class Guard:
                     (b"referrer-policy", b"no-referrer"),
                     (b"cross-origin-resource-policy", b"same-origin"),
                 ]
-                if not any(key == b"cache-control" for key, _ in message["headers"]):
+                given = {key for key, _ in message["headers"]}
+                if b"cache-control" not in given:
                     headers.append((b"cache-control", b"no-cache"))
-                if scope["path"] != "/report.html":  # it brings its own policy
+                own = scope["path"] == "/report.html" or b"content-security-policy" in given
+                if not own:
                     headers.append((b"content-security-policy", PAGE_POLICY.encode()))
                 message["headers"] = [*message["headers"], *headers]
             await send(message)

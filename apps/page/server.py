@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from retain.apps.page.access import Access
+
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+ANYWHERE = ("0.0.0.0", "::")
 IDLE_S = 5.0
 """A client that nothing is sent to for so long gets a sign of life."""
 
@@ -42,7 +45,8 @@ class Page:
     """Shows one stream's run at ``url``. A sink of the caller's process; it never slows the run.
 
     Only this machine can open it: it binds a loopback address and refuses requests that name
-    another host. Raises UsageError for another address or a port that is taken.
+    another host. With ``access`` it may bind any address, and shows nothing to who has not shown
+    the token. Raises UsageError for another address without, or a port that is taken.
     """
 
     def __init__(
@@ -52,12 +56,11 @@ class Page:
         port: int = 0,
         host: str = "127.0.0.1",
         view: View = "watch",
+        access: Access | None = None,
     ) -> None:
         if not is_loopback(host):
-            raise UsageError(
-                f"The live page cannot listen on {host!r}: anyone in the network could watch.",
-                hint="Use 127.0.0.1 and, from elsewhere, an SSH tunnel.",
-            )
+            _check_open(host, access)
+        self.access = access
         self.state = self._state(title, source, view)
         self._report: Path | None = None
         self.run: HasStats | None = None
@@ -65,8 +68,9 @@ class Page:
         self._socket = _listen(host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+        shown = socket.gethostname() if host in ANYWHERE else f"[{host}]" if ":" in host else host
+        scheme = "https" if access and access.certificate else "http"
+        self.url = f"{scheme}://{shown}:{self._socket.getsockname()[1]}/"
 
     def start(self) -> None:
         """Serve from a thread of its own; returns when the page can be opened."""
@@ -80,6 +84,7 @@ class Page:
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
+            ssl_certfile=self.access.certificate if self.access else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -144,6 +149,21 @@ class Page:
     @property
     def report(self) -> Path | None:
         return self._report
+
+
+def _check_open(host: str, access: Access | None) -> None:
+    if access is None:
+        raise UsageError(
+            f"The live page cannot listen on {host!r}: anyone in the network could watch.",
+            hint="Use 127.0.0.1 and, from elsewhere, an SSH tunnel; `retain serve` also takes a "
+            "--token-file.",
+        )
+    if access.certificate is None:
+        log.warning(
+            "The page on %s is not encrypted: whoever sees the network's traffic sees the pictures "
+            "and the token. Give --certificate, or put a proxy with TLS before it.",
+            host,
+        )
 
 
 def is_loopback(host: str) -> bool:

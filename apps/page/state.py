@@ -23,7 +23,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "console"]
+View = Literal["watch", "segment", "scene", "console"]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,3 +196,36 @@ def write_trajectory(path: Path, places: Sequence[tuple[Place, Matrix]]) -> None
             numbers = (*pose[:3, 3], x, y, z, w)
             lines.append(f"{place.seconds:.6f} " + " ".join(f"{v:.7f}" for v in numbers))
     write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def facts(made: Outcome, journal: Recorder) -> dict[str, Any]:
+    """What summary.json says of the map."""
+    depth, drift = made.depth, made.drift
+    return {
+        "gaussians": len(made.gaussians),
+        "stable": made.stable,
+        "raw_blocks": made.raw,
+        "gaussians_to_raw_blocks": len(made.gaussians) / max(made.raw, 1),
+        "keyframes": journal.keyframes,
+        "loops": journal.loops,
+        "states": dict(journal.states),
+        "reasons": dict(journal.reasons.most_common(10)),
+        "held_out": len(made.scores),
+        "psnr_db": made.mean("psnr"),
+        "psnr_covered_db": made.mean("psnr_covered"),
+        "ssim": made.mean("ssim"),
+        "covered": made.mean("covered"),
+        "depth_l1_m": depth.mean if depth else None,
+        "depth_l1_median_m": depth.median if depth else None,
+        "ate_m": drift.ate.rmse if drift else None,
+        "ate_scale_free": drift.scaled if drift else None,
+        "rpe_m": drift.rpe.translation.rmse if drift else None,
+        "rpe_deg": drift.rpe.rotation_deg.rmse if drift else None,
+        "map_drift_m": made.moved.median,
+        "double_walls": made.double_walls,
+        "refined_steps": made.refined,
+        "ms_per_frame": {name: round(mean, 3) for name, mean, _ in journal.ms_per_frame()},
+        "memory_bytes_most": journal.most_bytes,
+        "memory_budget": journal.pose.byte_budget if journal.pose else 0,
+        "names": journal.names,
+    }

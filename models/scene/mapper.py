@@ -251,7 +251,7 @@ class Mapper:
             "anchor": self._anchor_pose,
             "random": _words(self._rng),
         }
-        tracked = {f"track.{name}": value for name, value in self.tracker.state().items()}
+        tracked = {f"track.{name}": _plain(value) for name, value in self.tracker.state().items()}
         self._notes.write(self.stream, own | tracked)
         self.hub.snapshot(path, seq)
 
@@ -295,6 +295,11 @@ def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"{path} holds no map of a scene: {error}.") from error
     return Kind(camera, given, depth, codes)
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+    """Truth values as bytes: memory files have no type for them."""
+    return value.astype(np.uint8) if value.dtype == bool else value
 
 
 def _words(rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -64,7 +64,7 @@ class Reconstruct:
         if threads < 1 or budget_mb <= 0 or cell <= 0:
             raise UsageError("The options threads, budget_mb and cell of reconstruct must be > 0.")
         self._poses = poses
-        self._options = MapperOptions(
+        self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
             cell=cell, seed=seed, threads=threads,
         )  # fmt: skip
@@ -118,7 +118,7 @@ class Reconstruct:
 
     def _begin(self, shot: Shot, stream: str) -> Mapper:
         given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
-        mapper = Mapper(stream, Kind.of(shot, given=given), self._options)
+        mapper = Mapper(stream, Kind.of(shot, given=given), self.options)
         if self._resume:
             path, self._resume = self._resume, ""
             self._seen_to = self._seq = mapper.load(path)

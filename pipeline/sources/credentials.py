@@ -37,7 +37,7 @@ class Secrets:
 
     def _encoded(self, name: str) -> str:
         path = name.removeprefix("file:")
-        value = _from_file(Path(path)) if path != name else self._from_environment(name)
+        value = secret_in(Path(path)) if path != name else self._from_environment(name)
         encoded = quote(value, safe="")
         self._values |= {value, encoded, quote(value), repr(value)[1:-1]}
         return encoded
@@ -75,8 +75,8 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _from_file(path: Path) -> str:
-    """The one line of a file that nobody but its owner may read."""
+def secret_in(path: Path) -> str:
+    """The one line of a file that nobody but its owner may read. Raises UsageError."""
     shown = repr(str(path))
     if not path.is_absolute():
         raise UsageError(
@@ -84,20 +84,13 @@ def _from_file(path: Path) -> str:
         )
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise UsageError(f"The secret's file {shown} is not a regular file.")
-            if os.name == "posix" and about.st_mode & 0o077:
-                raise UsageError(
-                    f"The secret's file {shown} may be read or changed by others than its owner.",
-                    hint=f"Close it: chmod 600 {path}",
-                )
+            _check_mode(os.fstat(file.fileno()).st_mode, path)
             content = file.read(_MOST + 1)
         value = content.decode().removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise UsageError(
             f"The secret's file {shown} cannot be read: {error.strerror}.",
-            hint="Check the path in the address.",
+            hint="Check its path.",
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"The secret's file {shown} is not UTF-8 text.") from None
@@ -106,3 +99,21 @@ def _from_file(path: Path) -> str:
             f"The secret's file {shown} holds no secret: one printable line is expected."
         )
     return value
+
+
+def check_private(path: Path) -> None:
+    """Raises UsageError unless ``path`` is a file that nobody but its owner may read or change."""
+    try:
+        _check_mode(path.stat().st_mode, path)
+    except OSError as error:
+        raise UsageError(f"The secret's file {str(path)!r}: {error.strerror}.") from None
+
+
+def _check_mode(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"The secret's file {str(path)!r} is not a regular file.")
+    if os.name == "posix" and mode & 0o077:
+        raise UsageError(
+            f"The secret's file {str(path)!r} may be read or changed by others than its owner.",
+            hint=f"Close it: chmod 600 {path}",
+        )

@@ -30,6 +30,8 @@ function connect() {
     disconnect();
     tell({ link: "lost" });
     retry = setTimeout(connect, RETRY_MS);
+    // A program that was started again may want its token.
+    fetch("/api/held").then((answer) => answer.status === 401 && location.reload(), () => {});
   };
 }
 

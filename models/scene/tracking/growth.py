@@ -11,7 +11,7 @@ from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.models.scene.tracking.base import Pose
 from retain.models.scene.tracking.bundle import GATE, Window, adjust
-from retain.models.scene.tracking.landmarks import RECENT, Landmarks, View
+from retain.models.scene.tracking.landmarks import RECENT, SIGMA, Landmarks, View
 from retain.models.scene.tracking.matching import FARTHEST, match
 from retain.models.scene.tracking.start import triangulate, visible
 
@@ -48,7 +48,7 @@ def grow(marks: Landmarks, camera: Camera) -> int:
         made += _pair(marks, camera, view, other, low / 2, high * 3)
     born = np.arange(len(marks) - made, len(marks))
     for other in marks.views[-2 : -RECENT - 1 : -1]:
-        look_again(marks, camera, other, born, _AGAIN)
+        _look_again(marks, camera, other, born)
     return made
 
 
@@ -71,9 +71,10 @@ def _pair(
     ends = _ends(camera, view.c2w, other.c2w, uv, (near, far))
     pairs = along(
         view.descriptors[rows], other.descriptors[cols], ends,
-        other.uv[cols], (_REACH * other.sigma[cols]).astype(np.float32),
+        other.uv[cols], (_REACH * SIGMA * other.size[cols]).astype(np.float32),
     )  # fmt: skip
     rows, cols = rows[pairs[:, 0]], cols[pairs[:, 1]]
+    view.sharpen(rows, other, cols)
     p, q = view.uv[rows].astype(np.float64), other.uv[cols].astype(np.float64)
     points, angle = triangulate(camera, view.c2w, other.c2w, p, q)
     good = angle > NARROW
@@ -91,26 +92,26 @@ def _same_size(
     points: NDArray[np.float64],
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Whether distances and pyramid levels tell of one thing: a nearer one looks larger."""
-    a = np.linalg.norm(points - view.c2w[:3, 3], axis=1) * view.sigma[rows]
-    b = np.linalg.norm(points - other.c2w[:3, 3], axis=1) * other.sigma[cols]
+    a = np.linalg.norm(points - view.c2w[:3, 3], axis=1) * view.size[rows]
+    b = np.linalg.norm(points - other.c2w[:3, 3], axis=1) * other.size[cols]
     with np.errstate(invalid="ignore"):
         ratio: NDArray[np.bool_] = (a < 1.8 * b) & (b < 1.8 * a)
     return ratio
 
 
-def look_again(
-    marks: Landmarks, camera: Camera, view: View, rows: NDArray[np.int64], reach: float
-) -> int:
-    """Find points ``rows`` among the corners of ``view`` that are none yet; how many."""
+def _look_again(marks: Landmarks, camera: Camera, view: View, rows: NDArray[np.int64]) -> None:
+    """Find points ``rows``, which the newest view shows, among the corners of ``view`` that are
+    none yet."""
     rows = np.setdiff1d(rows, view.point)
     free = np.flatnonzero(view.point < 0)
     at = camera.project(rigid.transform(rigid.inverse(view.c2w), marks.xyz[rows]))
     pairs = match(
         marks.descriptors[rows], view.descriptors[free],
-        at=at.astype(np.float32), uv=view.uv[free], radius=reach, ratio=1.0,
+        at=at.astype(np.float32), uv=view.uv[free], radius=_AGAIN, ratio=1.0,
     )  # fmt: skip
-    view.point[free[pairs[:, 1]]] = rows[pairs[:, 0]]
-    return len(pairs)
+    rows, corners = rows[pairs[:, 0]], free[pairs[:, 1]]
+    view.sharpen(corners, marks.views[-1], marks.views[-1].corners(rows, len(marks)))
+    view.point[corners] = rows
 
 
 def settle(marks: Landmarks, camera: Camera) -> float:

@@ -16,57 +16,77 @@ from numpy.typing import NDArray
 from retain.kernels.geometry import rigid
 from retain.models.scene.tracking.base import Pose
 from retain.models.scene.tracking.features import Features
+from retain.models.scene.tracking.sharpen import sharpened
 from retain.pipeline.errors import StateError
 
 VIEWS, POINTS = 96, 8000
 """Limits."""
-CORNER_BYTES, POINT_BYTES = 8 + 1 + 32 + 8, 24 + 32 + 24 + 8
+CORNER_BYTES, POINT_BYTES = 8 + 1 + 8 + 32 + 8, 24 + 32 + 24 + 8
 """In a state."""
 RECENT = 7
 """Newest keyframes that are never dropped, and keep all their corners."""
-SIGMA = 0.7
-"""Pixels: standard deviation of a corner of the finest level; 1.2 times more on each next."""
+LEVEL, SIGMA, SHARP = 1.2, 0.7, 0.35
+"""How much coarser each next level of the pyramid is; standard deviations in pixels of a corner of
+the finest level, and of one that was sharpened."""
 _PROBATION = 3
 """Keyframes in which a new point has to be found again."""
 _ALIKE = 3
 """Views that see a point well enough for one of them to be dropped."""
+
+_CORNERS = ("uv", "octave", "sigma", "descriptors", "point")
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class View:
-    """A keyframe. ``point`` int64 [N]: the row of the point that each corner shows, -1 for none.
+    """A keyframe, or a shot that may become one. ``sigma`` float64 [N], pixels: the corners'
+    standard deviation. ``point`` int64 [N]: the row of the point that each corner shows, -1 for
+    none. ``grey`` uint8 [H, W], of recent ones only, else empty.
     ``id`` counts keyframes; the first view of a map, which was never announced as one, has -1."""
 
     id: int
     c2w: Pose
     uv: NDArray[np.float32]
     octave: NDArray[np.uint8]
+    sigma: NDArray[np.float64]
     descriptors: NDArray[np.uint8]
     point: Rows
+    grey: NDArray[np.uint8]
 
     @property
-    def sigma(self) -> NDArray[np.float64]:
-        """Pixels: standard deviation of each corner."""
-        return sigma(self.octave)
+    def size(self) -> NDArray[np.float64]:
+        """Pixels of the picture per pixel of the level that each corner was found on."""
+        return np.asarray(LEVEL ** self.octave.astype(np.float64))
+
+    def sharpen(self, corners: Rows, other: View, theirs: Rows) -> None:
+        """Move ``corners`` to what ``theirs`` of the view ``other`` show."""
+        uv, good = sharpened(
+            other.grey, self.grey, other.uv[theirs], self.uv[corners], self.size[corners]
+        )
+        self.uv[corners] = uv
+        self.sigma[corners[good]] = SHARP
+
+    def corners(self, rows: Rows, points: int) -> Rows:
+        """The corner that shows each of the points ``rows``, -1 for none; of ``points`` in all."""
+        found = np.full(points + 1, -1)
+        found[self.point] = np.arange(len(self.point))
+        found[-1] = -1
+        return found[rows]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop all corners but those of ``mask``."""
-        self.uv, self.octave = self.uv[mask], self.octave[mask]
+        self.uv, self.octave, self.sigma = self.uv[mask], self.octave[mask], self.sigma[mask]
         self.descriptors, self.point = self.descriptors[mask], self.point[mask]
 
 
-def sigma(octave: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Pixels: standard deviation of corners."""
-    return np.asarray(SIGMA * 1.2 ** octave.astype(np.float64))
-
-
-def view_of(key: int, c2w: Pose, features: Features) -> View:
+def view_of(key: int, c2w: Pose, features: Features, grey: NDArray[np.uint8]) -> View:
     """A view none of whose corners are points yet."""
-    unknown = np.full(len(features), -1, np.int64)
+    octave = features.octave
     return View(
-        key, c2w.copy(), features.uv, features.octave, features.descriptors, unknown
+        key, c2w.copy(), features.uv.copy(), octave,
+        SIGMA * LEVEL ** octave.astype(np.float64), features.descriptors,
+        np.full(len(features), -1, np.int64), grey,
     )  # fmt: skip
 
 
@@ -141,8 +161,8 @@ class Landmarks:
             gone[order[: len(self) - POINTS]] = True
             self.drop(gone)
         for view in self.views[:-RECENT]:
-            if (view.point < 0).any():
-                view.keep(view.point >= 0)
+            view.keep(view.point >= 0)
+            view.grey = view.grey[:0]  # keeps its width
 
     def drop(self, gone: NDArray[np.bool_]) -> Rows:
         """Take out points; the new row of each old one, -1 for those gone, and -1 at the end (so
@@ -167,9 +187,12 @@ class Landmarks:
             "view_sizes": np.array([len(v.uv) for v in views], np.int64),
             "view_poses": np.array([v.c2w for v in views]).reshape(-1, 4, 4),
             "uv": _joined([v.uv for v in views], (0, 2), np.float32),
+            "sigma": _joined([v.sigma for v in views], (0,), np.float64),
             "octave": _joined([v.octave for v in views], (0,), np.uint8),
             "descriptors": _joined([v.descriptors for v in views], (0, 32), np.uint8),
             "point": _joined([v.point for v in views], (0,), np.int64),
+            "greys": _joined([v.grey for v in views], (0, 1), np.uint8),
+            "heights": np.array([len(v.grey) for v in views], np.int64),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -180,7 +203,7 @@ class Landmarks:
         self.born, self.shown, self.found = (np.ascontiguousarray(c) for c in counts.T)
         ends = np.cumsum(sizes)
         total, points = int(sizes.sum()), state["point"]
-        lengths = {len(state[k]) for k in ("uv", "octave", "descriptors", "point")}
+        lengths = {len(state[k]) for k in _CORNERS}
         fits = lengths == {total} and len(self.xyz) == len(self.descriptors) == len(counts)
         if not fits or (len(points) and points.max() >= len(self.xyz)):
             raise StateError("The tracker's state holds corners and points that do not fit.")
@@ -190,8 +213,10 @@ class Landmarks:
             c2w = state["view_poses"][k].copy()
             if not rigid.is_rigid(c2w):
                 raise StateError("The tracker's state holds a pose that is none.")
-            arrays = (state[n][part].copy() for n in ("uv", "octave", "descriptors", "point"))
-            self.views.append(View(int(state["view_ids"][k]), c2w, *arrays))
+            arrays = (state[n][part].copy() for n in _CORNERS)
+            below = int(state["heights"][: k + 1].sum())
+            grey = state["greys"][below - int(state["heights"][k]) : below].copy()
+            self.views.append(View(int(state["view_ids"][k]), c2w, *arrays, grey))
 
 
 def _joined(parts: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:

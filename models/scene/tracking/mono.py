@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 
 from retain.datasets.scene.base import Shot
@@ -17,7 +18,7 @@ from retain.kernels.geometry.camera import Camera
 from retain.models.scene.tracking import growth
 from retain.models.scene.tracking.base import Model, Pose, Tracked
 from retain.models.scene.tracking.dense import HELD, Dense, Densifier, Known
-from retain.models.scene.tracking.features import Features, extract
+from retain.models.scene.tracking.features import extract
 from retain.models.scene.tracking.landmarks import (
     CORNER_BYTES,
     POINT_BYTES,
@@ -27,7 +28,6 @@ from retain.models.scene.tracking.landmarks import (
     Landmarks,
     Rows,
     View,
-    sigma,
     view_of,
 )
 from retain.models.scene.tracking.matching import match
@@ -63,9 +63,8 @@ class MonoTracker:
     def __init__(self, corners: int = 1000) -> None:
         self._corners = corners
         self._marks = Landmarks()
+        """While starting it has one view, that others are paired with."""
         self._densifier = Densifier()
-        self._first: Features | None = None
-        """While starting: the view that others are paired with."""
         self._c2w: Pose = np.eye(4)
         self._velocity = np.zeros(6)
         """Twist per second."""
@@ -80,23 +79,22 @@ class MonoTracker:
 
     def track(self, shot: Shot, model: Model | None = None) -> Tracked:
         features = extract(shot.image, shot.camera, None, self._corners)
+        grey = cv2.cvtColor(shot.image, cv2.COLOR_RGB2GRAY)
+        view = view_of(self._next, self._c2w, features, grey)
         if not self._next:
-            return self._start(shot, features)
-        found = self._locate(shot, features)
+            return self._start(shot, view)
+        found = self._locate(shot, view)
         if isinstance(found, str):
             self._lost, self._velocity = True, np.zeros(6)
             return Tracked("lost", found, self._c2w.copy(), 0, False)
-        fit, rows, corners = found
-        self._step(shot, fit.c2w)
+        self._step(shot, found.c2w)
         recovered, self._lost = self._lost, False
-        self._rows = rows
-        due = self._due(len(rows))
+        self._rows = view.point[view.point >= 0]
+        inliers = len(self._rows)
+        due = self._due(inliers)
         if due:
-            self._keep(shot.camera, features, rows, corners)
-            self._densifier.keep(self._next - 1, shot)
-        return Tracked(
-            "recovered" if recovered else "tracked", "", self._c2w.copy(), len(rows), due
-        )
+            self._keep(shot, view)
+        return Tracked("recovered" if recovered else "tracked", "", self._c2w.copy(), inliers, due)
 
     def dense(self) -> list[Dense]:
         """Keyframes whose depth has become known since the last call; to be asked after each shot.
@@ -110,95 +108,91 @@ class MonoTracker:
     def reset(self) -> None:
         self.__init__(self._corners)  # type: ignore[misc]
 
-    def _start(self, shot: Shot, features: Features) -> Tracked:
-        why = f"{len(features)} corners: lens covered, or no texture"
-        if len(features) >= 2 * LEAST:
-            begun = self._begin(shot, features)
+    def _start(self, shot: Shot, view: View) -> Tracked:
+        why = f"{len(view.uv)} corners: lens covered, or no texture"
+        if len(view.uv) >= 2 * LEAST:
+            begun = self._begin(shot, view)
             if begun is None:
                 return Tracked("tracked", "", self._c2w.copy(), len(self._marks), True)
             why = begun
         return Tracked("starting", why, self._c2w.copy(), 0, False)
 
-    def _begin(self, shot: Shot, features: Features) -> str | None:
+    def _begin(self, shot: Shot, view: View) -> str | None:
         """Make the map of the first view and this one; or why there is none yet."""
-        if self._first is None:
-            self._first = features
+        if not self._marks.views:
+            view.id, self._marks.views = -1, [view]
             return "first view"
-        first = self._first
-        pairs = match(first.descriptors, features.descriptors)
+        first = self._marks.views[0]
+        pairs = match(first.descriptors, view.descriptors)
         if len(pairs) < 2 * LEAST:
-            self._first = features
+            view.id, self._marks.views = -1, [view]
             return f"{len(pairs)} corners in common with the first view: begun anew"
         a, b = pairs.T
-        view, other = view_of(-1, np.eye(4), first), view_of(0, np.eye(4), features)
+        view.sharpen(b, first, a)
         begun = begin(
-            shot.camera, view.uv[a].astype(np.float64), other.uv[b].astype(np.float64),
-            view.sigma[a],
+            shot.camera, first.uv[a].astype(np.float64), view.uv[b].astype(np.float64),
+            view.sigma[b],
         )  # fmt: skip
         if isinstance(begun, str):
             return begun
-        other.c2w = begun.c2w
+        view.c2w = begun.c2w
         a, b = a[begun.rows], b[begun.rows]
-        rows = self._marks.add(begun.points, features.descriptors[b], 0)
-        view.point[a] = other.point[b] = rows
-        self._marks.views = [view, other]
+        first.point[a] = view.point[b] = self._marks.add(begun.points, view.descriptors[b], 0)
+        self._marks.views.append(view)
         growth.grow(self._marks, shot.camera)
-        self._densifier.keep(0, shot)
-        self._first, self._next = None, 1
-        self._c2w, self._seconds = other.c2w.copy(), shot.seconds
-        self._rows = other.point[other.point >= 0]
-        self._depth = growth.depths(self._marks, other)[1]
+        self._keep_going(shot, view)
+        self._seconds = shot.seconds
         return None
 
-    def _locate(self, shot: Shot, features: Features) -> tuple[Fit, Rows, Rows] | str:
-        """The pose of ``shot``, the points found and the corners that show them; or why not."""
-        if len(features) < FEW:
-            return f"{len(features)} corners: lens covered, or no texture"
+    def _locate(self, shot: Shot, view: View) -> Fit | str:
+        """The pose of ``shot``, and in ``view`` the points found; or why there is none."""
+        if len(view.uv) < FEW:
+            return f"{len(view.uv)} corners: lens covered, or no texture"
         near = self._marks.around(self._rows, NEAR_VIEWS)[:NEAR_POINTS]
         if not self._lost:
             guess = self._predicted(shot.seconds)
             for reach in (WIDE, 3 * WIDE):
-                fit = self._fit(shot.camera, features, near, guess, reach * shot.camera.width)
+                fit = self._fit(shot.camera, view, near, guess, reach * shot.camera.width)
                 if fit is not None:
-                    return self._again(shot.camera, features, near, fit)
-        fit = self._anywhere(shot.camera, features)
+                    return self._again(shot.camera, view, near, fit)
+        fit = self._anywhere(shot.camera, view)
         if fit is None:
             return "no keyframe is recognised"
         near = self._marks.around(self._rows, NEAR_VIEWS)[:NEAR_POINTS]
-        return self._again(shot.camera, features, near, fit)
+        return self._again(shot.camera, view, near, fit)
 
-    def _fit(
-        self, camera: Camera, features: Features, rows: Rows, guess: Pose, reach: float
-    ) -> Fit | None:
-        pairs = self._pairs(camera, features, rows, guess, reach, 0.8)
-        fit = solve(self._seen(features, rows[pairs[:, 0]], pairs[:, 1]), camera, FEWEST)
+    def _fit(self, camera: Camera, view: View, rows: Rows, guess: Pose, reach: float) -> Fit | None:
+        pairs = self._pairs(camera, view, rows, guess, reach, 0.8)
+        fit = solve(self._seen(view, rows[pairs[:, 0]], pairs[:, 1]), camera, FEWEST)
         return fit if fit is not None and self._believed(fit) else None
 
-    def _again(
-        self, camera: Camera, features: Features, rows: Rows, fit: Fit
-    ) -> tuple[Fit, Rows, Rows] | str:
-        """With a pose at hand points are found that alone would be doubtful."""
-        pairs = self._pairs(camera, features, rows, fit.c2w, NARROW * camera.width, 0.95)
+    def _again(self, camera: Camera, view: View, rows: Rows, fit: Fit) -> Fit | str:
+        """With a pose at hand points are found that alone would be doubtful, and sharply."""
+        pairs = self._pairs(camera, view, rows, fit.c2w, NARROW * camera.width, 0.95)
         found, corners = rows[pairs[:, 0]], pairs[:, 1]
-        better = refine(self._seen(features, found, corners), camera, fit.c2w, FEWEST)
+        newest = self._marks.views[-1]
+        theirs = newest.corners(found, len(self._marks))
+        view.sharpen(corners[theirs >= 0], newest, theirs[theirs >= 0])
+        better = refine(self._seen(view, found, corners), camera, fit.c2w, FEWEST)
         if better is None or not self._believed(better):
             return "few points are where they should be"
         self._count(camera, rows, found[better.inliers], better.c2w)
-        return better, found[better.inliers], corners[better.inliers]
+        view.point[corners[better.inliers]] = found[better.inliers]
+        return better
 
     def _pairs(
-        self, camera: Camera, features: Features, rows: Rows, c2w: Pose, reach: float, ratio: float
+        self, camera: Camera, view: View, rows: Rows, c2w: Pose, reach: float, ratio: float
     ) -> Rows:
         at = camera.project(rigid.transform(rigid.inverse(c2w), self._marks.xyz[rows]))
         return match(
-            self._marks.descriptors[rows], features.descriptors,
-            at=at.astype(np.float32), uv=features.uv, radius=reach, ratio=ratio,
+            self._marks.descriptors[rows], view.descriptors,
+            at=at.astype(np.float32), uv=view.uv, radius=reach, ratio=ratio,
         )  # fmt: skip
 
-    def _seen(self, features: Features, rows: Rows, corners: Rows) -> Seen:
+    def _seen(self, view: View, rows: Rows, corners: Rows) -> Seen:
         return Seen(
-            self._marks.xyz[rows], features.uv[corners].astype(np.float64),
-            np.full(len(rows), np.nan), sigma(features.octave[corners]),
+            self._marks.xyz[rows], view.uv[corners].astype(np.float64),
+            np.full(len(rows), np.nan), view.sigma[corners],
         )  # fmt: skip
 
     def _believed(self, fit: Fit) -> bool:
@@ -213,7 +207,7 @@ class MonoTracker:
         self._marks.shown[rows[inside]] += 1
         self._marks.found[found] += 1
 
-    def _anywhere(self, camera: Camera, features: Features) -> Fit | None:
+    def _anywhere(self, camera: Camera, shown: View) -> Fit | None:
         """Relocalisation: the keyframe with most matches; half of those tried are the newest, the
         others take turns from shot to shot."""
         views = self._marks.views
@@ -224,8 +218,8 @@ class MonoTracker:
         best: tuple[Fit, View] | None = None
         for view in newest + turns:
             rows = np.flatnonzero(view.point >= 0)
-            pairs = match(view.descriptors[rows], features.descriptors)
-            seen = self._seen(features, view.point[rows[pairs[:, 0]]], pairs[:, 1])
+            pairs = match(view.descriptors[rows], shown.descriptors)
+            seen = self._seen(shown, view.point[rows[pairs[:, 0]]], pairs[:, 1])
             fit = solve(seen, camera, FEWEST)
             if fit is None or not self._believed(fit):
                 continue
@@ -254,64 +248,56 @@ class MonoTracker:
         scarce = inliers < SCARCE and (shift > SHIFT / 3 * self._depth or turn > TURN / 3)
         return scarce or inliers < KEPT * known or shift > SHIFT * self._depth or turn > TURN
 
-    def _keep(self, camera: Camera, features: Features, rows: Rows, corners: Rows) -> None:
+    def _keep(self, shot: Shot, view: View) -> None:
         """A keyframe of this shot: new points, and everything around it adjusted."""
-        marks, view = self._marks, view_of(self._next, self._c2w, features)
-        view.point[corners] = rows
-        marks.descriptors[rows] = features.descriptors[corners]
+        marks = self._marks
+        view.c2w = self._c2w.copy()
+        corners = np.flatnonzero(view.point >= 0)
+        marks.descriptors[view.point[corners]] = view.descriptors[corners]
         marks.views.append(view)
-        growth.grow(marks, camera)
-        growth.settle(marks, camera)
+        growth.grow(marks, shot.camera)
+        growth.settle(marks, shot.camera)
         marks.cull(self._next)
         marks.trim()
+        self._keep_going(shot, view)
+
+    def _keep_going(self, shot: Shot, view: View) -> None:
+        """From the keyframe ``view``."""
         self._next += 1
         self._c2w = view.c2w.copy()
         self._rows = view.point[view.point >= 0]
-        self._depth = growth.depths(marks, view)[1]
+        self._depth = growth.depths(self._marks, view)[1]
+        self._densifier.keep(view.id, shot)
 
     @property
     def max_bytes(self) -> int:
         """That ``state`` never exceeds, for pictures of up to 640 x 480."""
         corners = (VIEWS + 2) * self._corners * CORNER_BYTES
-        return corners + POINTS * POINT_BYTES + VIEWS * 256 + HELD * 640 * 480 * 4 + 4096
+        return corners + POINTS * POINT_BYTES + VIEWS * 256 + (HELD * 4 + RECENT) * 640 * 480 + 4096
 
     def state(self) -> dict[str, np.ndarray]:
-        first = self._first
-        none = view_of(-1, np.eye(4), first) if first is not None else None
+        numbers = (self._seconds, self._depth, self._next, self._turn, self._lost)
         return {
             "c2w": self._c2w.copy(),
             "velocity": self._velocity.copy(),
             "rows": self._rows.copy(),
-            "numbers": np.array(
-                [self._seconds, self._depth, self._next, self._turn, self._lost], np.float64
-            ),
-            "first_uv": np.zeros((0, 2), np.float32) if none is None else none.uv.copy(),
-            "first_octave": np.zeros(0, np.uint8) if none is None else none.octave.copy(),
-            "first_descriptors": (
-                np.zeros((0, 32), np.uint8) if none is None else none.descriptors.copy()
-            ),
+            "numbers": np.array(numbers, np.float64),
             **self._marks.state(),
             **self._densifier.state(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        marks, densifier = Landmarks(), Densifier()
         try:
-            marks = Landmarks()
             marks.restore(state)
-            densifier = Densifier()
             densifier.restore(state)
-            uv, numbers, c2w = state["first_uv"], state["numbers"], state["c2w"]
-            first = Features(
-                uv.copy(), state["first_octave"].copy(), state["first_descriptors"].copy(),
-                np.full((len(uv), 3), np.nan, np.float32),
-            )  # fmt: skip
+            numbers, c2w = state["numbers"], state["c2w"]
             velocity, rows = state["velocity"].copy(), state["rows"].copy()
         except KeyError as error:
             raise StateError(f"The tracker's state has no array {error}.") from None
         if not rigid.is_rigid(c2w) or velocity.shape != (6,) or numbers.shape != (5,):
             raise StateError("The tracker's state is not of a monocular tracker.")
         self._marks, self._densifier = marks, densifier
-        self._first = first if len(uv) else None
         self._c2w, self._velocity, self._rows = c2w.copy(), velocity, rows
         self._seconds, self._depth = float(numbers[0]), float(numbers[1])
         self._next, self._turn, self._lost = int(numbers[2]), int(numbers[3]), bool(numbers[4])

@@ -1,0 +1,121 @@
+"""Commands for scenes: make a map, and show one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retain.apps.cli_options import (
+    LimitOption,
+    OpenOption,
+    OutOption,
+    PageOption,
+    PortOption,
+    RealtimeOption,
+    RecordMbOption,
+    RecordOption,
+    RunnerName,
+    RunnerOption,
+    SecondsOption,
+    command_line,
+)
+
+
+class Poses(StrEnum):
+    AUTO = "auto"
+    GIVEN = "given"
+    ESTIMATED = "estimated"
+
+
+def reconstruct(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="RGB-D folder, TUM, Replica, 7-Scenes, ScanNet, RealEstate10K, COLMAP, "
+            "nerfstudio, video, 0 (camera), rtsp://…, 'room://?seed=1' (generated)"
+        ),
+    ],
+    out: OutOption = None,
+    poses: Annotated[
+        Poses, typer.Option(help="The source's, or estimated. auto: given where there are any.")
+    ] = Poses.AUTO,
+    width: Annotated[int, typer.Option(min=0, help="Working width; 0: as stored.")] = 320,
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th frame only.")] = 1,
+    camera: Annotated[
+        str, typer.Option(metavar="FX,FY,CX,CY", help="Of a plain video, in its pixels.")
+    ] = "",
+    field: Annotated[
+        float, typer.Option(min=1, max=170, help="Degrees the longer side spans, without --camera.")
+    ] = 60.0,
+    memory: Annotated[float, typer.Option(min=16, help="MB for everything remembered.")] = 128.0,
+    cell: Annotated[float, typer.Option(min=1e-4, help="Metres of the map's finest cells.")] = 0.01,
+    holdout: Annotated[
+        int, typer.Option(min=0, help="Of so many frames, one judges the map unseen. 0: none.")
+    ] = 8,
+    refine: Annotated[int, typer.Option(min=0, help="Gradient steps per keyframe.")] = 4,
+    refine_ms: Annotated[
+        float, typer.Option(min=0, help="Instead: for so long per keyframe (live sources).")
+    ] = 0.0,
+    finish: Annotated[int, typer.Option(min=0, help="Gradient steps at the end.")] = 400,
+    export: Annotated[
+        str, typer.Option(help="Any of ply, splat, spz, glb, html, joined by commas.")
+    ] = "ply,html",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    page: PageOption = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    limit: LimitOption = 0,
+    fps: Annotated[
+        float, typer.Option(min=0, help="Frames a second to look at.", show_default="all")
+    ] = 0.0,
+    seconds: SecondsOption = 0.0,
+    realtime: RealtimeOption = False,
+    record: RecordOption = None,
+    record_mb: RecordMbOption = 256,
+    runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+) -> None:
+    """Build a 3D Gaussian map that grows while frames stream in, within a fixed memory.
+
+    With depth, poses are estimated in metres; without, the scale is open. Writes the map, the
+    camera's path, a page that shows the map, and a report that judges it by frames it has not
+    seen. Ctrl-C ends the stream and keeps what there is.
+    """
+    from retain.apps.reconstruct import run as job
+
+    done = job.reconstruct(
+        job.ReconstructOptions(
+            source=source,
+            out=out,
+            poses=poses.value,
+            width=width,
+            every=every,
+            camera=camera,
+            field=field,
+            memory_mb=memory,
+            cell=cell,
+            holdout=holdout,
+            refine=refine,
+            refine_ms=refine_ms,
+            finish=finish,
+            seed=seed,
+            exports=tuple(kind for kind in export.split(",") if kind),
+            page=page,
+            port=port,
+            open_page=open_page,
+            limit=limit,
+            fps=fps,
+            seconds=seconds,
+            pace=1.0 if realtime else 0.0,
+            record=record,
+            record_mb=record_mb,
+            runner=runner.value,
+            state=resume,
+            command=command_line(),
+        ),
+        job.tell,
+    )
+    raise typer.Exit(done.exit_code)

@@ -1,0 +1,233 @@
+"""`retain reconstruct`: a Gaussian map of what a camera saw, with its path, exports and a report.
+
+source -> reconstruct -> results (and the live page). When the stream has ended, the map is refined
+once more on the pictures it kept, judged by the frames it has not seen, and exported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retain.apps import console
+from retain.apps.drawing import clock, number, size
+from retain.apps.running import (
+    SUMMARY,
+    Finished,
+    StreamOptions,
+    add_sinks,
+    add_source,
+    incomplete,
+    run_stream,
+)
+from retain.pipeline.errors import RetainError, UsageError, nearest
+from retain.pipeline.graph import Graph
+from retain.pipeline.run import RunReport
+
+if TYPE_CHECKING:
+    from retain.apps.reconstruct.outcome import Outcome
+    from retain.apps.reconstruct.record import Recorder
+    from retain.models.scene.mapper import Mapper
+
+SOURCE = "retain.datasets.scene.source:SceneSource"
+STAGE = "retain.models.scene.stage:Reconstruct"
+MAP, VIEWER, SCENE = "map.safetensors", "scene.html", "scene.json"
+SPLATS = ("ply", "splat", "spz", "glb")
+EXPORTS = (*SPLATS, "html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(StreamOptions):
+    """What `retain reconstruct` was asked. Zeros and empty words mean: the default."""
+
+    poses: str = "auto"
+    width: int = 320
+    every: int = 1
+    camera: str = ""
+    field: float = 60.0
+    memory_mb: float = 128.0
+    cell: float = 0.01
+    holdout: int = 8
+    refine: int = 4
+    refine_ms: float = 0.0
+    finish: int = 400
+    seed: int = 0
+    exports: tuple[str, ...] = ("ply", "html")
+    command: str = "retain reconstruct"
+
+    def __post_init__(self) -> None:
+        for name in self.exports:
+            if name not in EXPORTS:
+                raise UsageError(f"There is no export {name!r}.", hint=nearest(name, EXPORTS))
+
+    def of_stage(self) -> dict[str, Any]:
+        """Options of the stage that maps."""
+        return {
+            "poses": self.poses,
+            "budget_mb": self.memory_mb,
+            "holdout": self.holdout,
+            "refine": self.refine,
+            "refine_ms": self.refine_ms,
+            "cell": self.cell,
+            "seed": self.seed,
+        }
+
+
+if TYPE_CHECKING:
+    Reconstructed = Finished[Recorder, Outcome]
+
+
+def reconstruct(
+    options: ReconstructOptions, tell: Callable[[Reconstructed], None]
+) -> Reconstructed:
+    """Run it, with progress on stderr. ``tell`` is called when the results are in place, before
+    the page goes. Raises RetainError when there is nothing to show for it."""
+    from retain.apps.reconstruct.record import Recorder
+
+    return run_stream(
+        options,
+        view="scene",
+        build=lambda live, page: build_graph(options, live=live, page=page),
+        journal_in=Recorder,
+        save={"reconstruct": MAP},
+        write=lambda *run: _write_outputs(options, *run),
+        tell=tell,
+    )
+
+
+def tell(done: Reconstructed) -> None:
+    """The result, on stdout: the map, how good it is, where the files are."""
+    assert done.out is not None
+    assert done.made is not None
+    say, journal, made = console.output().print, done.journal, done.made
+    say(
+        f"mapped {clock(journal.footage_s)} ({journal.frames} frames, "
+        f"{journal.frames / done.took_s:.1f} a second): {number(len(made.gaussians))} Gaussians, "
+        f"{number(journal.keyframes)} keyframes"
+    )
+    if made.scores:
+        say(
+            f"  held-out frames: PSNR {made.mean('psnr'):.2f} dB, SSIM {made.mean('ssim'):.3f}, "
+            f"{100 * made.mean('covered'):.0f} % covered ({len(made.scores)} frames)"
+        )
+    if made.drift:
+        free = ", scale free" if made.drift.scaled else ""
+        say(f"  path: ATE {100 * made.drift.ate.rmse:.1f} cm against the given poses{free}")
+    if lost := journal.states["lost"]:
+        reason = journal.reasons.most_common(1)
+        why = f", mostly: {reason[0][0]}" if reason else ""
+        say(f"  {lost} of {journal.frames} frames could not be tracked{why}")
+    if journal.pose is not None:
+        budget = size(journal.pose.byte_budget)
+        say(f"  memory: at most {size(journal.most_bytes)} of {budget}")
+    for path in sorted(done.out.iterdir()):
+        if path.is_file():
+            say(f"  {path}")
+
+
+def build_graph(options: ReconstructOptions, *, live: bool, page: bool) -> Graph:
+    """Nothing is lost of a finite source; of a live one, the newest frame wins."""
+    graph = Graph(name="reconstruct", promise="live" if live else "finite")
+    add_source(
+        graph, options, live, feeds="reconstruct", target=SOURCE,
+        width=options.width, every=options.every, camera=options.camera, field=options.field,
+    )  # fmt: skip
+    graph.stage("reconstruct", STAGE, **options.of_stage())
+    add_sinks(graph, "reconstruct", live, page)
+    return graph
+
+
+def open_map(options: ReconstructOptions, path: Path) -> Mapper:
+    """The map in a file that a run with these ``options`` has written. Raises StateError."""
+    from retain.models.scene.mapper import Mapper
+    from retain.models.scene.stage import Reconstruct
+
+    return Mapper.open(str(path), Reconstruct(**options.of_stage()).options)
+
+
+def _write_outputs(
+    options: ReconstructOptions, folder: Path, report: RunReport, journal: Recorder, took: float
+) -> Outcome:
+    """Everything that is made once the stream has ended."""
+    from retain.apps.journal import environment, run_facts, write_json
+    from retain.apps.reconstruct import outcome
+    from retain.apps.reconstruct.report import write_report
+
+    if journal.pose is None or not journal.keyframes:
+        raise _nothing_tracked(report, journal)
+    mapper = open_map(options, folder / MAP)
+    with _progress(options.finish) as told:
+        refined = outcome.finish(mapper, options.finish, options.seed, told)
+    mapper.save(str(folder / MAP), journal.path[-1].seq)
+    made = outcome.judge(mapper, journal, refined, metric=mapper.kind.depth)
+    outcome.write_trajectory(folder / outcome.TRAJECTORY, made.path)
+    _export(options, folder, made, journal)
+    facts = outcome.facts(made, journal)
+    own = {"poses": "given" if mapper.kind.given else "estimated", **facts}
+    write_json(folder / SUMMARY, run_facts(options, report, journal, took) | own)
+    write_report(
+        folder,
+        title=options.stream,
+        journal=journal,
+        outcome=made,
+        report=report,
+        environment=environment(options, poses=own["poses"], cell=options.cell, seed=options.seed),
+        incomplete=incomplete(report, journal),
+    )
+    return made
+
+
+def _nothing_tracked(report: RunReport, journal: Recorder) -> RetainError:
+    """No keyframe was made: said as an error, not as an empty map."""
+    if report.errors:
+        return RetainError(report.errors[0].message)
+    why = journal.reasons.most_common(1)
+    return RetainError(
+        f"The camera could not be tracked in any of {journal.frames} frames"
+        + (f": {why[0][0]}." if why else "."),
+        hint="Maps need texture, light and, without depth, a camera that moves sideways.",
+    )
+
+
+def _export(options: ReconstructOptions, folder: Path, made: Outcome, journal: Recorder) -> None:
+    from retain.apps.reconstruct.viewer import write_viewer
+    from retain.datasets.splats.formats import write_splats
+
+    for kind in options.exports:
+        if kind in SPLATS:
+            write_splats(folder / f"scene.{kind}", made.gaussians)
+    if "html" in options.exports and journal.camera is not None:
+        good = [pose for place, pose in made.path if place.state in ("tracked", "recovered")]
+        shown = good[:: max(1, len(good) // 40)]
+        cameras = [(pose, journal.camera) for pose in shown]
+        write_viewer(folder / VIEWER, made.gaussians, cameras, title=options.stream)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[int], None]]:
+    """One line on stderr while the map is refined; Ctrl-C there ends the refining only."""
+    screen = console.messages()
+    if not steps or not screen.is_terminal:
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("refining (Ctrl-C: enough)"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=screen, transient=True) as shown:
+        task = shown.add_task("", total=steps)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def recommend() -> None:
+    """What to try next, after the demo."""
+    print("\nnext, try:", file=sys.stdout)
+    for command, what in (
+        ("retain reconstruct FOLDER", "TUM, Replica, 7-Scenes, ScanNet, COLMAP, nerfstudio, RGB-D"),
+        ("retain reconstruct VIDEO.mp4", "pictures alone: the scale stays open"),
+        ("retain render RESULTS --out tour.mp4", "the map along the camera's path"),
+    ):
+        print(f"  {command:42}{what}")
