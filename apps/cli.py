@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import cli_graphs, cli_keys, cli_models, console
+from retain.apps import cli_graphs, cli_keys, cli_models, cli_scene, console
 from retain.apps.cli_models import Structures
 from retain.apps.cli_options import (
     DeviceOption,
@@ -28,6 +28,7 @@ from retain.apps.cli_options import (
     RunnerOption,
     SecondsOption,
     TokenOption,
+    command_line,
 )
 from retain.pipeline import logs
 from retain.pipeline.errors import RetainError
@@ -164,7 +165,7 @@ def watch(
             runner=runner.value,
             resume=None if resume and resume.is_dir() else resume,
             state=resume if resume and resume.is_dir() else None,
-            command=_command(),
+            command=command_line(),
         ),
         job.tell,
     )
@@ -273,11 +274,14 @@ def segment(
             record_mb=record_mb,
             runner=runner.value,
             state=resume,
-            command=_command(),
+            command=command_line(),
         ),
         job.tell,
     )
     raise typer.Exit(done.exit_code)
+
+
+app.command()(cli_scene.reconstruct)
 
 
 @app.command()
@@ -291,7 +295,7 @@ def demo(
     """Watch a real clip that came with an installed package. Needs no network, camera or GPU."""
     from retain.apps import demo as job
 
-    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, _command()))
+    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, command_line()))
 
 
 @app.command()
@@ -323,12 +327,6 @@ def bench(
     if json:
         job.save(rows, json)
     raise typer.Exit(1 if any(row.met is False for row in rows) else 0)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["retain", *sys.argv[1:]])
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +14,11 @@ import typer
 class RunnerName(StrEnum):
     LOCAL = "local"
     INLINE = "inline"
+
+
+def command_line() -> str:
+    """What was typed, for the report."""
+    return shlex.join(["retain", *sys.argv[1:]])
 
 
 PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Serve the live page.")]
