@@ -23,7 +23,7 @@ from retain.datasets.scene.pictures import (
     PictureScene,
     Size,
     natural,
-    pose,
+    pose_of,
     reading,
     rows_in,
 )
@@ -97,9 +97,7 @@ def _model(root: Path) -> Path | None:
 
 
 def _pose(one: Registered) -> np.ndarray | None:
-    if not np.linalg.norm(one.wxyz) > 0:
-        return None
-    w2c = pose(np.column_stack([rigid.matrix(one.wxyz), one.t]))
+    w2c = pose_of(one.wxyz, one.t)
     return None if w2c is None else rigid.inverse(w2c)
 
 

@@ -17,13 +17,13 @@ from retain.datasets.scene.pictures import (
     Entry,
     PictureScene,
     Size,
+    array_in,
     picture_size,
     pose,
     reading,
 )
 from retain.kernels.geometry.camera import Camera
 from retain.pipeline.errors import SourceError, SourceFault
-from retain.pipeline.sources.common import check_file
 from retain.pipeline.sources.images import list_images
 
 TABLE = "poses_bounds.npy"
@@ -37,9 +37,9 @@ class Llff(PictureScene):
 
     def __init__(self, root: str | Path, size: Size = (0, 0)) -> None:
         root = Path(root)
-        check_file(root / TABLE)
+        table = array_in(root / TABLE)
         with reading(root / TABLE):
-            rows = np.load(root / TABLE, allow_pickle=False).astype(np.float64).reshape(-1, 17)
+            rows = table.astype(np.float64).reshape(-1, 17)
         folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root / "images")
         images = list_images(str(folder))
         if len(images) != len(rows):

@@ -50,6 +50,7 @@ class Nerfstudio(PictureScene):
             given = json.loads(path.read_text())
             frames = sorted(given["frames"], key=lambda frame: natural(str(frame["file_path"])))
             entries = [_entry(root, given, frame, seq) for seq, frame in enumerate(frames)]
+            depth = DepthFile(float(given.get("integer_depth_scale", 0.001)))
         found = [entry for entry in entries if entry is not None]
         lost = len(entries) - len(found)
         super().__init__(
@@ -57,7 +58,7 @@ class Nerfstudio(PictureScene):
             found,
             notes=[f"{lost} of {len(entries)} pictures of {path.name} are not there."] * bool(lost),
             metric=any(entry.depth is not None for entry in found),
-            depth=DepthFile(float(given.get("integer_depth_scale", 0.001))),
+            depth=depth,
             size=size,
         )
 

@@ -25,6 +25,11 @@ from retain.pipeline.sources.rgb import check_side
 RATE = 30.0
 """Pictures per second where a format carries no times."""
 
+_FARTHEST = 1e9
+"""Units of length from the origin that a camera can be."""
+_LATEST_S = 1e11
+"""Seconds: some three thousand years."""
+
 Size = tuple[int, int]
 """Working width and height. One of them 0: as the picture's shape asks; both 0: as stored."""
 
@@ -43,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class DepthFile:
-    """How a format stores depth."""
+    """How a format stores depth. Raises ValueError for a unit that is none."""
 
     unit: float = 0.001
     """Metres of one step of a 16-bit PNG."""
@@ -53,6 +58,10 @@ class DepthFile:
     """Of the depth pictures, where it is not that of the pictures."""
     register: Callable[[Depth], Depth] | None = None
     """Brings depth to the pixels of the pictures, where that takes more than other intrinsics."""
+
+    def __post_init__(self) -> None:
+        if not 1e-9 <= self.unit <= 1e3:
+            raise ValueError(f"a step of depth cannot be {self.unit} metres")
 
 
 class PictureScene:
@@ -81,6 +90,8 @@ class PictureScene:
         with reading(what):
             for lens in {entry.lens for entry in entries}:
                 lens.undistorted()
+            if not all(abs(entry.seconds) < _LATEST_S for entry in entries):
+                raise ValueError("a picture has a time that is none")
         self._entries = entries
         self._depth = depth or DepthFile()
         self._size = check_size(size)
@@ -220,9 +231,8 @@ def depth_size(path: Path) -> Size:
     """Width and height of depth from the file's head. Raises SourceError."""
     if path.suffix != ".npy":
         return picture_size(path)
-    check_file(path)
     with reading(path):
-        height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        height, width = array_in(path).shape
     check_side(width, height, MAX_SIDE)
     return width, height
 
@@ -233,11 +243,7 @@ def read_depth(path: Path, unit: float, unknown: int = 0) -> Depth:
 
     Raises SourceError for a file that is missing, broken or no such picture.
     """
-    check_file(path)
-    try:
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _png(path)
-    except Exception as error:  # decoders meet damage with exceptions of every kind
-        raise broken(path, error) from error
+    values = array_in(path) if path.suffix == ".npy" else _png(path)
     if values.ndim != 2 or values.dtype.kind not in "fui" or values.itemsize < 2:
         raise SourceError(
             SourceFault.BROKEN,
@@ -254,8 +260,23 @@ def read_depth(path: Path, unit: float, unknown: int = 0) -> Depth:
 def _png(path: Path) -> NDArray[Any]:
     from PIL import Image as Pil
 
-    with Pil.open(path) as picture:
-        return np.asarray(picture)
+    check_file(path)
+    try:
+        with Pil.open(path) as picture:
+            return np.asarray(picture)
+    except Exception as error:  # decoders meet damage with exceptions of every kind
+        raise broken(path, error) from error
+
+
+def array_in(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy`` file, as a map of it: what its head claims is not allocated. Raises
+    SourceError."""
+    check_file(path)
+    try:
+        values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return values
+    except Exception as error:  # its head is parsed as Python, and fails as that does
+        raise broken(path, error) from error
 
 
 def broken(path: Path | str, error: Exception) -> SourceError:
@@ -272,7 +293,10 @@ def reading(path: Path | str) -> Iterator[None]:
     """Let what goes wrong in reading a small file come out as a SourceError that names it."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+    except (
+        *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+        *(struct.error, RecursionError, MemoryError),
+    ) as error:
         raise broken(path, error) from error
 
 
@@ -298,9 +322,19 @@ def pose(numbers: ArrayLike) -> NDArray[np.float64] | None:
     flat = np.asarray(numbers, np.float64).ravel()
     if flat.size == 12:
         flat = np.concatenate([flat, (0.0, 0.0, 0.0, 1.0)])
-    if flat.size != 16 or not rigid.is_rigid(flat.reshape(4, 4)):
+    # Numbers beyond any world are refused before they overflow in somebody's product.
+    if flat.size != 16 or not (np.abs(flat) < _FARTHEST).all():
         return None
-    return flat.reshape(4, 4)
+    matrix = flat.reshape(4, 4)
+    return matrix if rigid.is_rigid(matrix) else None
+
+
+def pose_of(wxyz: ArrayLike, place: ArrayLike) -> NDArray[np.float64] | None:
+    """The [4, 4] matrix of a quaternion and a place; None when they are none."""
+    q = np.asarray(wxyz, np.float64)
+    if q.shape != (4,) or not 1e-6 < np.abs(q).max() < _FARTHEST:
+        return None
+    return pose(np.column_stack([rigid.matrix(q), np.asarray(place, np.float64)]))
 
 
 def natural(name: str) -> list[int | str]:

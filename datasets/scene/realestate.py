@@ -103,7 +103,10 @@ def _lines(path: Path) -> list[list[float]]:
         for number, row in enumerate(rows, 2):
             if len(row) != 19:
                 raise ValueError(f"line {number} has {len(row)} numbers, not 19")
-        return sorted([float(word) for word in row] for row in rows)
+        lines = sorted([float(word) for word in row] for row in rows)
+        if not np.isfinite([line[0] for line in lines]).all():
+            raise ValueError("a time is not finite")
+        return lines
 
 
 def _entry(seq: int, line: Sequence[float], picture: Path, shape: Size) -> Entry:

@@ -38,7 +38,7 @@ class Replica(PictureScene):
 
     def __init__(self, root: str | Path, size: Size = (0, 0)) -> None:
         root = Path(root)
-        camera, scale = _camera(root)
+        camera, depth = _camera(root)
         lines = rows_in(root / "traj.txt")
         depths = numbered(root / "results", r"depth(\d+)\.png")
         entries = []
@@ -46,26 +46,22 @@ class Replica(PictureScene):
             for number, image in numbered(root / "results", r"frame(\d+)\.(?:png|jpe?g)").items():
                 words = lines[number] if number < len(lines) else ()
                 c2w = pose([float(word) for word in words])
-                lens, depth = Lens(camera), depths.get(number)
-                entries.append(Entry(number, number / RATE, image, lens, depth, c2w))
-        super().__init__(
-            f"Replica sequence {root.name!r}", entries, depth=DepthFile(1 / scale), size=size
-        )
+                where = depths.get(number)
+                entries.append(Entry(number, number / RATE, image, Lens(camera), where, c2w))
+        super().__init__(f"Replica sequence {root.name!r}", entries, depth=depth, size=size)
 
     @staticmethod
     def recognises(path: Path) -> bool:
         return (path / "traj.txt").is_file() and (path / "results").is_dir()
 
 
-def _camera(root: Path) -> tuple[Camera, float]:
-    """The camera and the steps of depth per metre."""
+def _camera(root: Path) -> tuple[Camera, DepthFile]:
     where = [folder / "cam_params.json" for folder in (root, root.parent)]
     path = next((path for path in where if path.is_file()), None)
     if path is None:
-        return PUBLISHED, SCALE
+        return PUBLISHED, DepthFile(1 / SCALE)
     with reading(path):
         given = json.loads(path.read_text())["camera"]
         fx, fy, cx, cy, scale = (float(given[name]) for name in ("fx", "fy", "cx", "cy", "scale"))
-        if scale <= 0:
-            raise ValueError("scale must be positive")
-        return Camera(fx, fy, cx + 0.5, cy + 0.5, int(given["w"]), int(given["h"])), scale
+        camera = Camera(fx, fy, cx + 0.5, cy + 0.5, int(given["w"]), int(given["h"]))
+        return camera, DepthFile(1 / scale)

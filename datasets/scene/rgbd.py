@@ -48,9 +48,12 @@ class RgbdFolder(PictureScene):
         root = Path(root)
         given, lens = read_intrinsics(root / INTRINSICS)
         with reading(root / INTRINSICS):
-            unit, rate = float(given.get("depth_unit", 0.001)), float(given.get("rate", RATE))
-            if not (unit > 0 and rate > 0):
-                raise ValueError("depth_unit and rate must be positive")
+            depth, rate = (
+                DepthFile(float(given.get("depth_unit", 0.001))),
+                float(given.get("rate", RATE)),
+            )
+            if not 1e-6 <= rate <= 1e6:
+                raise ValueError(f"{rate} pictures a second cannot be")
         depths = numbered(root / DEPTH, r"(\d+)\.png")
         poses = _by_number(root / POSES)
         times = _by_number(root / TIMES)
@@ -66,7 +69,7 @@ class RgbdFolder(PictureScene):
             for number, image in numbered(root / RGB, r"(\d+)\.(?:png|jpe?g)").items()
         ]
         what = f"RGB-D folder {root.name!r}"
-        super().__init__(what, entries, depth=DepthFile(unit), size=size)
+        super().__init__(what, entries, depth=depth, size=size)
 
     @staticmethod
     def recognises(path: Path) -> bool:

@@ -21,12 +21,11 @@ from retain.datasets.scene.pictures import (
     Entry,
     PictureScene,
     Size,
-    pose,
+    pose_of,
     reading,
     rows_in,
 )
 from retain.datasets.scene.rgbd import INTRINSICS, read_intrinsics
-from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 
 MOST_S = 0.02
@@ -113,10 +112,4 @@ def _poses(path: Path) -> tuple[NDArray[np.float64], Sequence[NDArray[np.float64
     with reading(path):
         table = np.array([[float(word) for word in row] for row in rows]).reshape(-1, 8)
     table = table[np.argsort(table[:, 0], kind="stable")]
-    return table[:, 0], [_pose(row[1:4], row[4:]) for row in table]
-
-
-def _pose(place: NDArray[np.float64], xyzw: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    if not np.linalg.norm(xyzw) > 0:
-        return None
-    return pose(np.column_stack([rigid.matrix(np.roll(xyzw, 1)), place]))
+    return table[:, 0], [pose_of(np.roll(row[4:], 1), row[1:4]) for row in table]

@@ -348,6 +348,24 @@ def test_nerfstudio_depth_as_nerfcapture_writes_it(tmp_path: Path) -> None:
     assert np.allclose(depth, truth().depths[1] / 2, atol=1e-5)  # type: ignore[index]
 
 
+def test_nerfstudio_depth_in_arrays_of_metres(tmp_path: Path) -> None:
+    nerfstudio(tmp_path, truth())
+    given = json.loads((tmp_path / "transforms.json").read_text())
+    metres = np.full((HEIGHT, WIDTH), 2.5)
+    metres[0, :3] = np.nan, -np.inf, -1
+    np.save(tmp_path / "deep.npy", metres)
+    for frame in given["frames"]:
+        frame["depth_file_path"] = "deep.npy"
+    edit(tmp_path / "transforms.json", frames=given["frames"])
+    depth = open_scene(str(tmp_path))[1].depth
+    assert depth is not None
+    assert not depth[0, :3].any()
+    assert (depth.ravel()[3:] == 2.5).all()
+    (tmp_path / "deep.npy").write_bytes((tmp_path / "deep.npy").read_bytes()[:-9])
+    with pytest.raises(SourceError, match="deep.npy"):
+        open_scene(str(tmp_path))[1]
+
+
 # COLMAP
 
 
