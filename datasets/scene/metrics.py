@@ -170,18 +170,22 @@ def double_wall_score(
         raise ValueError(
             f"need [N, 3], [N, 3], [N] and a cell, got {c.shape}, {n.shape}, {s.shape}"
         )
-    _, place = np.unique(np.floor(c / cell).astype(np.int64), axis=0, return_inverse=True)
-    order = np.argsort(place.ravel(), kind="stable")
-    starts = np.flatnonzero(np.diff(place.ravel()[order], prepend=-1))
-    double = counted = 0
-    for members in np.split(order, starts[1:]):
-        if len(members) < 2:
-            continue
-        counted += 1
-        # The axis most normals lie along, whatever their sign.
-        axis = np.linalg.eigh(n[members].T @ n[members])[1][:, -1]
-        double += bool((c[members] @ axis).std() > 3 * np.median(s[members]))
-    return double / counted if counted else float("nan")
+    _, place, counts = np.unique(
+        np.floor(c / cell).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    # By cell, and within each by scale: the middle ones are the median.
+    order = np.lexsort((s, place.ravel()))
+    starts = np.cumsum(counts) - counts
+    c, n, s = c[order], n[order], s[order]
+    median = (s[starts + (counts - 1) // 2] + s[starts + counts // 2]) / 2
+    # The axis most normals lie along, whatever their sign.
+    spread = np.add.reduceat(n[:, :, None] * n[:, None], starts, axis=0)
+    axis = np.linalg.eigh(spread)[1][:, :, -1]
+    along = np.einsum("ni,ni->n", c, np.repeat(axis, counts, axis=0))
+    along -= np.repeat(np.add.reduceat(along, starts) / counts, counts)
+    deviation = np.sqrt(np.add.reduceat(along**2, starts) / counts)
+    several = counts > 1
+    return float((deviation > 3 * median)[several].mean()) if several.any() else float("nan")
 
 
 def overlap(

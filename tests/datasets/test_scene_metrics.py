@@ -131,6 +131,26 @@ def test_double_walls_are_told_from_thick_ones() -> None:
     assert np.isnan(score(one[:1]))
 
 
+def test_double_wall_score_is_its_definition_cell_by_cell() -> None:
+    rng = np.random.default_rng(5)
+    centres = rng.uniform(0, 0.4, (400, 3))
+    normals = rng.normal(size=(400, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    scales = rng.uniform(0.001, 0.02, 400)
+    cells: dict[tuple[int, ...], list[int]] = {}
+    for i, key in enumerate(np.floor(centres / 0.1).astype(int).tolist()):
+        cells.setdefault(tuple(key), []).append(i)
+    double = []
+    for members in cells.values():
+        if len(members) > 1:
+            axis = np.linalg.svd(normals[members])[2][0]
+            apart = (centres[members] @ axis).std()
+            double.append(apart > 3 * np.median(scales[members]))
+    assert 0.1 < np.mean(double) < 0.9
+    assert metrics.double_wall_score(centres, normals, scales, 0.1) == np.mean(double)
+    assert np.isnan(metrics.double_wall_score(np.empty((0, 3)), np.empty((0, 3)), [], 0.1))
+
+
 def test_overlap_by_hand() -> None:
     truth = [np.array([[1, 1, 2, 2, 0]], np.uint8), np.array([[1, 3, 3, 3, 3]], np.uint8)]
     predicted = [np.array([[1, 2, 2, 2, 4]], np.uint8), np.array([[1, 3, 3, 0, 4]], np.uint8)]
