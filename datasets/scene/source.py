@@ -12,7 +12,8 @@ from fractions import Fraction
 from retain.datasets.scene.base import Scene, Shot
 from retain.datasets.scene.feed import Feed
 from retain.datasets.scene.open import open_scene, plain, recognise
-from retain.datasets.scene.video import FIELD, Numbers
+from retain.datasets.scene.pictures import resized
+from retain.datasets.scene.video import FIELD, Numbers, plain_camera
 from retain.datasets.scene.views import FINEST, view_of
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.frame import MAX_SIDE, Frame
@@ -104,9 +105,17 @@ class SceneSource:
         self._inner = source
         if self._closed.is_set():
             source.close()
-        info = source.open()
+        info = self._thinned(source.open())
         self._feed = Feed(source, self._size, self._camera, self._field, self._every, self._limit)
         return info
+
+    def _thinned(self, info: SourceInfo) -> SourceInfo:
+        """What a feed gives of a source that is this."""
+        if info.width and info.height:
+            shown = resized(plain_camera(info.width, info.height), self._size)
+            info = replace(info, width=shown.width, height=shown.height)
+        frames = -(-info.declared_frames // self._every)
+        return replace(info, declared_frames=frames, fps=info.fps / self._every)
 
     def packets(self) -> Iterator[Packet]:
         """Raises SourceError(BROKEN) after the last shot when some could not be read."""

@@ -269,6 +269,9 @@ def test_a_video_is_a_scene_without_depth_and_poses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = str(write_video(tmp_path / "v.mp4", 8))
+    info = SceneSource(path, every=3, width=32).open()
+    assert (info.width, info.height, info.declared_frames) == (32, 24, 3)
+    assert info.fps == pytest.approx(SceneSource(path).open().fps / 3)
     with caplog.at_level(logging.WARNING):
         found = views(SceneSource(path, stream="v", every=2, width=32, limit=3))
     assert [(f.seq, f.width, f.height) for f, _ in found] == [(0, 32, 24), (1, 32, 24), (2, 32, 24)]
