@@ -11,7 +11,7 @@ from retain.memory.carry import refuse_to_shrink
 from retain.pipeline.errors import StateError, UsageError
 
 Arrays = Mapping[str, np.ndarray]
-_KINDS = {np.dtype(k) for k in ("u1", "i1", "i4", "i8", "f2", "f4", "f8")}
+_KINDS = {np.dtype(k) for k in ("u1", "u2", "i1", "i4", "i8", "f2", "f4", "f8")}
 
 
 class Notes:

@@ -30,6 +30,7 @@ MAX_FILE = 8 << 30
 _NO_SUM = "0" * 64
 _DTYPES = {
     "U8": np.uint8,
+    "U16": np.uint16,
     "I8": np.int8,
     "I32": np.int32,
     "I64": np.int64,
