@@ -30,7 +30,7 @@ from retain.apps.cli_options import (
     TokenOption,
     command_line,
 )
-from retain.pipeline import logs
+from retain.pipeline import logs, tracing
 from retain.pipeline.errors import RetainError
 
 INTERRUPTED = 130
@@ -77,7 +77,14 @@ def _options(
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Write messages as JSON, as RETAIN_LOG=json does.")
     ] = False,
+    traces: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Send OpenTelemetry traces to this OTLP/HTTP collector."),
+    ] = "",
 ) -> None:
+    if traces:
+        tracing.check(traces)
+        os.environ[tracing.ENDPOINT] = traces
     if log_json:
         os.environ[logs.VARIABLE] = "json"  # the processes of a run inherit it
     console.set_up_logging(debug)
@@ -282,6 +289,7 @@ def segment(
 
 
 app.command()(cli_scene.reconstruct)
+app.command()(cli_scene.render)
 
 
 @app.command()

@@ -11,16 +11,14 @@ from dataclasses import replace
 from time import monotonic_ns
 from typing import Any, Protocol, runtime_checkable
 
-import msgspec
-
 from retain.pipeline.catalog import load_class
-from retain.pipeline.course import Course, Last
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Node
-from retain.pipeline.ledger import Hand, Ledger, hand_of
+from retain.pipeline.ledger import Ledger, hand_of
 from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
+from retain.pipeline.past import Past, continued
 from retain.pipeline.stage import (
     Collects,
     Flushes,
@@ -34,6 +32,7 @@ from retain.pipeline.stage import (
     Stage,
     StatValue,
 )
+from retain.pipeline.tracing import Tracer
 from retain.pipeline.transport.base import Receiver, Sender, Stopped
 from retain.pipeline.wire import Barrier, End, Fault
 
@@ -64,29 +63,6 @@ def create(node: Node) -> Any:
     return made(**node.options)
 
 
-class Past(msgspec.Struct, frozen=True):
-    """What a node takes over from the process that did its work before."""
-
-    load: str | None = None
-    """File of its state."""
-    sent: int = 0
-    """Frames a finite source has sent already; it reads over them."""
-    last: Last | None = None
-    """Of a live source: its last frame, of whatever stream."""
-    poison: list[Hand] = []
-    """Frames not to try again."""
-    gap: bool = False
-    """Frames were lost: the first one of each stream says so."""
-    void: int = 0
-    """Barriers up to this one are given up."""
-    ended: list[str] = []
-    """Producers that have ended and whose process cannot say so again."""
-    owed: int = 0
-    """Frames in all that a source gives before it heeds a stop: they were given before."""
-    stopped: bool = False
-    """It has been asked to end."""
-
-
 class Work:
     """One node's object with its counts. Runners drive it; it knows no transport."""
 
@@ -99,8 +75,10 @@ class Work:
         on_open: Callable[[str, SourceInfo], None] = lambda name, info: None,
         past: Past | None = None,
         ledger: Ledger | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.node = node
+        self._tracer = tracer
         self.meter = meter
         self._made = made
         self._save = save
@@ -160,6 +138,7 @@ class Work:
             while not self._over and (packet := next(packets, None)) is not None:
                 now, frame = monotonic_ns(), packet.frame
                 self.meter.served(now - start, now - frame.t_arrival_ns)
+                self._trace(frame, start, now)
                 self.meter.count("sent")
                 self._ledger.gave(frame)
                 self._ledger.count("sent")
@@ -183,7 +162,7 @@ class Work:
             return
         packet, self._untouched = self._marked(packet), False
         self.meter.count("received")
-        start = monotonic_ns()
+        began = start = monotonic_ns()
         spent = left = 0
         self._ledger.take(packet.frame)
         try:
@@ -205,7 +184,12 @@ class Work:
         now = monotonic_ns()
         spent += now - start
         self.meter.served(spent, (left or now) - packet.frame.t_arrival_ns)
+        self._trace(packet.frame, began, now)
         self.sample()
+
+    def _trace(self, frame: Frame, began_ns: int, ended_ns: int) -> None:
+        if self._tracer:
+            self._tracer.span(frame, began_ns, ended_ns)
 
     def _finish_all_but(self, collected: int) -> None:
         self._ledger.put("finished", self._worked - collected)
@@ -258,6 +242,8 @@ class Work:
 
     def close(self, aborted: bool = False) -> None:
         """Free the object; a sink of a run cut short leaves nothing under its final name."""
+        if self._tracer:
+            self._tracer.close()
         if self._made is None:
             return
         self.sample(last=True)
@@ -381,18 +367,3 @@ def _packets(result: Packet | Iterable[Packet] | None) -> Iterable[Packet]:
     if result is None:
         return ()
     return (result,) if isinstance(result, Packet) else result
-
-
-def continued(packets: Iterator[Packet], past: Past) -> Iterator[Packet]:
-    """Packets of a source that takes over: a finite one reads over what was sent, a live one counts
-    on, and its times go on from the last."""
-    for _ in range(past.sent):
-        if next(packets, None) is None:
-            return
-    courses: dict[str, Course] = {}
-    for packet in packets:
-        if past.last is None:
-            yield packet
-            continue
-        course = courses.setdefault(packet.frame.stream, Course(past.last))
-        yield Packet(course.follow(packet.frame), packet.results)

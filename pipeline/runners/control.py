@@ -9,7 +9,7 @@ import msgspec
 from retain.pipeline.graph import Node, Role
 from retain.pipeline.ledger import Ledger
 from retain.pipeline.metrics import EdgeStats, NodeStats
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.policy import Policy
 from retain.pipeline.stage import SourceInfo
 from retain.pipeline.wire import Fault, unpacker

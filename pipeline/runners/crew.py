@@ -9,7 +9,7 @@ import zmq
 
 from retain.pipeline.graph import Node
 from retain.pipeline.ledger import Ledger
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.runners.control import Report
 from retain.pipeline.runners.process import Child, environment
 from retain.pipeline.runners.station import Station

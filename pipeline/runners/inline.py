@@ -7,6 +7,7 @@ time. Several sources take turns, a frame each.
 
 from __future__ import annotations
 
+import os
 import queue
 import tempfile
 import threading
@@ -18,11 +19,13 @@ from retain.pipeline.errors import RetainError, StateError
 from retain.pipeline.graph import Edge, Graph
 from retain.pipeline.mailbox import Gaps, RateGate
 from retain.pipeline.metrics import EdgeStats, GraphStats, Meter, join
-from retain.pipeline.node import Past, Work
+from retain.pipeline.node import Work
 from retain.pipeline.packet import Packet
+from retain.pipeline.past import Past
 from retain.pipeline.runners.base import Run, RunEvent
 from retain.pipeline.runners.snapshots import write
 from retain.pipeline.stage import Sink
+from retain.pipeline.tracing import tracer
 from retain.pipeline.transport.base import Stopped
 from retain.pipeline.wire import Fault
 
@@ -75,6 +78,7 @@ class InlineRun(Run):
                 save.get(node.name),
                 self._opened,
                 pasts.get(node.name),
+                tracer=tracer(f"{os.getpid()}-{self._started_ns}", node.name),
             )
             for node in graph.order()
         }

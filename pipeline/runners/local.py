@@ -17,7 +17,7 @@ import zmq
 from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats, NodeState, NodeStats, join
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.runners.accounts import Accounts
 from retain.pipeline.runners.base import Run, RunEvent
 from retain.pipeline.runners.control import (

@@ -21,7 +21,7 @@ import msgspec
 from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph, Node, Promise
 from retain.pipeline.metrics import EdgeStats, NodeStats
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.runners.control import Passed, Snap, state_file
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
 from retain.pipeline.runners.control import Passed, Report, Rewire, Rewired, Spec, state_file
 from retain.pipeline.stage import SourceInfo
+from retain.pipeline.tracing import tracer
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import IpcInbox, IpcSender, Releases
 from retain.pipeline.transport.store import Store
@@ -63,7 +64,10 @@ class Station:
                 self._inbox.end(src, End())
         Releases(spec.directory, io, self._store, owns=bool(spec.outputs))
         self._meter = Meter(name, spec.node.role, cpu_s)
-        self.work = Work(spec.node, self._meter, made, spec.save, on_open, spec.past, self.ledger)
+        trace = tracer(spec.directory, name)
+        self.work = Work(
+            spec.node, self._meter, made, spec.save, on_open, spec.past, self.ledger, trace
+        )
         self._loop = NodeLoop(
             self.work, self._inbox, self._senders, self._place, on_fault, self._passed
         )

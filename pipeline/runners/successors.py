@@ -13,7 +13,7 @@ from random import Random
 from msgspec.structs import replace
 
 from retain.pipeline.graph import Graph
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.runners.accounts import Accounts, Pair
 from retain.pipeline.runners.control import Rewire
 from retain.pipeline.runners.crew import Crew

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from retain.pipeline.graph import CALLER, Graph, Node
-from retain.pipeline.node import Past
+from retain.pipeline.past import Past
 from retain.pipeline.runners.accounts import Pair
 from retain.pipeline.runners.control import Port, Spec
 from retain.pipeline.transport.credit import BLOCK_WINDOW

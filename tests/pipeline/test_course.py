@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from runtime_parts import frame
 
 from retain.pipeline.course import Course, Last, onward
-from retain.pipeline.node import Past, continued
 from retain.pipeline.packet import Packet
+from retain.pipeline.past import Past, continued
 
 S = 10**9
 BASES = st.sampled_from([Fraction(1, 30), Fraction(1, 90_000), Fraction(1001, 30_000), Fraction(1)])
