@@ -119,3 +119,18 @@ def reconstruct(
         job.tell,
     )
     raise typer.Exit(done.exit_code)
+
+
+def render(
+    results: Annotated[Path, typer.Argument(help="Folder of a finished `retain reconstruct`.")],
+    out: Annotated[Path, typer.Option(help="The video to write (.mp4).")],
+    path: Annotated[
+        str, typer.Option(help="along (the camera's), orbit, or a file like trajectory.txt.")
+    ] = "along",
+    width: Annotated[int, typer.Option(min=16, max=4096, help="Of the video.")] = 640,
+    query: Annotated[str, typer.Option(help="Light up what this word names.")] = "",
+) -> None:
+    """Draw a map along a path as a video; `--query WORD` lights up what the word names."""
+    from retain.apps.reconstruct import show as job
+
+    raise typer.Exit(job.show(job.RenderOptions(results, out, path, width, query)))

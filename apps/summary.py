@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retain.apps.drawing import REASONS, clock, score
+from retain.apps.video import video
 from retain.memory.curvestream import Entry
 
 if TYPE_CHECKING:
@@ -33,31 +33,15 @@ def write_summary(path: str | Path, entries: Sequence[Entry]) -> int:
 
     All are fitted into the shape of the largest one, 480 to 720 pixels high.
     """
-    import av
-
     entries = [entry for entry in entries if entry.jpeg]
     if not entries:
         return 0
     width, height = _canvas(entries)
     span = entries[0].seconds, max(entry.seconds for entry in entries)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "superfast"})
-        stream.width, stream.height, stream.pix_fmt = width, height + BAR, "yuv420p"
-        context = stream.codec_context
-        # Players guess the matrix of untagged files by their size; so it is said.
-        context.colorspace = context.color_primaries = context.color_trc = 1
-        context.color_range = 1
-        pts = 0
+    with video(path, FPS) as written:
         for number, entry in enumerate(entries):
             still = np.asarray(_card(entry, (width, height), number, entries, span))
-            picture = av.VideoFrame.from_ndarray(still, format="rgb24").reformat(
-                format="yuv420p", dst_colorspace="ITU709"
-            )
-            for _ in range(round(SECONDS_EACH * FPS)):
-                picture.pts, picture.time_base = pts, Fraction(1, FPS)
-                container.mux(stream.encode(picture))
-                pts += 1
-        container.mux(stream.encode())
+            written.add(still, round(SECONDS_EACH * FPS))
     return len(entries)
 
 

@@ -166,6 +166,9 @@ def _write_outputs(
     made = outcome.judge(mapper, journal, refined, metric=mapper.kind.depth)
     outcome.write_trajectory(folder / outcome.TRAJECTORY, made.path)
     _export(options, folder, made, journal)
+    if journal.codes is not None:
+        words = {"names": journal.names, "codes": journal.codes.tolist()}
+        write_json(folder / SCENE, words)
     facts = outcome.facts(made, journal)
     own = {"poses": "given" if mapper.kind.given else "estimated", **facts}
     write_json(folder / SUMMARY, run_facts(options, report, journal, took) | own)

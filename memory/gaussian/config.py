@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from retain.memory.evolve import Policy
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import StateError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,15 @@ class GaussianConfig:
             value = getattr(self, name)
             if not min(value if isinstance(value, tuple) else (value,)) >= 0:
                 raise UsageError(f"Gaussian map option {name} must be >= 0, got {value}.")
+
+    @staticmethod
+    def of(saved: Mapping[str, Any]) -> GaussianConfig:
+        """The configuration that a memory file names. Raises StateError when it is none."""
+        given = {name: value for name, value in saved.items() if name != "kind"}
+        try:
+            given["policy"] = Policy(**given["policy"])
+            for name in ("agree", "front"):
+                given[name] = tuple(given[name])
+            return GaussianConfig(**given)
+        except (KeyError, TypeError) as error:
+            raise StateError(f"This is no configuration of a Gaussian map: {error}.") from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
+from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import Rendered, render
 from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.keyframe import Keyframe
@@ -283,6 +284,20 @@ class Mapper:
         mapper = Mapper(file.stream, kind_in(notes, path), options)
         mapper.load(path)
         return mapper
+
+
+def read_map(path: str) -> tuple[Gaussians, Camera]:
+    """All Gaussians of a saved state, and the camera that saw them; its options do not matter.
+    Raises StateError when ``path`` is no map."""
+    from retain.memory.snapshot import load
+
+    memories = load(path).memories
+    if not {"map", "notes"} <= set(memories):
+        raise StateError(f"{path} holds no map of a scene.")
+    config, state = memories["map"]
+    memory = GaussianMemory(GaussianConfig.of(config))
+    memory.restore("map", state)
+    return memory.read("map").gaussians, kind_in(memories["notes"][1].tensors, path).camera
 
 
 def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:

@@ -1,0 +1,158 @@
+"""`retain render`: a map along a path as a video, what a word names lit up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.apps import console
+from retain.apps.reconstruct.outcome import TRAJECTORY
+from retain.apps.reconstruct.run import MAP, SCENE
+from retain.apps.video import video
+from retain.kernels.geometry.camera import Camera
+from retain.kernels.geometry.rigid import exp, inverse, log, matrix
+from retain.kernels.rasterize.gaussians import Gaussians
+from retain.kernels.rasterize.render import render
+from retain.pipeline.errors import RetainError, UsageError, nearest
+from retain.pipeline.frame import Image
+
+Poses = NDArray[np.float64]
+
+FPS = 30
+ORBIT_S = 8.0
+SMOOTH = 9
+"""Poses of a recorded path that are averaged: hands shake."""
+SURE = 0.5
+"""Share of a pixel's opacity that must carry the word's code."""
+TINT = np.array([1.0, 0.78, 0.1], np.float32)
+
+
+class Words(msgspec.Struct, frozen=True):
+    """``scene.json``: the words a map can be asked for, and their codes."""
+
+    names: tuple[str, ...]
+    codes: tuple[tuple[float, ...], ...]
+    """[K][16]."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What `retain render` was asked."""
+
+    results: Path
+    """Folder of a finished `retain reconstruct`."""
+    out: Path
+    path: str = "along"
+    """``along`` the camera's, ``orbit`` around where it stood, or a file like trajectory.txt."""
+    width: int = 640
+    query: str = ""
+
+
+def show(options: RenderOptions) -> int:
+    """Write the video; the exit code. Raises RetainError when something it needs is not there."""
+    from retain.models.scene.mapper import read_map
+
+    folder = options.results
+    if not (folder / MAP).is_file():
+        raise UsageError(
+            f"{str(folder)!r} is no folder of `retain reconstruct`: there is no {MAP} in it."
+        )
+    if options.out.exists():
+        raise UsageError(f"{str(options.out)!r} is there already; nothing is ever overwritten.")
+    gaussians, camera = read_map(str(folder / MAP))
+    lens = camera.resized(options.width, round(options.width * camera.height / camera.width))
+    code = _code(folder, options.query) if options.query else None
+    if code is not None and gaussians.codes is None:
+        raise UsageError("This map keeps no language codes, so it cannot be asked for words.")
+    poses = _poses(options, folder)
+    with video(options.out, FPS) as written:
+        for pose in poses:
+            written.add(_picture(gaussians, lens, pose, code))
+    console.output().print(f"  {options.out}  {len(poses) / FPS:.1f} s, {lens.width}x{lens.height}")
+    return 0
+
+
+def _picture(
+    gaussians: Gaussians, camera: Camera, pose: Poses, code: NDArray[np.float32] | None
+) -> Image:
+    drawn = render(gaussians, camera, pose)
+    color = np.clip(drawn.color, 0, 1)
+    if code is not None:
+        assert gaussians.codes is not None
+        like = np.clip(gaussians.codes @ code, 0, 1)[:, None].astype(np.float32)
+        share = render(gaussians, camera, pose, channels=like).color[..., 0]
+        lit = (share > SURE * np.maximum(drawn.alpha, 1e-3))[..., None]
+        grey = np.repeat(color.mean(axis=2, keepdims=True) * 0.55, 3, axis=2)
+        color = np.where(lit, 0.45 * color + 0.55 * TINT, grey)
+    return np.rint(255 * color).astype(np.uint8)
+
+
+def _code(folder: Path, word: str) -> NDArray[np.float32]:
+    """The code of ``word``. Raises UsageError, naming those there are."""
+    try:
+        known = msgspec.json.decode((folder / SCENE).read_bytes(), type=Words)
+    except FileNotFoundError:
+        raise UsageError(
+            "This map was made without language codes, so it cannot be asked for words.",
+            hint="Codes come with sources that label their pixels, as room:// does.",
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise RetainError(f"{str(folder / SCENE)!r} cannot be read: {error}.") from error
+    named = dict(zip(known.names, known.codes, strict=False))
+    if word not in named:
+        raise UsageError(
+            f"The map knows no {word!r}, but {', '.join(known.names[1:])}.",
+            hint=nearest(word, named),
+        )
+    return np.array(named[word], np.float32)
+
+
+def _poses(options: RenderOptions, folder: Path) -> list[Poses]:
+    if options.path == "orbit":
+        return list(_orbit(read_path(folder / TRAJECTORY)))
+    if options.path == "along":
+        return _smoothed(read_path(folder / TRAJECTORY))
+    return read_path(Path(options.path))
+
+
+def read_path(path: Path) -> list[Poses]:
+    """Poses of ``seconds tx ty tz qx qy qz qw`` lines, c2w. Raises UsageError for other files."""
+    try:
+        rows = np.loadtxt(path, comments="#", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)!r} is no path: {error}.") from None
+    if rows.size == 0 or rows.shape[1] != 8 or not np.isfinite(rows).all():
+        raise UsageError(f"{str(path)!r} is no path: lines must be `seconds tx ty tz qx qy qz qw`.")
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3, :3] = matrix(rows[:, [7, 4, 5, 6]])
+    poses[:, :3, 3] = rows[:, 1:4]
+    return list(poses)
+
+
+def _smoothed(poses: list[Poses]) -> list[Poses]:
+    """Each pose the mean of those around it, in the tangent space of the middle one."""
+    half = SMOOTH // 2
+    out = []
+    for i, pose in enumerate(poses):
+        around = poses[max(0, i - half) : i + half + 1]
+        back = inverse(pose)
+        out.append(pose @ exp(np.mean([log(back @ other) for other in around], axis=0)))
+    return out
+
+
+def _orbit(poses: list[Poses]) -> Iterator[Poses]:
+    """A turn on the spot, from the middle of the path, about the cameras' mean up."""
+    middle = poses[len(poses) // 2]
+    up = -np.mean([pose[:3, 1] for pose in poses], axis=0)
+    up /= max(float(np.linalg.norm(up)), 1e-9)
+    steps = round(ORBIT_S * FPS)
+    for step in range(steps):
+        turn = exp(np.concatenate([up * 2 * np.pi * step / steps, np.zeros(3)]))
+        pose = middle.copy()
+        pose[:3, :3] = turn[:3, :3] @ middle[:3, :3]
+        yield pose

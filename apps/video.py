@@ -1,0 +1,63 @@
+"""Pictures as a video that any browser plays: H.264, yuv420p, index first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retain.pipeline.frame import Image
+
+
+class Video:
+    """Pictures of one size, ``fps`` a second. See ``video``."""
+
+    def __init__(self, container: Any, fps: int) -> None:
+        self._container, self._fps = container, fps
+        self._stream: Any = None
+        self.frames = 0
+
+    def add(self, image: Image, times: int = 1) -> None:
+        """Show ``image`` (uint8 [H, W, 3] RGB; odd sides lose a line) for so many frames."""
+        import av
+
+        height, width = (side // 2 * 2 for side in image.shape[:2])
+        if self._stream is None:
+            self._stream = _stream(self._container, self._fps, width, height)
+        still = np.ascontiguousarray(image[:height, :width])
+        picture = av.VideoFrame.from_ndarray(still, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709"
+        )
+        for _ in range(times):
+            picture.pts, picture.time_base = self.frames, Fraction(1, self._fps)
+            self._container.mux(self._stream.encode(picture))
+            self.frames += 1
+
+    def finish(self) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+
+
+@contextmanager
+def video(path: str | Path, fps: int) -> Iterator[Video]:
+    """Write the file ``path`` (mp4); it is whole when the block ends."""
+    import av
+
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        written = Video(container, fps)
+        yield written
+        written.finish()
+
+
+def _stream(container: Any, fps: int, width: int, height: int) -> Any:
+    stream = container.add_stream("libx264", rate=fps, options={"preset": "superfast"})
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    context = stream.codec_context
+    # Players guess the matrix of untagged files by their size; so it is said.
+    context.colorspace = context.color_primaries = context.color_trc = 1
+    context.color_range = 1
+    return stream
