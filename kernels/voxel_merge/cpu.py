@@ -74,6 +74,14 @@ def blend(
     )  # fmt: skip
 
 
+def put(into: Floats, rows: Ints, values: Floats, changed: NDArray[np.bool_]) -> None:
+    """Write ``values`` [M, ...] to the ``rows`` [M] of ``into`` [N, ...], but for negative rows;
+    ``changed`` [M] becomes True where that made a difference."""
+    if into.ndim == 1:
+        into, values = into[:, None], values[:, None]
+    _put(into, rows, np.ascontiguousarray(values), changed)
+
+
 @_compiled
 def _slot(key: Any, shift: Any) -> Any:
     """Fibonacci hashing: the top bits of the product."""
@@ -100,6 +108,16 @@ def _targets(keys: Any, start: int, rows: Any, out: Any) -> None:
         if table[at] < 0:
             table[at] = rows[i]
         out[i] = table[at]
+
+
+@_compiled
+def _put(into: Any, rows: Any, values: Any, changed: Any) -> None:
+    for i in range(len(rows)):
+        row = rows[i]
+        for k in range(into.shape[1]):
+            if row >= 0 and into[row, k] != values[i, k]:
+                into[row, k] = values[i, k]
+                changed[i] = True
 
 
 @_compiled

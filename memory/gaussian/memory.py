@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import Gaussians
-from retain.kernels.voxel_merge import cells, sight
+from retain.kernels.voxel_merge import cells, cpu, sight
 from retain.memory.base import Json, State
 from retain.memory.gaussian import saving, stable
 from retain.memory.gaussian.arena import ATTRIBUTES, DROP
@@ -241,14 +241,13 @@ class GaussianMemory:
         s.epoch += 1
         a, known = s.arena, ids < s.arena.rows
         rows = np.where(known, a.row_of[np.where(known, ids, 0)], -1).astype(np.int64)
-        # Those that are as they were are let be: they need not be told to anyone, either.
-        different = rows >= 0
-        different[different] = _differ(gaussians[different], a.gaussians(rows[different]))
-        gaussians, rows = gaussians[different], rows[different]
-        for name in ATTRIBUTES:
-            a[name][rows] = getattr(gaussians, name)
-        a["quats"][rows] /= lengths[different]
-        self._moved(s, rows)
+        # Unit quaternions stay as they are, to the bit: what did not change need not be told.
+        quats = np.where(np.abs(lengths - 1) > 1e-6, gaussians.quats / lengths, gaussians.quats)
+        new = {name: getattr(gaussians, name) for name in ATTRIBUTES} | {"quats": quats}
+        changed = np.zeros(len(rows), np.bool_)
+        for name, values in new.items():
+            cpu.put(a[name], rows, values, changed)
+        self._moved(s, rows[changed])
 
     def _moved(self, s: Stream, rows: NDArray[np.int64]) -> None:
         a, c = s.arena, self._config
@@ -351,14 +350,6 @@ class GaussianMemory:
             rows = Stream.rows_in(self._config, self._config.byte_budget)
             self._streams[stream] = Stream(self._config, self._rows.get(stream, rows))
         return self._streams[stream]
-
-
-def _differ(a: Gaussians, b: Gaussians) -> NDArray[np.bool_]:
-    """[N]: whether any attribute does."""
-    different: NDArray[np.bool_] = a.opacities != b.opacities
-    for name in ("means", "quats", "scales", "colors"):
-        different |= (getattr(a, name) != getattr(b, name)).any(axis=1)
-    return different
 
 
 def _most_confident(
