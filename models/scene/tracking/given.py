@@ -46,7 +46,7 @@ class GivenPoses:
         apart = rigid.inverse(self._keyframe) @ c2w
         moved = float(np.linalg.norm(apart[:3, 3]))
         turned = float(np.linalg.norm(rigid.rotation_vector(apart[:3, :3])))
-        key = not self._begun or moved > self._farthest or turned > self._turned
+        key = bool(not self._begun or moved > self._farthest or turned > self._turned)
         if key:
             self._keyframe = c2w
         recovered, self._lost, self._begun, self._c2w = self._lost, False, True, c2w
