@@ -31,7 +31,7 @@ from retain.pipeline.run import RunEvent, RunReport, Supervision, start
 PARTS = "runtime_parts:"
 FRAMES = 120
 STAGES = ("first", "second", "third")
-SUPERVISION = Supervision(restarts=20, hang_s=2.0, silent_s=0.7, snapshot_s=0.15)
+SUPERVISION = Supervision(restarts=20, hang_s=2.0, silent_s=0.7, start_s=10.0, snapshot_s=0.15)
 
 
 def graph(promise: Promise) -> Graph:
@@ -111,11 +111,14 @@ def measure(quick: bool = False, seeds: int = 200, first: int = 0) -> list[Row]:
     waits: list[float] = []
     for seed in range(first, first + (seeds // 10 if quick else seeds)):
         promise: Promise = "live" if seed % 2 else "finite"
-        report, out, waited, died = once(promise, random.Random(seed))
-        found = violations(promise, report, out, whole)
+        try:
+            report, out, waited, died = once(promise, random.Random(seed))
+            found = violations(promise, report, out, whole)
+            deaths += died
+            waits += waited
+        except TimeoutError as error:
+            found = [str(error)]
         violated += bool(found)
-        deaths += died
-        waits += waited
         if found:
             print(f"seed {seed} ({promise}): {found}", flush=True)
     logging.disable(logging.NOTSET)
