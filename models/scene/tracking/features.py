@@ -17,6 +17,8 @@ EDGE = 0.1
 """A depth that differs by more than this share within its 3x3 pixels belongs to no one surface."""
 _CELL = 32
 _LEVELS, _STEP = 8, 1.2
+_ASTRAY = 1.5
+"""Pixels of its level beyond which a sharpened corner is another one."""
 _OFFERED = 4
 """Corners looked for, per corner kept: the rest gives way to an even spread."""
 
@@ -77,9 +79,21 @@ def extract(
     if not corners:
         return Features.none()
     order = np.argsort([corner.class_id for corner in corners])
-    uv = np.array([corner.pt for corner in corners], np.float32)[order] + np.float32(0.5)
     octave = np.array([corner.octave for corner in corners], np.uint8)[order]
+    at = np.array([corner.pt for corner in corners], np.float32)[order]
+    uv = _sharpened(at, octave, grey) + np.float32(0.5)
     return Features(uv, octave, descriptors[order], lifted(uv, camera, depth))
+
+
+def _sharpened(
+    at: NDArray[np.float32], octave: NDArray[np.uint8], grey: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Where the corners are between the pixels of their level (Foerstner's point of least squares
+    to the gradients), unless that is somewhere else."""
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+    found = cv2.cornerSubPix(grey, at[:, None].copy(), (3, 3), (-1, -1), stop)[:, 0]
+    near = np.linalg.norm(found - at, axis=1) < _ASTRAY * np.float32(_STEP) ** octave
+    return np.where(near[:, None], found, at)
 
 
 def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
@@ -111,9 +125,10 @@ def lifted(
         np.clip(y[:, None, None] + side[:, None], 0, camera.height - 1),
         np.clip(x[:, None, None] + side, 0, camera.width - 1),
     ].reshape(-1, 9)
-    z = depth[y, x]
+    near = np.where(np.isfinite(near), near, 0)
+    z = near[:, 4]
     rough = np.where(near > 0, np.abs(near - z[:, None]), 0).max(axis=1) > EDGE * z
-    ok = (z > 0) & np.isfinite(z) & ~rough
+    ok = (z > 0) & ~rough
     points[ok, 0] = ((uv[:, 0] - camera.cx) / camera.fx * z)[ok]
     points[ok, 1] = ((uv[:, 1] - camera.cy) / camera.fy * z)[ok]
     points[ok, 2] = z[ok]

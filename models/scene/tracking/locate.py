@@ -29,6 +29,8 @@ STRONGEST = 300
 """Corners by which places are told apart at first."""
 TRIED = 5
 """Places most like a shot that are looked at closely."""
+RIVAL = 0.25
+"""Share of points that disagree with a pose from which on they may have another."""
 _OWN = 30
 """Inliers of a place alone that measure the motion between it and a shot."""
 _LEAST_SIGMA = (np.deg2rad(0.1), 0.003)
@@ -127,7 +129,32 @@ def _found(
     if not parts:
         return None
     seen = Seen(*(np.concatenate([getattr(p, n) for p in parts]) for n in Seen.__slots__))
-    fit = solve(seen, camera, LEAST)
+    fit = _widest(seen, camera)
     if fit is None or not believed(fit):
         return None
     return Found(fit, places, seen, np.concatenate(owner))
+
+
+def _widest(seen: Seen, camera: Camera) -> Fit | None:
+    """The pose whose inliers cover most of the picture. Most inliers alone would follow a moving
+    thing with much texture: where many points disagree, they are asked for a pose of their own."""
+    best = solve(seen, camera, LEAST)
+    if best is None:
+        return None
+    rest = np.flatnonzero(~best.inliers)
+    if len(rest) < RIVAL * len(seen):
+        return best
+    other = solve(seen[rest], camera, LEAST)
+    if other is None:
+        return best
+    other = refine(seen, camera, other.c2w, LEAST)
+    if other is None or _cells(seen, other, camera) <= _cells(seen, best, camera):
+        return best
+    return other
+
+
+def _cells(seen: Seen, fit: Fit, camera: Camera) -> int:
+    """Of 10 x 8 cells of the picture, those with inliers."""
+    at = seen.uv[fit.inliers] * (10 / camera.width, 8 / camera.height)
+    column, row = at.astype(np.int64).T
+    return len(np.unique(column + 10 * row))
