@@ -98,7 +98,8 @@ def _frustum(o: Any, d: Any, size: Any) -> Any:
 
 @_compiled
 def _torus(o: Any, d: Any, size: Any) -> Any:
-    """Steps as long as the distance to the surface; a ray that only grazes it passes."""
+    """Steps that cannot pass the surface: as long as the distance to it; or, near it, as far as it
+    may come closer, given how fast it does and how hollow a torus can be (its inner circle)."""
     length = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
     ring, tube = size[0], size[1]
     # The slab |z| <= tube, within the ball around it.
@@ -111,16 +112,21 @@ def _torus(o: Any, d: Any, size: Any) -> Any:
     t, end = max(0.0, -b - math.sqrt(root)), -b + math.sqrt(root)
     p, q = (-tube - o[2]) / d[2], (tube - o[2]) / d[2]
     t, end = max(t, min(p, q)), min(end, max(p, q))
-    # Most rays need ten steps; one along the tube, at a millimetre from it, hundreds.
-    for _ in range(500):
+    hole = max(ring - tube, 0.0)
+    for _ in range(200):
         if t > end:
             return FAR
         x, y, z = o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
-        radial = math.sqrt(x * x + y * y) - ring
-        gap = math.sqrt(radial * radial + z * z) - tube
-        if gap < 1e-7:
+        radius = math.sqrt(x * x + y * y) + _TINY
+        away = math.sqrt((radius - ring) ** 2 + z * z) + _TINY
+        step = away - tube
+        if step < 1e-7:
             return t
-        t += gap / length
+        if step < hole / 4:
+            slope = (radius - ring) * (x * d[0] + y * d[1]) / radius + z * d[2]
+            slope *= hole / (2 * away * length)
+            step = max(step, min(slope + math.sqrt(slope * slope + hole * step), hole / 4))
+        t += step / length
     return FAR
 
 

@@ -73,6 +73,11 @@ def test_a_mirrored_path_is_turned_never_mirrored_and_no_turn_is_better(seed: in
         rotation = turn @ found.rotation
         shift = truth.mean(axis=0) - found.scale * rotation @ estimate.mean(axis=0)
         assert cost(trajectory.Similarity(rotation, shift, found.scale)) >= best - 1e-9
+    if seed % 2:
+        for factor in (0.9, 0.99, 1.01, 1.1):
+            scale = factor * found.scale
+            shift = truth.mean(axis=0) - scale * found.rotation @ estimate.mean(axis=0)
+            assert cost(trajectory.Similarity(found.rotation, shift, scale)) > best
 
 
 def test_points_in_a_plane_or_on_a_line_are_aligned_too() -> None:
