@@ -59,7 +59,7 @@ def reconstruct(
     refine_ms: Annotated[
         float, typer.Option(min=0, help="Instead: for so long per keyframe (live sources).")
     ] = 0.0,
-    finish: Annotated[int, typer.Option(min=0, help="Gradient steps at the end.")] = 400,
+    finish: Annotated[int, typer.Option(min=0, help="Gradient steps at the end.")] = 500,
     export: Annotated[
         str, typer.Option(help="Any of ply, splat, spz, glb, html, joined by commas.")
     ] = "ply,html",

@@ -6,13 +6,14 @@ anew each time, hold it (MonoGS's random keyframes, arXiv 2312.06741).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retain.kernels.geometry.rigid import is_rigid
 from retain.memory.base import Json, State
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Image
@@ -27,7 +28,7 @@ class ViewConfig:
 
     width: int
     height: int
-    views: int = 40
+    views: int = 64
     newest: int = 8
 
     def __post_init__(self) -> None:
@@ -40,14 +41,19 @@ class ViewConfig:
 
     @property
     def row_bytes(self) -> int:
-        return self.width * self.height * 5 + 8
+        return self.width * self.height * 5 + 8 + 8 + 128
 
 
 @dataclass(frozen=True, slots=True)
 class StoredView:
-    """One picture. ``keyframe`` is its number in the map, where its pose is."""
+    """One picture, and where it was taken from: ``local`` in the coordinates of the keyframe
+    ``anchor``, with which it moves."""
 
-    keyframe: int
+    seq: int
+    """Of its frame; rising."""
+    anchor: int
+    local: NDArray[np.float64]
+    """[4, 4]."""
     image: Image
     """uint8 [H, W, 3] RGB."""
     depth: NDArray[np.float32]
@@ -79,25 +85,23 @@ class ViewMemory:
         if gate > 0:
             self._stream(stream).append(item)
 
-    def read(self, stream: str, query: int | None = None) -> tuple[StoredView, ...]:
-        """All pictures, oldest first; or the one of keyframe ``query``, if it is there."""
+    def read(self, stream: str, query: Collection[int] | None = None) -> tuple[StoredView, ...]:
+        """All pictures, oldest first; or those of the frames ``query`` that are there."""
         rows = self._stream(stream)
         return tuple(
-            rows.view(row)
-            for row in range(rows.count)
-            if query is None or rows.keyframe[row] == query
+            rows.view(row) for row in range(rows.count) if query is None or rows.seq[row] in query
         )
 
-    def keyframes(self, stream: str) -> NDArray[np.int64]:
-        """Numbers of those held, rising."""
+    def seqs(self, stream: str) -> NDArray[np.int64]:
+        """Frames of those held, rising."""
         rows = self._stream(stream)
-        return rows.keyframe[: rows.count].copy()
+        return rows.seq[: rows.count].copy()
 
     def reset(self, stream: str) -> None:
         self._streams.pop(stream, None)
 
     def nbytes(self, stream: str) -> int:
-        return len(self._stream(stream).keyframe) * self._config.row_bytes
+        return len(self._stream(stream).seq) * self._config.row_bytes
 
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Hold fewer pictures from now on. Raises UsageError under ``min_bytes``."""
@@ -115,24 +119,26 @@ class ViewMemory:
         rows = self._stream(stream)
         n = rows.count
         return State(
-            {name: getattr(rows, name)[:n].copy() for name in _ARRAYS}, {"room": len(rows.keyframe)}
+            {name: getattr(rows, name)[:n].copy() for name in _ARRAYS}, {"room": len(rows.seq)}
         )
 
     def restore(self, stream: str, state: State) -> None:
         """Raises StateError, changing nothing, for anything but pictures of this size."""
         c = self._config
-        keyframe = state.tensors.get("keyframe")
-        n = len(keyframe) if keyframe is not None and keyframe.ndim == 1 else -1
-        shapes = {"keyframe": (n,), "image": (n, c.height, c.width, 3),
-                  "depth": (n, c.height, c.width)}  # fmt: skip
+        seq = state.tensors.get("seq")
+        n = len(seq) if seq is not None and seq.ndim == 1 else -1
+        sides = {"seq": (), "anchor": (), "local": (4, 4), "image": (c.height, c.width, 3),
+                 "depth": (c.height, c.width)}  # fmt: skip
         found = {name: (a.dtype, a.shape) for name, a in state.tensors.items()}
-        if found != {name: (np.dtype(kind), shapes[name]) for name, kind in _ARRAYS.items()}:
+        if found != {name: (np.dtype(kind), (n, *sides[name])) for name, kind in _ARRAYS.items()}:
             raise StateError("The snapshot's arrays are not those of a memory of such pictures.")
         room = state.header.get("room")
         if not isinstance(room, int) or not max(n, c.newest + 1) <= room <= c.views:
             raise StateError(f"The snapshot's view memory has room for {room!r} pictures.")
-        if (np.diff(state.tensors["keyframe"]) <= 0).any():
+        if (np.diff(state.tensors["seq"]) <= 0).any():
             raise StateError("The snapshot's pictures are out of order.")
+        if not all(is_rigid(pose) for pose in state.tensors["local"]):
+            raise StateError("The snapshot's pictures have poses that are no rigid motions.")
         rows = _Rows(c, room)
         rows.count = n
         for name in _ARRAYS:
@@ -146,8 +152,12 @@ class ViewMemory:
 
 
 _ARRAYS: dict[str, Any] = {
-    "keyframe": np.int64, "image": np.uint8, "depth": np.uint16
-}  # fmt: skip
+    "seq": np.int64,
+    "anchor": np.int64,
+    "local": np.float64,
+    "image": np.uint8,
+    "depth": np.uint16,
+}
 
 
 class _Rows:
@@ -156,24 +166,29 @@ class _Rows:
     def __init__(self, config: ViewConfig, room: int) -> None:
         h, w = config.height, config.width
         self._config = config
-        self.keyframe = np.zeros(room, np.int64)
+        self.seq = np.zeros(room, np.int64)
+        self.anchor = np.zeros(room, np.int64)
+        self.local = np.zeros((room, 4, 4))
         self.image = np.zeros((room, h, w, 3), np.uint8)
         self.depth = np.zeros((room, h, w), np.uint16)
         self.count = 0
 
     def append(self, item: StoredView) -> None:
-        if self.count and item.keyframe <= self.keyframe[self.count - 1]:
-            raise ValueError("keyframes are numbered in the order in which they come")
-        if self.count == len(self.keyframe):
+        if self.count and item.seq <= self.seq[self.count - 1]:
+            raise ValueError("pictures are kept in the order of their frames")
+        if self.count == len(self.seq):
             self._thin()
         row = self.count
-        self.keyframe[row], self.image[row] = item.keyframe, item.image
+        self.seq[row], self.anchor[row], self.local[row] = item.seq, item.anchor, item.local
+        self.image[row] = item.image
         self.depth[row] = np.clip(np.rint(item.depth / MILLIMETRE), 0, 65535)
         self.count += 1
 
     def view(self, row: int) -> StoredView:
         return StoredView(
-            int(self.keyframe[row]),
+            int(self.seq[row]),
+            int(self.anchor[row]),
+            self.local[row].copy(),
             self.image[row].copy(),
             self.depth[row].astype(np.float32) * np.float32(MILLIMETRE),
         )
@@ -181,7 +196,7 @@ class _Rows:
     def resize(self, room: int) -> None:
         while self.count > room:
             self._thin()
-        if room == len(self.keyframe):
+        if room == len(self.seq):
             return
         kept = self.count
         for name in _ARRAYS:
@@ -192,8 +207,8 @@ class _Rows:
 
     def _thin(self) -> None:
         """Take out the older view whose neighbours are closest in time; never the first."""
-        keyframe, old = self.keyframe, max(1, self.count - self._config.newest)
-        gaps = [keyframe[row + 1] - keyframe[row - 1] for row in range(1, old)]
+        seq, old = self.seq, max(1, self.count - self._config.newest)
+        gaps = [seq[row + 1] - seq[row - 1] for row in range(1, old)]
         row = 1 + int(np.argmin(gaps)) if gaps else 0
         for name in _ARRAYS:
             array = getattr(self, name)

@@ -91,21 +91,17 @@ class Outcome:
 
 
 def finish(mapper: Mapper, steps: int, seed: int, tell: Callable[[int], None]) -> int:
-    """Refine the map on all pictures it kept; ``tell`` hears how many steps are done. Ctrl-C ends
-    it early and loses nothing. Returns the steps taken."""
-    keyframes = [int(k) for k in mapper.views.keyframes(mapper.stream)]
-    if not keyframes:
-        return 0
+    """Make all of the map stable and refine it on the pictures it kept; ``tell`` hears how many
+    steps are done. Ctrl-C ends it early and loses nothing. Returns the steps taken."""
+    mapper.map.settle(mapper.stream)
     rng = np.random.default_rng(seed)
-    rounds = -(-steps // len(keyframes))
-    order = np.concatenate([rng.permutation(len(keyframes)) for _ in range(max(rounds, 1))])
     done = 0
     try:
-        with mapper.refining(keyframes) as refiner:
-            while done < steps:
-                part = [int(i) for i in order[done : min(done + CHUNK, steps)]]
-                refiner.take(part)
-                done += len(part)
+        with mapper.refining() as refiner:
+            while len(refiner) and done < steps:
+                count = min(CHUNK, steps - done)
+                refiner.take(rng.integers(0, len(refiner), count))
+                done += count
                 tell(done)
     except KeyboardInterrupt:
         pass

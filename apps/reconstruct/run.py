@@ -29,6 +29,7 @@ from retain.pipeline.graph import Graph
 from retain.pipeline.run import RunReport
 
 if TYPE_CHECKING:
+    from retain.apps.reconstruct.live import SplatViewer
     from retain.apps.reconstruct.outcome import Outcome
     from retain.apps.reconstruct.record import Recorder
     from retain.models.scene.mapper import Mapper
@@ -38,6 +39,8 @@ STAGE = "retain.models.scene.stage:Reconstruct"
 MAP, VIEWER, SCENE = "map.safetensors", "scene.html", "scene.json"
 SPLATS = ("ply", "splat", "spz", "glb")
 EXPORTS = (*SPLATS, "html")
+WHOLE_S = 10.0
+"""Seconds after which a view that missed a change of the map is made whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class ReconstructOptions(StreamOptions):
     holdout: int = 8
     refine: int = 4
     refine_ms: float = 0.0
-    finish: int = 400
+    finish: int = 500
     seed: int = 0
     exports: tuple[str, ...] = ("ply", "html")
     command: str = "retain reconstruct"
@@ -76,6 +79,12 @@ class ReconstructOptions(StreamOptions):
             "seed": self.seed,
         }
 
+    def viewer(self) -> SplatViewer:
+        """The map in 3D, for the page."""
+        from retain.apps.reconstruct.live import SplatViewer
+
+        return SplatViewer(self.stream)
+
 
 if TYPE_CHECKING:
     Reconstructed = Finished[Recorder, Outcome]
@@ -96,6 +105,7 @@ def reconstruct(
         save={"reconstruct": MAP},
         write=lambda *run: _write_outputs(options, *run),
         tell=tell,
+        beside=options.viewer,
     )
 
 
@@ -136,7 +146,9 @@ def build_graph(options: ReconstructOptions, *, live: bool, page: bool) -> Graph
         graph, options, live, feeds="reconstruct", target=SOURCE,
         width=options.width, every=options.every, camera=options.camera, field=options.field,
     )  # fmt: skip
-    graph.stage("reconstruct", STAGE, **options.of_stage())
+    # The view's edge may lose packets of a live source, and changes of the map with them.
+    whole_s = WHOLE_S if live else 0.0
+    graph.stage("reconstruct", STAGE, **options.of_stage(), whole_s=whole_s)
     add_sinks(graph, "reconstruct", live, page)
     return graph
 

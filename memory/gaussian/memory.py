@@ -131,6 +131,13 @@ class GaussianMemory:
             expired=int((~good).sum()), pruned_opacity=int((good & ~solid).sum()),
         )  # fmt: skip
 
+    def settle(self, stream: str) -> None:
+        """Empty the window, as at the end of a stream: what proved itself becomes stable."""
+        s = self._stream(stream)
+        s.epoch += 1
+        while s.keyframes.window:
+            self._retire(s)
+
     def _drop_least(self, s: Stream, excess: int) -> None:
         """Make room by the stable Gaussians of least worth."""
         if excess <= 0:

@@ -7,7 +7,7 @@ scales, centres and turns follow, once colours have taken their place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -67,13 +67,14 @@ class Refiner:
         self._targets = targets
         self._values = _Parameters(gaussians, rates or Rates())
         self.steps = 0
+        """Taken so far."""
         self.loss = float("nan")
         """Of the last step."""
 
-    def take(self, order: Sequence[int], budget_s: float = float("inf")) -> None:
+    def take(self, order: Iterable[int], budget_s: float = float("inf")) -> None:
         """A step on ``targets[i]`` for each i of ``order``, or as many as fit into ``budget_s``."""
         began, first = perf_counter(), self.steps
-        for index in order:
+        for index in map(int, order):
             taken, spent = self.steps - first, perf_counter() - began
             if taken and spent + spent / taken > budget_s:
                 break
@@ -83,6 +84,10 @@ class Refiner:
             loss.backward()  # type: ignore[no-untyped-call]
             self._values.optimiser.step()
             self.steps, self.loss = self.steps + 1, float(loss.detach())
+
+    def __len__(self) -> int:
+        """How many targets there are."""
+        return len(self._targets)
 
     def gaussians(self) -> Gaussians:
         """As they are now."""

@@ -86,7 +86,8 @@ def views(count: int, seed: int) -> Iterator[StoredView]:
     rng = np.random.default_rng(seed)
     for i in range(count):
         depth = rng.integers(0, 5000, (4, 6)).astype(np.float32) / 1000
-        yield StoredView(3 * i, rng.integers(0, 256, (4, 6, 3), np.uint8), depth)
+        image = rng.integers(0, 256, (4, 6, 3), np.uint8)
+        yield StoredView(3 * i, i, np.eye(4), image, depth)
 
 
 def notes(count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
