@@ -17,7 +17,7 @@ from retain.datasets.scene.views import shot_of
 from retain.models.scene.mapper import Kind, Mapper, MapperOptions
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Result, View
+from retain.pipeline.results import Result, SplatDelta, View
 from retain.pipeline.stage import StatValue
 
 Poses = Literal["auto", "given", "estimated"]
@@ -38,6 +38,8 @@ class Reconstruct:
                  Results then depend on the machine
     cell         metres of the map's finest cells
     seed         of what is drawn at random: old views to refine against
+    whole_s      seconds of the stream after which a delta is the whole map, for receivers that may
+                 miss one; 0: never
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
 
@@ -53,6 +55,7 @@ class Reconstruct:
         refine_ms: float = 0.0,
         cell: float = 0.01,
         seed: int = 0,
+        whole_s: float = 0.0,
         threads: int = 2,
         resume: str = "",
     ) -> None:
@@ -70,9 +73,10 @@ class Reconstruct:
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume
-        self._mapper: Mapper | None = None
+        self.mapper: Mapper | None = None
         self._seq = self._seen_to = self._held = -1
-        self._told_s = float("-inf")
+        self._whole_every_s = whole_s or float("inf")
+        self._told_s = self._whole_s = float("-inf")
         if resume:
             from retain.memory.snapshot import load as check
 
@@ -87,11 +91,11 @@ class Reconstruct:
                 hint="Use a scene source (retain reconstruct makes one of any video).",
             )
         shot = shot_of(frame, view)
-        if self._mapper is None or self._resume:
-            self._mapper = self._begin(shot, frame.stream)
+        if self.mapper is None or self._resume:
+            self.mapper = self._begin(shot, frame.stream)
         if frame.seq <= self._seen_to:
             return None
-        mapper, self._seq = self._mapper, frame.seq
+        mapper, self._seq = self.mapper, frame.seq
         if shot.camera != mapper.kind.camera:
             raise UsageError(
                 f"The camera of {frame.stream!r} is {shot.camera}; it was {mapper.kind.camera}.",
@@ -104,10 +108,19 @@ class Reconstruct:
         # Depth goes on only where it is needed: with the frames that judge the map.
         results["view"] = view if out.held_out else _light(view)
         results["pose"] = out
-        if abs(frame.seconds - self._told_s) >= DELTA_S and (delta := mapper.delta()) is not None:
-            self._told_s = frame.seconds
+        if delta := self._delta(mapper, frame.seconds):
             results["splats"] = delta
         return Packet(frame, results)
+
+    def _delta(self, mapper: Mapper, seconds: float) -> SplatDelta | None:
+        """What is told of the map with this frame; None when nothing changed or it is too early."""
+        if abs(seconds - self._told_s) < DELTA_S:
+            return None
+        delta = mapper.delta(whole=abs(seconds - self._whole_s) >= self._whole_every_s)
+        if delta is not None:
+            self._told_s = seconds
+            self._whole_s = seconds if delta.whole else self._whole_s
+        return delta
 
     def _due(self, seq: int) -> bool:
         """Whether a frame may be held out: from the middle of each ``holdout`` frames on, the first
@@ -126,19 +139,19 @@ class Reconstruct:
 
     def save(self, path: str) -> None:
         """Write the memory to ``path``, atomically. Raises StateError while there is none."""
-        if self._mapper is None:
+        if self.mapper is None:
             raise StateError("There is no map to save: no frame was seen yet.")
-        self._mapper.save(path, self._seq)
+        self.mapper.save(path, self._seq)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused
         with a StateError when the first frame comes."""
-        self._resume, self._mapper = path, None
+        self._resume, self.mapper = path, None
 
     def stats(self) -> Mapping[str, StatValue]:
-        if self._mapper is None:
+        if self.mapper is None:
             return {"memory_bytes": 0}
-        return self._mapper.stats()
+        return self.mapper.stats()
 
     def close(self) -> None:
         pass
