@@ -2,6 +2,7 @@
 """Shadows of a room, compiled: how much of each light reaches each point of a grid.
 
 Once for a room; ``room_shade.lit`` reads between the points, so shadows are soft and do not alias.
+Cached as ``room_render`` is: save this file after a change in ``room_cast``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # mypy: disallow-untyped-decorators=False
-"""A picture of a room, compiled: depth, parts, normals; then light, silhouettes smoothed."""
+"""A picture of a room, compiled: depth, parts, normals; then light, silhouettes smoothed.
+
+numba's cache looks at a function's own file only: whoever changes ``room_cast`` or ``room_shade``
+must save this file and ``room_bake`` too, or old code goes on being used.
+"""
 
 from __future__ import annotations
 
