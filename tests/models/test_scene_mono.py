@@ -21,7 +21,7 @@ WIDTH, HEIGHT, FRAMES = 160, 120, 36
 
 @cache
 def shots(kind: str = "walk", count: int = FRAMES) -> tuple[Shot, ...]:
-    room = Room(5, 150, WIDTH, HEIGHT, kind=kind)  # type: ignore[arg-type]
+    room = Room(3, 150, WIDTH, HEIGHT, kind=kind)  # type: ignore[arg-type]
     return tuple(room[i] for i in range(count))
 
 
@@ -32,7 +32,7 @@ def bare(shot: Shot) -> Shot:
 
 @cache
 def walked() -> tuple[tuple[Tracked, ...], tuple[Dense, ...], MonoTracker]:
-    tracker, path, made = MonoTracker(600), [], []
+    tracker, path, made = MonoTracker(), [], []
     for shot in shots():
         path.append(tracker.track(bare(shot)))
         made += tracker.dense()
@@ -66,9 +66,7 @@ def test_depth_of_keyframes_comes_later_and_fits_the_path() -> None:
     announced = [i for i, tracked in enumerate(path) if tracked.keyframe]
     assert len(made) >= 3
     assert [d.keyframe for d in made] == sorted({d.keyframe for d in made})
-    estimate = np.array([path[i].c2w[:3, 3] for i in known(path)])
-    scale = align(estimate, truth(known(path))[:, :3, 3], scale=True).scale
-    off = []
+    ratios = []
     for dense in made:
         index = announced[dense.keyframe]
         assert dense.shot.seq == shots()[index].seq
@@ -77,20 +75,25 @@ def test_depth_of_keyframes_comes_later_and_fits_the_path() -> None:
         assert true is not None
         assert depth.dtype == np.float32
         both = (depth > 0) & (true > 0)
-        assert both.mean() > 0.2
-        off.append(np.abs(scale * depth[both] / true[both] - 1))
-    assert np.median(np.concatenate(off)) < 0.1
+        assert both.mean() > 0.4
+        ratios.append(true[both] / depth[both])
+    scale = np.median(np.concatenate(ratios))
+    for ratio in ratios:  # one scale for all of them, and the same shapes
+        assert np.median(np.abs(ratio / scale - 1)) < 0.08
+    walk = truth(known(path))
+    estimate = np.array([path[i].c2w for i in known(path)])
+    assert align(estimate[:, :3, 3], walk[:, :3, 3], scale=True).scale == pytest.approx(scale, 0.2)
 
 
 def test_turning_on_the_spot_begins_nothing() -> None:
-    tracker = MonoTracker(600)
+    tracker = MonoTracker()
     path = [tracker.track(bare(shot)) for shot in shots("turn", 12)]
     assert {tracked.state for tracked in path} == {"starting"}
-    assert "turned" in path[-1].reason or "parallax" in path[-1].reason
+    assert any("turned" in tracked.reason for tracked in path)
 
 
 def test_a_covered_lens_is_said_and_the_place_found_again() -> None:
-    tracker = MonoTracker(600)
+    tracker = MonoTracker()
     dark = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     path = [
         tracker.track(replace(bare(s), image=dark) if 24 <= i < 27 else bare(s))
@@ -106,11 +109,11 @@ def test_a_covered_lens_is_said_and_the_place_found_again() -> None:
 def test_saved_it_goes_on_bit_for_bit() -> None:
     path, made, _ = walked()
     for at in (2, 20):
-        first = MonoTracker(600)
+        first = MonoTracker()
         for shot in shots()[:at]:
             first.track(bare(shot))
             first.dense()
-        second = MonoTracker(600)
+        second = MonoTracker()
         second.restore(first.state())
         later: list[Dense] = []
         for shot, before in zip(shots()[at:], path[at:], strict=True):
@@ -127,7 +130,7 @@ def test_saved_it_goes_on_bit_for_bit() -> None:
 
 def test_reset_begins_anew() -> None:
     path, _, _ = walked()
-    tracker = MonoTracker(600)
+    tracker = MonoTracker()
     for shot in shots()[10:25]:
         tracker.track(bare(shot))
     tracker.reset()

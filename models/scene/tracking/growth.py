@@ -120,7 +120,9 @@ def settle(marks: Landmarks, camera: Camera) -> float:
     views = marks.views
     newest = views[-1].point
     shared = marks.sharing(newest[newest >= 0])
-    order = np.argsort(-shared[:-1], kind="stable")[: FREE - 1]
+    # Old views hold still: what comes back to them is drawn to the old map, not it to the new.
+    young = range(max(len(views) - 2 * FREE, 0), len(views) - 1)
+    order = sorted(young, key=lambda k: -shared[k])[: FREE - 1]
     free = sorted([k for k in order if shared[k] >= 15] + [len(views) - 1])
     rows = _points(marks, free)
     held = marks.sharing(rows)
@@ -205,7 +207,7 @@ def _search(a, b, ends, uv, reach):  # type: ignore[no-untyped-def]  # pragma: n
         square = dx * dx + dy * dy
         if not square >= 0:
             continue
-        best, second, chosen = 257, 257, -1
+        best, second, chosen = np.int64(257), np.int64(257), -1
         for j in range(len(b)):
             px, py = uv[j, 0] - x, uv[j, 1] - y
             t = min(max((px * dx + py * dy) / max(square, np.float32(1e-6)), 0.0), 1.0)
@@ -221,7 +223,7 @@ def _search(a, b, ends, uv, reach):  # type: ignore[no-untyped-def]  # pragma: n
                     (v >> np.uint64(2)) & np.uint64(0x3333333333333333)
                 )
                 v = (v + (v >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-                d += np.int64((v * np.uint64(0x0101010101010101)) >> np.uint64(56))
+                d = d + np.int64((v * np.uint64(0x0101010101010101)) >> np.uint64(56))
             if d < best:
                 best, second, chosen = d, best, j
             elif d < second:

@@ -138,6 +138,18 @@ class Landmarks:
         found = np.unique(np.concatenate([rows, *near]))
         return found[found >= 0]
 
+    def revisited(self, c2w: Pose, depth: float, views: int) -> Rows:
+        """The points of up to ``views`` old views taken from near ``c2w``: within half of
+        ``depth``, a radian of turning counting as much as all of it."""
+        old = self.views[:-RECENT]
+        if not old:
+            return self.born[:0]
+        poses = np.array([v.c2w for v in old])
+        away = np.linalg.norm(poses[:, :3, 3] - c2w[:3, 3], axis=1) / depth
+        away += np.arccos(np.clip(poses[:, :3, 2] @ c2w[:3, 2], -1, 1))
+        chosen = [old[k].point for k in np.argsort(away, kind="stable")[:views] if away[k] < 0.5]
+        return np.unique(np.concatenate([self.born[:0], *chosen]))
+
     def cull(self, newest: int) -> None:
         """Drop points that failed their probation, or that fewer than two views see."""
         seen, age = self.seen_by(), newest - self.born
@@ -216,7 +228,9 @@ class Landmarks:
             arrays = (state[n][part].copy() for n in _CORNERS)
             below = int(state["heights"][: k + 1].sum())
             grey = state["greys"][below - int(state["heights"][k]) : below].copy()
-            self.views.append(View(int(state["view_ids"][k]), c2w, *arrays, grey))
+            uv, octave, sigma, descriptors, point = arrays
+            key = int(state["view_ids"][k])
+            self.views.append(View(key, c2w, uv, octave, sigma, descriptors, point, grey))
 
 
 def _joined(parts: list[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:

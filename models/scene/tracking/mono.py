@@ -46,6 +46,8 @@ WIDE, NARROW = 1 / 14, 1 / 60
 with a pose at hand."""
 NEAR_VIEWS, NEAR_POINTS = 12, 1500
 """Keyframes and points that a shot is compared with."""
+OLD_VIEWS, OLD_POINTS = 4, 500
+"""And those of long ago, should the camera be back."""
 TRIED = 8
 """Keyframes a lost shot is compared with; older ones take turns."""
 SHIFT, TURN = 0.08, np.deg2rad(12.0)
@@ -148,9 +150,9 @@ class MonoTracker:
         """The pose of ``shot``, and in ``view`` the points found; or why there is none."""
         if len(view.uv) < FEW:
             return f"{len(view.uv)} corners: lens covered, or no texture"
-        near = self._marks.around(self._rows, NEAR_VIEWS)[:NEAR_POINTS]
         if not self._lost:
             guess = self._predicted(shot.seconds)
+            near = self._near(guess)
             for reach in (WIDE, 3 * WIDE):
                 fit = self._fit(shot.camera, view, near, guess, reach * shot.camera.width)
                 if fit is not None:
@@ -158,8 +160,15 @@ class MonoTracker:
         fit = self._anywhere(shot.camera, view)
         if fit is None:
             return "no keyframe is recognised"
-        near = self._marks.around(self._rows, NEAR_VIEWS)[:NEAR_POINTS]
-        return self._again(shot.camera, view, near, fit)
+        return self._again(shot.camera, view, self._near(fit.c2w), fit)
+
+    def _near(self, c2w: Pose) -> Rows:
+        """The points that a camera at ``c2w`` may see."""
+        marks = self._marks
+        fresh = marks.around(self._rows, NEAR_VIEWS)[-NEAR_POINTS:]
+        old = marks.revisited(c2w, self._depth, OLD_VIEWS)
+        old = np.setdiff1d(old[old >= 0], fresh)[:OLD_POINTS]
+        return np.union1d(fresh, old)
 
     def _fit(self, camera: Camera, view: View, rows: Rows, guess: Pose, reach: float) -> Fit | None:
         pairs = self._pairs(camera, view, rows, guess, reach, 0.8)
