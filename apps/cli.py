@@ -292,18 +292,28 @@ app.command()(cli_scene.reconstruct)
 app.command()(cli_scene.render)
 
 
+class Demo(StrEnum):
+    WATCH = "watch"
+    SCENE = "scene"
+
+
 @app.command()
 def demo(
+    what: Annotated[
+        Demo, typer.Argument(help="A real clip being remembered, or a room being mapped in 3D.")
+    ] = Demo.WATCH,
     out: OutOption = None,
     page: PageOption = True,
     port: PortOption = 0,
     open_page: OpenOption = False,
     runner: RunnerOption = RunnerName.LOCAL,
 ) -> None:
-    """Watch a real clip that came with an installed package. Needs no network, camera or GPU."""
+    """Watch a clip that came with an installed package, or map a room that is generated. Needs no
+    network, camera or GPU."""
     from retain.apps import demo as job
 
-    raise typer.Exit(job.demo(out, page, port, open_page, runner.value, command_line()))
+    show = job.demo_scene if what is Demo.SCENE else job.demo
+    raise typer.Exit(show(out, page, port, open_page, runner.value, command_line()))
 
 
 @app.command()

@@ -55,7 +55,7 @@ def reconstruct(
     holdout: Annotated[
         int, typer.Option(min=0, help="Of so many frames, one judges the map unseen. 0: none.")
     ] = 8,
-    refine: Annotated[int, typer.Option(min=0, help="Gradient steps per keyframe.")] = 4,
+    refine: Annotated[int, typer.Option(min=0, help="Gradient steps per keyframe.")] = 2,
     refine_ms: Annotated[
         float, typer.Option(min=0, help="Instead: for so long per keyframe (live sources).")
     ] = 0.0,

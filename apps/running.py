@@ -27,7 +27,7 @@ from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
 from retain.pipeline.stage import Sink, StatValue
 
 if TYPE_CHECKING:
-    from retain.apps.page.server import Page
+    from retain.apps.page.server import Beside, Page
     from retain.apps.page.state import View
 
 RESULTS, REPORT, SUMMARY = "results.jsonl", "report.html", "summary.json"
@@ -132,6 +132,7 @@ def run_stream(
     save: Mapping[str, str],
     write: Callable[[Path, RunReport, J, float], R],
     tell: Callable[[Finished[J, R]], None],
+    beside: Callable[[], Beside] | None = None,
 ) -> Finished[J, R]:
     """Run a graph on a stream, with progress on stderr and the page where it is wanted.
 
@@ -139,7 +140,7 @@ def run_stream(
     ``journal_in(folder)`` opens the first; ``save`` maps stages to the files of their states;
     ``write(folder, report, journal, took_s)`` adds the rest of the results at the end. ``tell`` is
     called when they are in place, before the page goes. Raises RetainError when there is nothing
-    to show for it.
+    to show for it. ``beside()`` gives what the page embeds, where there is a page.
     """
     if options.record is not None and options.record.exists():
         raise taken(options.record)
@@ -150,7 +151,7 @@ def run_stream(
         journal = journal_in(folder)
         stack.callback(journal.close)
         sinks: dict[str, Sink] = {"results": journal}
-        page = stack.enter_context(_page(options, view)) if options.page else None
+        page = stack.enter_context(_page(options, view, beside)) if options.page else None
         if page:
             sinks["page"] = page
         graph = build(live, page is not None)
@@ -267,13 +268,19 @@ def incomplete(report: RunReport, journal: Footage) -> str:
 
 
 @contextmanager
-def _page(options: StreamOptions, view: View) -> Iterator[Page]:
+def _page(
+    options: StreamOptions, view: View, beside: Callable[[], Beside] | None
+) -> Iterator[Page]:
     from retain.apps.page.server import Page
 
-    page = Page(options.stream, redact(options.source), port=options.port, view=view)
+    source, more = redact(options.source), beside() if beside else None
+    page = Page(options.stream, source, port=options.port, view=view, beside=more)
     try:
         page.start()
         console.messages().print(f"live page: [link={page.url}]{page.url}[/link]")
+        if page.beside:
+            url = page.beside.url
+            console.messages().print(f"its 3D view alone: [link={url}]{url}[/link]")
         if options.open_page:
             import webbrowser
 

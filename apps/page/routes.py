@@ -30,7 +30,8 @@ def make_app(page: Page) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if page.access is not None:
         app.add_middleware(Door, access=page.access, login=STATIC / "login.html")
-    app.add_middleware(Guard, anywhere=page.access is not None)
+    shown = page.beside.url if page.beside else ""
+    app.add_middleware(Guard, anywhere=page.access is not None, frames=shown)
     state = page.state
 
     def json(value: Any) -> Response:
@@ -105,11 +106,12 @@ class Guard:
     """Refuses requests for another host (DNS rebinding) and keeps other sites' hands off.
 
     ``anywhere``: the page answers by any name, to who has shown the token; a site that took its
-    name would not be sent the cookie.
+    name would not be sent the cookie. ``frames``: an address that pages may embed.
     """
 
-    def __init__(self, app: ASGIApp, anywhere: bool = False) -> None:
+    def __init__(self, app: ASGIApp, anywhere: bool = False, frames: str = "") -> None:
         self.app, self._anywhere = app, anywhere
+        self._policy = f"{PAGE_POLICY}; frame-src {frames}" if frames else PAGE_POLICY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,7 +133,7 @@ class Guard:
                     headers.append((b"cache-control", b"no-cache"))
                 own = scope["path"] == "/report.html" or b"content-security-policy" in given
                 if not own:
-                    headers.append((b"content-security-policy", PAGE_POLICY.encode()))
+                    headers.append((b"content-security-policy", self._policy.encode()))
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 

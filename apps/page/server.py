@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from retain.apps.page.state import WATCHED_S, PageState, View
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
+from retain.pipeline.stage import Sink
 
 if TYPE_CHECKING:
     import uvicorn
@@ -41,12 +42,25 @@ class HasStats(Protocol):
     def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None: ...
 
 
+class Beside(Sink, Protocol):
+    """Shows more of a run at an address of its own, which the page embeds."""
+
+    url: str
+    """Known once it is started."""
+
+    def start(self) -> None:
+        """Raises MissingExtra when a package for it is not installed."""
+
+    def stop(self) -> None: ...
+
+
 class Page:
     """Shows one stream's run at ``url``. A sink of the caller's process; it never slows the run.
 
     Only this machine can open it: it binds a loopback address and refuses requests that name
     another host. With ``access`` it may bind any address, and shows nothing to who has not shown
-    the token. Raises UsageError for another address without, or a port that is taken.
+    the token. ``beside`` is given the packets too, and is embedded. Raises UsageError for another
+    address without, or a port that is taken.
     """
 
     def __init__(
@@ -57,11 +71,13 @@ class Page:
         host: str = "127.0.0.1",
         view: View = "watch",
         access: Access | None = None,
+        beside: Beside | None = None,
     ) -> None:
         if not is_loopback(host):
             _check_open(host, access)
         self.access = access
         self.state = self._state(title, source, view)
+        self.beside = beside
         self._report: Path | None = None
         self.run: HasStats | None = None
         self._stopping = False
@@ -76,6 +92,8 @@ class Page:
         """Serve from a thread of its own; returns when the page can be opened."""
         import uvicorn
 
+        if self.beside:
+            self._start_beside(self.beside)
         config = uvicorn.Config(
             self.app(),
             log_config=None,
@@ -94,6 +112,15 @@ class Page:
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.005)
 
+    def _start_beside(self, beside: Beside) -> None:
+        try:
+            beside.start()
+            self.state.about.add(beside=beside.url)
+        except MissingExtra as error:
+            self.beside = None
+            self.state.about.add(without=str(error))
+            log.warning("%s The page goes without.", error)
+
     def app(self) -> FastAPI:
         """What answers requests."""
         from retain.apps.page.routes import make_app
@@ -110,6 +137,8 @@ class Page:
 
     def process(self, packet: Packet) -> None:
         self.state.observe(packet)
+        if self.beside:
+            self.beside.process(packet)
 
     def close(self) -> None:
         """The stream has ended; the page stays up until ``stop``."""
@@ -125,6 +154,8 @@ class Page:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(5)
+        if self.beside:
+            self.beside.stop()
         self._socket.close()
 
     async def events(self) -> AsyncIterator[bytes]:

@@ -1,8 +1,9 @@
 """What the page knows, in sections. Each is bounded, whatever the length of the stream.
 
 A section has a version that counts its changes; a client is sent the sections that changed since
-the versions it has seen. A new panel is one section (in ``memory.py`` or
-``heart.py``, listed in ``_sections``) and one module in ``static/panels``, listed in ``panels.js``.
+the versions it has seen. A new panel is one section (in ``memory.py``, ``heart.py`` or
+``scene.py``, which ``_sections`` lists) and one module in ``static/panels``, listed in
+``panels.js``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import heart, memory
+from retain.apps.page import heart, memory, scene
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -31,10 +32,16 @@ WATCHED_S = 1 / 15
 UNWATCHED_S = 1.0
 
 
+_OF = {"segment": heart, "scene": scene}
+"""What a kind of page knows; the others are of memories."""
+
+
 def _sections(view: View) -> list[Section]:
     """What a page of this kind has beside the sections that every page has."""
     if view == "segment":
         return [heart.Curve(), heart.Beats()]
+    if view == "scene":
+        return scene.sections()
     return [memory.Points(), memory.Whole(), memory.Kept()]
 
 
@@ -45,13 +52,16 @@ class About(Section):
 
     def __init__(self, title: str, source: str, view: View) -> None:
         super().__init__()
-        own = heart.about() if view == "segment" else memory.about()
         self._view: Json = {
             "session": secrets.token_hex(8),
             "title": title,
             "source": source,
             "view": view,
-        } | own
+        } | _OF.get(view, memory).about()
+
+    def add(self, **more: str) -> None:
+        """Before anybody looks."""
+        self._view |= more
 
     def view(self, since: int) -> Json:
         return self._view
@@ -185,10 +195,11 @@ class PageState:
         self._lock = threading.Lock()
         self._clock = clock
         self.kind = view
-        self.latest = Latest(clock, heart.describe if view == "segment" else memory.describe)
+        self.about = About(title, source, view)
+        self.latest = Latest(clock, _OF.get(view, memory).describe)
         self.progress = Progress(clock)
         self.sections = [
-            About(title, source, view),
+            self.about,
             self.progress,
             self.latest,
             *_sections(view),

@@ -55,7 +55,7 @@ class ReconstructOptions(StreamOptions):
     memory_mb: float = 128.0
     cell: float = 0.01
     holdout: int = 8
-    refine: int = 4
+    refine: int = 2
     refine_ms: float = 0.0
     finish: int = 500
     seed: int = 0
@@ -174,7 +174,7 @@ def _write_outputs(
     mapper = open_map(options, folder / MAP)
     with _progress(options.finish) as told:
         refined = outcome.finish(mapper, options.finish, options.seed, told)
-    mapper.save(str(folder / MAP), journal.path[-1].seq)
+    mapper.save(str(folder / MAP))
     made = outcome.judge(mapper, journal, refined, metric=mapper.kind.depth)
     outcome.write_trajectory(folder / outcome.TRAJECTORY, made.path)
     _export(options, folder, made, journal)

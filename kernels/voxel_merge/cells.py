@@ -25,10 +25,14 @@ def levels(size: NDArray[np.floating], cell: float) -> Keys:
     return level
 
 
+def sides(level: Keys, cell: float) -> NDArray[np.float64]:
+    """Metres [N] of the voxels' sides."""
+    return cell * np.exp2(level.astype(np.float64))
+
+
 def pack(means: NDArray[np.floating], level: Keys, cell: float) -> Keys:
     """Keys [N] of centres [N, 3] on their levels [N]; -1 for those beyond the grid."""
-    side = cell * np.exp2(level.astype(np.float64))
-    index = np.floor(means / side[:, None]) + _HALF
+    index = np.floor(means / sides(level, cell)[:, None]) + _HALF
     inside = np.logical_and.reduce((index >= 0) & (index < 2 * _HALF), axis=1)
     x, y, z = np.where(inside[:, None], index, 0).astype(np.int64).T
     key = (level << (3 * _BITS)) | (x << (2 * _BITS)) | (y << _BITS) | z

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
-from retain.kernels.rasterize.gaussians import Gaussians
+from retain.kernels.rasterize.gaussians import CODE, Gaussians
 from retain.kernels.rasterize.render import Rendered, render
 from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.keyframe import Keyframe
@@ -22,6 +22,7 @@ from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.hub import Hub
 from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
+from retain.models.curvestream import torch_threads
 from retain.models.scene.builder import build, complete
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import MakesDepth, Tracked
@@ -32,6 +33,8 @@ from retain.pipeline.stage import StatValue
 Matrix = NDArray[np.float64]
 
 NOTES_BYTES = 1 << 20
+"""For the counters and the path of a tracker that says no number of its own."""
+VGA = 640 * 480
 WINDOW = 8
 """Newest pictures that are refined against."""
 MOST_STEPS = 64
@@ -103,7 +106,7 @@ class Mapper:
         )
         self.views = ViewMemory(ViewConfig(kind.camera.width, kind.camera.height))
         self.tracker, keyframes = make_tracker(stream, given=kind.given, depth=kind.depth)
-        self._notes = Notes(NOTES_BYTES)
+        self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
         self.hub = Hub(options.budget_bytes, stream)
         self.hub.add("notes", self._notes)
         self.hub.add("keyframes", keyframes)
@@ -112,22 +115,30 @@ class Mapper:
         self._anchor, self._anchor_pose = -1, np.eye(4)
         self._epoch = self._told = 0
         self._viewed = -1
+        self.seq = -1
+        """Of the last frame looked at."""
+        self.held_out = -1
+        """Seq of the last frame that was kept from the map."""
         self._rng = np.random.default_rng(options.seed)
 
     def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
         """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by."""
-        clock = _Clock()
+        clock, self.seq = _Clock(), shot.seq
+        if not self.kind.given and not self.kind.depth:
+            shot = replace(shot, depth=None)  # metres would not fit lengths without a unit
         with clock("track"):
             tracked = self.tracker.track(shot, self._draw)
         if tracked.correction:
             with clock("loop"):
                 self._correct(tracked.correction)
         known = tracked.state in ("tracked", "recovered")
-        held = may_hold_out and known and not tracked.keyframe and self._anchor >= 0
+        held = may_hold_out and known and not tracked.keyframe and self.begun
         if tracked.keyframe:
             self._anchor, self._anchor_pose = self._anchor + 1, tracked.c2w
         if known and not held and shot.depth is not None:
             self._learn(shot, tracked, clock)
+        if held:
+            self.held_out = shot.seq
         self._take_dense(clock)
         counts = self.map.stats(self.stream)
         return Pose(
@@ -141,7 +152,7 @@ class Mapper:
             held_out=held,
             active=int(counts["active"]),
             stable=int(counts["stable"]),
-            nbytes=self.hub.nbytes,
+            nbytes=self.nbytes,
             byte_budget=self.hub.budget_bytes,
             parts_ms=clock.parts,
             truth=None if self.kind.given else shot.c2w,
@@ -156,7 +167,8 @@ class Mapper:
         if tracked.keyframe:
             self._add(self._anchor, full, tracked.c2w, clock)
         if tracked.keyframe or shot.seq - self._viewed >= VIEW_EVERY:
-            self._keep(shot, tracked.c2w)
+            local = rigid.inverse(self._anchor_pose) @ tracked.c2w
+            self._keep(shot, self._anchor, local)
         if tracked.keyframe:
             self._refine(clock)
 
@@ -168,14 +180,17 @@ class Mapper:
             found = self.tracker.dense()
         for dense in found:
             self._add(dense.keyframe, dense.shot, dense.c2w, clock)
-            self._keep(dense.shot, dense.c2w)
+            self._keep(dense.shot, dense.keyframe, np.eye(4))
             self._refine(clock)
 
     def _add(self, keyframe: int, shot: Shot, c2w: Matrix, clock: _Clock) -> None:
         """A keyframe becomes Gaussians. ``shot.depth`` may hold guesses (negative)."""
         assert shot.depth is not None
+        codes = shot.codes
+        if self.kind.codes and codes is None:
+            codes = np.zeros((1, CODE), np.float32)  # a frame that is not labelled names nothing
         with clock("build"):
-            built = build(shot.image, shot.depth, shot.camera, c2w, shot.labels, shot.codes)
+            built = build(shot.image, shot.depth, shot.camera, c2w, shot.labels, codes)
         with clock("fuse"):
             self.map.write(
                 self.stream,
@@ -185,11 +200,10 @@ class Mapper:
                 ),
             )  # fmt: skip
 
-    def _keep(self, shot: Shot, c2w: Matrix) -> None:
-        """Keep a picture to refine against. It moves with the newest keyframe."""
+    def _keep(self, shot: Shot, anchor: int, local: Matrix) -> None:
+        """Keep a picture to refine against. It moves with the keyframe ``anchor``."""
         assert shot.depth is not None
-        local = rigid.inverse(self._anchor_pose) @ c2w
-        view = StoredView(shot.seq, self._anchor, local, shot.image, shot.depth)
+        view = StoredView(shot.seq, anchor, local, shot.image, shot.depth)
         self.views.write(self.stream, view)
         self._viewed = shot.seq
 
@@ -210,8 +224,9 @@ class Mapper:
             newest, old = held[-WINDOW:], held[:-WINDOW]
             drawn = self._rng.choice(old, min(OLD_VIEWS, len(old)), replace=False)
             chosen = [int(seq) for seq in (*drawn, *newest)]
-            order = self._rng.permutation(np.resize(np.arange(len(chosen)), steps))
             with self.refining(chosen) as refiner:
+                count = steps if len(refiner) else 0  # keyframes of all pictures may be forgotten
+                order = self._rng.permutation(np.resize(np.arange(len(refiner)), count))
                 refiner.take(order, self._options.refine_s if timed else np.inf)
 
     @contextmanager
@@ -227,7 +242,8 @@ class Mapper:
         view = self.map.read(self.stream, "all")
         ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets)
         try:
-            yield refiner
+            with torch_threads(self._options.threads):
+                yield refiner
         finally:
             if refiner.steps:
                 self.map.update(self.stream, ids, refiner.gaussians())
@@ -248,47 +264,59 @@ class Mapper:
         records = to_records(changes.gaussians)
         return SplatDelta(self._epoch, changes.whole, changes.removed, changes.ids, records)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a keyframe."""
+        return self._anchor >= 0
+
+    @property
+    def nbytes(self) -> int:
+        """Of all that is remembered. The tracker's own state counts as what it is promised."""
+        return self.hub.nbytes + self._notes.min_bytes
+
     def stats(self) -> Mapping[str, StatValue]:
         counts = self.map.stats(self.stream)
         return {
-            "memory_bytes": self.hub.nbytes,
+            "memory_bytes": self.nbytes,
             "budget_bytes": self.hub.budget_bytes,
             "poses": "given" if self.kind.given else "estimated",
             **{f"map_{name}": value for name, value in counts.items()},
         }
 
-    def save(self, path: str, seq: int) -> None:
-        """Write all memories to one file, atomically. ``seq``: the last frame they have seen."""
+    def save(self, path: str) -> None:
+        """Write all memories to one file, atomically."""
         camera, kind = self.kind.camera, self.kind
         own = {
             "camera": np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             "size": np.array([camera.width, camera.height]),
             "kind": np.array([kind.given, kind.depth, kind.codes], np.uint8),
-            "counters": np.array([self._anchor, self._viewed]),
+            "counters": np.array([self._anchor, self._viewed, self.held_out]),
             "anchor": self._anchor_pose,
             "random": _words(self._rng),
         }
         tracked = {f"track.{name}": _plain(value) for name, value in self.tracker.state().items()}
         self._notes.write(self.stream, own | tracked)
-        self.hub.snapshot(path, seq)
+        try:
+            self.hub.snapshot(path, self.seq)
+        finally:
+            self._notes.reset(self.stream)  # saving leaves no trace in what is told of the memory
 
-    def load(self, path: str) -> int:
-        """Take all memories from ``path``; the last frame they have seen. Raises StateError when it
-        does not fit."""
-        seq = self.hub.restore(path)
+    def load(self, path: str) -> None:
+        """Take all memories from ``path``. Raises StateError when it does not fit."""
+        self.seq = self.hub.restore(path)
         notes = dict(self._notes.read(self.stream))
+        self._notes.reset(self.stream)
         if kind_in(notes, path) != self.kind:
             raise StateError(f"{path} was saved from a stream of another kind or camera.")
         try:
-            self._anchor, self._viewed = map(int, notes["counters"])
-            self._anchor_pose = notes["anchor"]
+            self._anchor, self._viewed, self.held_out = map(int, notes["counters"])
+            self._anchor_pose = notes["anchor"].reshape(4, 4)
             self._rng.bit_generator.state = json.loads(notes["random"].tobytes())
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise StateError(f"{path} holds no map of a scene: {error}.") from error
         mark = "track."
         self.tracker.restore({k[len(mark) :]: v for k, v in notes.items() if k.startswith(mark)})
         self._told = 0  # whoever watches starts from the whole map
-        return seq
 
     @staticmethod
     def open(path: str, options: MapperOptions) -> Mapper:
@@ -327,6 +355,13 @@ def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"{path} holds no map of a scene: {error}.") from error
     return Kind(camera, given, depth, codes)
+
+
+def _state_bytes(tracker: object, camera: Camera) -> int:
+    """The most that the tracker's state takes. What it says holds up to ``VGA`` pixels; pictures
+    are the part of it that grows."""
+    most = getattr(tracker, "max_bytes", 0)
+    return int(most * max(1.0, camera.width * camera.height / VGA))
 
 
 def _plain(value: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class Reconstruct:
     """Adds ``pose`` to each packet, and ``splats`` to some; see the module's text.
 
     poses        ``given``: those of the source; ``estimated``: the tracker's; ``auto``: given if
-                 the first frame has one
+                 the first frame has one, and depth to go with it
     budget_mb    bytes of all memories together, in 10^6
     holdout      every so many frames, one is kept from the map to judge it by; 0: none
     refine       gradient steps per keyframe; 0: none
@@ -51,7 +51,7 @@ class Reconstruct:
         poses: Poses = "auto",
         budget_mb: float = 128.0,
         holdout: int = 8,
-        refine: int = 4,
+        refine: int = 2,
         refine_ms: float = 0.0,
         cell: float = 0.01,
         seed: int = 0,
@@ -74,7 +74,7 @@ class Reconstruct:
         self._holdout = holdout
         self._resume = resume
         self.mapper: Mapper | None = None
-        self._seq = self._seen_to = self._held = -1
+        self._seen_to = -1
         self._whole_every_s = whole_s or float("inf")
         self._told_s = self._whole_s = float("-inf")
         if resume:
@@ -91,19 +91,17 @@ class Reconstruct:
                 hint="Use a scene source (retain reconstruct makes one of any video).",
             )
         shot = shot_of(frame, view)
-        if self.mapper is None or self._resume:
+        if self.mapper is None or self._resume or self._says_more(shot, self.mapper):
             self.mapper = self._begin(shot, frame.stream)
         if frame.seq <= self._seen_to:
             return None
-        mapper, self._seq = self.mapper, frame.seq
+        mapper = self.mapper
         if shot.camera != mapper.kind.camera:
             raise UsageError(
                 f"The camera of {frame.stream!r} is {shot.camera}; it was {mapper.kind.camera}.",
                 hint="A map is made with one camera; give each its own run.",
             )
-        out = mapper.look(shot, may_hold_out=self._due(frame.seq))
-        if out.held_out:
-            self._held = frame.seq // self._holdout
+        out = mapper.look(shot, may_hold_out=self._due(frame.seq, mapper.held_out))
         results: dict[str, Result] = dict(packet.results)
         # Depth goes on only where it is needed: with the frames that judge the map.
         results["view"] = view if out.held_out else _light(view)
@@ -122,26 +120,40 @@ class Reconstruct:
             self._whole_s = seconds if delta.whole else self._whole_s
         return delta
 
-    def _due(self, seq: int) -> bool:
+    def _due(self, seq: int, last: int) -> bool:
         """Whether a frame may be held out: from the middle of each ``holdout`` frames on, the first
-        that is no keyframe."""
-        if not self._holdout or seq // self._holdout == self._held:
+        that is no keyframe. ``last``: the one before, or -1."""
+        if not self._holdout or seq // self._holdout == last // self._holdout:
             return False
         return seq % self._holdout >= self._holdout // 2
 
+    def _kind(self, shot: Shot) -> Kind:
+        whole = shot.c2w is not None and shot.depth is not None
+        given = self._poses == "given" or (self._poses == "auto" and whole)
+        return Kind.of(shot, given=given)
+
+    def _says_more(self, shot: Shot, mapper: Mapper) -> bool:
+        """Whether ``shot`` has depth or a pose that the first one, of a covered lens say, lacked,
+        and nothing is lost by beginning anew."""
+        had, has = mapper.kind, self._kind(shot)
+        return not mapper.begun and has.depth and (has.given > had.given or not had.depth)
+
     def _begin(self, shot: Shot, stream: str) -> Mapper:
-        given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
-        mapper = Mapper(stream, Kind.of(shot, given=given), self.options)
-        if self._resume:
-            path, self._resume = self._resume, ""
-            self._seen_to = self._seq = mapper.load(path)
+        if not self._resume:
+            return Mapper(stream, self._kind(shot), self.options)
+        mapper = Mapper.open(self._resume, self.options)
+        given = mapper.kind.given
+        if self._poses != "auto" and given != (self._poses == "given"):
+            was = "given" if given else "estimated"
+            raise StateError(f"{self._resume} was made with {was} poses, not {self._poses} ones.")
+        self._resume, self._seen_to = "", mapper.seq
         return mapper
 
     def save(self, path: str) -> None:
         """Write the memory to ``path``, atomically. Raises StateError while there is none."""
         if self.mapper is None:
             raise StateError("There is no map to save: no frame was seen yet.")
-        self.mapper.save(path, self._seq)
+        self.mapper.save(path)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

@@ -209,6 +209,7 @@ class LocalRun(Run):
             if name in self._crew.away:
                 continue
             if child.process.poll() is not None:
+                self._io.drain(self._control)  # its last words
                 done = name in self._crew.done
                 if not done or (self._goes_on() and self._successors.still_needed(name)):
                     self._died(name)
@@ -239,7 +240,6 @@ class LocalRun(Run):
 
     def _died(self, name: str) -> None:
         """Have it started again, within its budget; otherwise the run ends."""
-        self._io.drain(self._control)  # its last words
         text, wait_s, why = self._crew.children[name].obituary(), 0.0, ""
         if goes_on := self._goes_on():
             wait_s, why = self._successors.replace(name, monotonic(), self._sources)

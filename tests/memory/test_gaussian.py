@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from retain.kernels.geometry import rigid
 from retain.kernels.rasterize.gaussians import Gaussians
+from retain.kernels.rasterize.render import render
 from retain.kernels.voxel_merge import cells
 from retain.kernels.voxel_merge.reference import covariances
 from retain.memory.evolve import Policy
@@ -323,6 +324,50 @@ def test_a_full_map_follows_the_camera() -> None:
     seen = large.read("s", "stable").last_seen >= 5 * 43
     recent = all_of_it["rows.keys"][: len(seen)][seen]
     assert np.isin(recent, one["rows.keys"]).mean() > 0.95
+
+
+def test_shrinking_keeps_the_newest_keyframe_whole() -> None:
+    memory = GaussianMemory(ALL_IN)
+    walk(memory, 8)
+    newest = memory.write("s", keyframe(8, pose(8)))
+    means = memory.read("s", "active").gaussians.means[-len(newest) :].copy()
+    rows = 2 * len(newest) + 10
+    memory.shrink_to("s", memory.min_bytes + 160 * (rows - 64))
+    assert stats(memory)["stable"] > 0
+    left = {row.tobytes() for row in memory.read("s", "active").gaussians.means}
+    assert {row.tobytes() for row in means} <= left
+    assert memory.changes("s", 3).whole
+
+
+def test_drift_can_be_told_from_where_a_gaussian_was_born() -> None:
+    memory = stable_map()
+    view = memory.read("s", "stable")
+    np.testing.assert_array_equal(view.born, view.gaussians.means)
+    memory.correct("s", {0: rigid.exp([0, 0, 0, 0.03, 0, 0.04])})
+    view = memory.read("s", "stable")
+    moved = np.linalg.norm(view.gaussians.means - view.born, axis=1)
+    np.testing.assert_allclose(np.median(moved), 0.05, rtol=1e-3)
+
+
+def test_what_is_stable_looks_as_it_did_when_it_was_active() -> None:
+    """A still scene without noise: both parts draw the same picture, within half a decibel."""
+    camera = CAMERA.resized(96, 72)
+    memory = GaussianMemory(replace(ALL_IN, cell=0.02, window=2))
+    for i in range(4):
+        one = keyframe(i, pose(i / 8), camera)
+        one.gaussians.opacities[:] = 0.97
+        memory.write("s", one)
+    colour = (0.5 + 0.5 * np.sin(3 * camera.unproject(look(HERE, camera)[0]))).astype(np.float32)
+    errors = []
+    for part in ("active", "stable"):
+        drawn = render(memory.read("s", part).gaussians, camera, HERE)
+        seen = drawn.alpha > 0.9
+        pass
+        with open("/tmp/o.txt","a") as f: print(part, seen.mean(), drawn.alpha.mean(), -10*np.log10(((drawn.color / drawn.alpha[..., None] - colour)[seen] ** 2).mean()), file=f)
+        errors.append(-10 * np.log10(((drawn.color / drawn.alpha[..., None] - colour)[seen] ** 2).mean()))
+    print(errors)
+    assert min(errors) > 25
+    assert errors[1] > errors[0] - 0.5
 
 
 def test_bad_input_is_refused() -> None:

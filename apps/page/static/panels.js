@@ -8,6 +8,10 @@ import * as budget from "./panels/budget.js";
 import * as strip from "./panels/strip.js";
 import * as curve from "./panels/curve.js";
 import * as beats from "./panels/beats.js";
+import * as view3d from "./panels/view3d.js";
+import * as growth from "./panels/growth.js";
+import * as drift from "./panels/drift.js";
+import * as above from "./panels/above.js";
 import * as stages from "./panels/stages.js";
 import * as control from "./panels/control.js";
 import * as streams from "./panels/streams.js";
@@ -15,5 +19,6 @@ import * as streams from "./panels/streams.js";
 export const views = {
   watch: [status, video, plot, budget, strip, stages],
   segment: [status, video, curve, beats, stages],
+  scene: [status, view3d, video, growth, drift, above, stages],
   console: [control, streams, stages],
 };

@@ -14,8 +14,9 @@ from retain.models.scene.tracking.base import Pose
 
 Floats = NDArray[np.float64]
 
-REACH = 3.0
-"""Pixels: farther from where its point projects to, a corner is an outlier (RANSAC)."""
+REACH, REACH_SHARE = 1.5, 3 / 640
+"""Pixels, and share of the picture's width: farther than both from where its point projects to, a
+corner is an outlier (RANSAC)."""
 PIXEL = 1.0
 """Pixels: standard deviation of a corner of the finest level."""
 INVERSE_DEPTH = 0.003
@@ -81,7 +82,7 @@ def solve(seen: Seen, camera: Camera, least: int = 15) -> Fit | None:
     cv2.setRNGSeed(0)
     found, turn, shift, inliers = cv2.solvePnPRansac(
         seen.world, seen.uv, camera.K, None, flags=cv2.SOLVEPNP_P3P,
-        iterationsCount=_TRIES, reprojectionError=REACH, confidence=0.999,
+        iterationsCount=_TRIES, reprojectionError=max(REACH, REACH_SHARE * camera.width), confidence=0.999,
     )  # fmt: skip
     if not found or inliers is None or len(inliers) < least:
         return None
@@ -96,7 +97,9 @@ def refine(seen: Seen, camera: Camera, c2w: Pose, least: int = 15) -> Fit | None
     """Gauss-Newton from ``c2w`` on pixels and inverse depths, with Huber's loss; each round goes
     on with what fits. None when that is fewer than ``least``."""
     w2c = rigid.inverse(c2w)
-    inliers = np.ones(len(seen), bool)
+    r, _ = _residuals(seen, camera, w2c)
+    # Even with Huber's loss, many points that agree with another pose would pull.
+    inliers = np.abs(r).max(axis=1) < 2 * _GATE
     information = np.zeros((6, 6))
     for steps in _ROUNDS:
         for _ in range(steps):

@@ -6,7 +6,7 @@ export const classes = "budget";
 
 const ui = {};
 
-function meter(name, parts) {
+export function meter(name, parts) {
   const value = el("b", { class: "num" }, "–");
   const limit = el("span", { class: "num" });
   const fills = parts.map((part) => el("i", { class: part }));

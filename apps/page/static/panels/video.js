@@ -1,5 +1,5 @@
-// The picture with its decision or its outlines; a coloured frame whenever one is kept.
-import { TIERS, area, badge, clock, el, mark, score, setText, volume } from "../dom.js";
+// The picture with its decision, its outlines or its tracking; a coloured frame whenever one is kept.
+import { TIERS, area, badge, clock, el, mark, number, score, setText, volume } from "../dom.js";
 
 export const title = "Stream";
 export const classes = "video tall";
@@ -25,9 +25,10 @@ export function mount(root) {
   ui.reason = el("span", { class: "reason" });
   ui.size = el("span", { class: "size num" });
   const outlines = el("input", { type: "checkbox", checked: true, onchange: (event) => { outlined = event.target.checked; if (last) paint(); } });
+  ui.over = el("p", { class: "over", hidden: true });
   ui.outlines = el("label", { class: "outlines", hidden: true }, outlines, "Outlines");
   root.append(
-    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept, ui.outlines),
+    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept, ui.over, ui.outlines),
     el("div", { class: "caption" }, ui.time, ui.badge, ui.score, ui.reason, ui.size),
   );
 }
@@ -71,6 +72,7 @@ function draw(picture, view, reasons) {
   setText(ui.time, clock(view.seconds));
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
   if (view.outlines) return measured(view);
+  if (view.tracking) return placed(view);
   if (!view.state) return;
   ui.badge.replaceChildren(badge(view.state));
   setText(ui.score, `score ${score(view.score)}`);
@@ -101,6 +103,19 @@ function measured(view) {
   setText(ui.score, area(view.area, view.unit));
   setText(ui.reason, view.doubts?.length ? view.doubts.join(" ") : volume(view.volume, view.unit).replace("–", ""));
   ui.reason.title = ui.reason.textContent;
+}
+
+const TRACKING = { starting: "Starting", tracked: "Tracked", lost: "Lost", recovered: "Found again" };
+
+function placed(view) {
+  const word = TRACKING[view.tracking] ?? view.tracking;
+  ui.badge.replaceChildren(el("span", { class: `tracking ${view.tracking}` }, el("i"), word));
+  setText(ui.score, view.inliers ? `${number(view.inliers)} points` : "");
+  setText(ui.reason, view.reason || (view.keyframe ? "keyframe" : ""));
+  ui.reason.title = ui.reason.textContent;
+  const away = view.tracking === "lost" || view.tracking === "starting";
+  ui.over.hidden = !away;
+  setText(ui.over, view.reason ? `${word}: ${view.reason}` : word);
 }
 
 function flashNew(entries) {
