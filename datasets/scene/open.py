@@ -149,8 +149,15 @@ def _room(where: str, width: int, height: int) -> Scene:
     return scene
 
 
-def _value(key: str, word: str, annotation: str) -> int | float | str:
+def _value(key: str, word: str, annotation: str) -> object:
+    """As ``Room`` takes it. ``covered`` is a span of frames, ``40-60``."""
     try:
+        if key == "covered":
+            first, _, last = word.partition("-")
+            return range(int(first), int(last or first) + 1)
+        if annotation == "bool":
+            return {"0": False, "1": True, "false": False, "true": True}[word.lower()]
         return int(word) if annotation == "int" else float(word) if annotation == "float" else word
-    except ValueError:
-        raise UsageError(f"The room's {key} is a number, not {word!r}.") from None
+    except (ValueError, KeyError):
+        kind = {"bool": "0 or 1", "Container[int]": "a span like 40-60"}.get(annotation, "a number")
+        raise UsageError(f"The room's {key} is {kind}, not {word!r}.") from None

@@ -12,6 +12,7 @@ from scene_folders import HEIGHT, WIDTH, WRITERS, Truth, colmap_binary, truth, w
 from retain.datasets.catalog import DATASETS
 from retain.datasets.scene.base import Scene
 from retain.datasets.scene.open import FORMATS, open_scene, recognise
+from retain.datasets.scene.room import Room
 from retain.datasets.scene.sevenscenes import COLOUR
 from retain.kernels.geometry.camera import Camera
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
@@ -223,3 +224,12 @@ def test_a_room_is_opened_by_its_address() -> None:
     assert shot.image.shape == (30, 40, 3)
     assert shot.depth is not None
     assert shot.c2w is not None
+
+
+def test_an_address_of_a_room_says_what_its_camera_does() -> None:
+    room = open_scene("room://?seed=1&frames=9&jitter=0&moving=true&covered=4-6")
+    assert isinstance(room, Room)
+    assert (room.jitter, room.moving, list(room.covered)) == (False, True, [4, 5, 6])
+    for wrong in ("jitter=x", "covered=a", "frames=many"):
+        with pytest.raises(UsageError, match=wrong.split("=")[0]):
+            open_scene(f"room://?{wrong}")
