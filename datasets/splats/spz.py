@@ -1,9 +1,9 @@
-"""The .spz of Niantic (github.com/nianticlabs/spz, MIT): a fifth of .ply or less, for phones and web.
+"""The .spz of Niantic (github.com/nianticlabs/spz, MIT): a fifth of .ply or less, for phones.
 
-One gzip stream: a header of 16 bytes, then attribute after attribute: places as 24-bit fixed point,
-opacities, colours (coefficients of degree 0 times 0.15), logarithms of scales in steps of 1/16,
-rotations. Versions 2 and 3 differ in these: x, y, z of the quaternion in a byte each, or the three
-smallest parts in ten bits each. Axes are x right, y up, z back. Version 3 is written.
+One gzip stream: a header of 16 bytes, then attribute after attribute: places as 24-bit fixed
+point, opacities, colours (coefficients of degree 0 times 0.15), logarithms of scales in steps of
+1/16, rotations. Versions 2 and 3 differ in these: x, y, z of the quaternion in a byte each, or the
+three smallest parts in ten bits each. Axes are x right, y up, z back. Version 3 is written.
 """
 
 from __future__ import annotations
