@@ -52,8 +52,8 @@ def sweep(
     grey: Floats, camera: Camera, others: list[tuple[Floats, Motion]], near: float, far: float,
     pins: NDArray[np.float64], planes: int = PLANES,
 ) -> Swept:  # fmt: skip
-    """``grey`` float32 [h, w] of ``camera``, 0..255; ``others`` the same of neighbours. Depths
-    between ``near`` and ``far``. ``pins`` [N, 3]: u, v (pixels), depth of points that are known."""
+    """``grey`` float32 [h, w] of ``camera``, 0..255; ``others`` the same of two neighbours or more.
+    Depths between ``near`` and ``far``. ``pins`` [N, 3]: u, v (pixels), depth of known points."""
     inverse = np.linspace(1 / far, 1 / near, planes)
     cost = _costs(grey, camera, others, inverse)
     _pinned(cost, pins, inverse)
@@ -110,11 +110,15 @@ def _moments(grey: Floats) -> tuple[Floats, Floats]:
 
 
 def _better_half(costs: Floats) -> Floats:
-    """Mean of the lower half of ``costs`` [n, h, w]: what some cannot see, others can."""
-    half = (len(costs) + 1) // 2
-    if half == len(costs):
-        return np.asarray(costs.mean(axis=0))
-    return np.asarray(np.partition(costs, half - 1, axis=0)[:half].mean(axis=0))
+    """Mean of the two lowest of ``costs`` [n, h, w], the lowest alone of two: what some neighbours
+    cannot see, others can."""
+    low, second = np.minimum(costs[0], costs[1]), np.maximum(costs[0], costs[1])
+    if len(costs) == 2:
+        return low
+    for cost in costs[2:]:
+        second = np.minimum(second, np.maximum(low, cost))
+        low = np.minimum(low, cost)
+    return np.asarray((low + second) * np.float32(0.5))
 
 
 def _pinned(cost: Floats, pins: NDArray[np.float64], inverse: NDArray[np.float64]) -> None:
