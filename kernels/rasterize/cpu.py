@@ -177,10 +177,11 @@ def _tile(order: Ints, splats: Floats, room: Ints, width: int, height: int) -> T
 def pixels_backward(
     d_image: Floats, d_alpha: Floats, means2d: Floats, depths: Floats, conics: Floats,
     opacities: Floats, background: Floats, left: Floats, reached: Ints,
-    tiles: Tiles, splats: Floats, d_colors: Floats,
-) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
-    """Gradients of means2d, depths, conics and opacities; that of colours is added to
-    ``d_colors`` [N, D]."""
+    tiles: Tiles, splats: Floats, d_colors: Floats, absolute: bool,
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:  # fmt: skip
+    """Gradients of means2d, depths, conics and opacities, and if ``absolute`` the sums over pixels
+    of the magnitudes of the first [N, 2], else [0, 2]; that of colours is added to ``d_colors``
+    [N, D]."""
     channels = d_image.shape[2]
     pairs = int(tiles.firsts[-1])
     parts = np.empty((pairs, CHANNELS + -(-channels // 4) * 4), np.float32)
@@ -188,17 +189,19 @@ def pixels_backward(
     share_out(
         cpu_blend.backward, len(tiles.starts) - 1, _TILES, tiles.starts, tiles.slots, tiles.numbers,
         splats, _beyond(background, channels), left, reached, d_image, d_alpha, parts, touched,
+        absolute,
     )  # fmt: skip
     d_means2d, d_depths, d_conics, d_opacities = (
         np.zeros(x.shape, np.float32) for x in (means2d, depths, conics, opacities)
     )
+    d_absolute = np.zeros((len(means2d) if absolute else 0, 2), np.float32)
     with_depth = channels > d_colors.shape[1]
     share_out(
         cpu_blend.gather, len(tiles.order), _GAUSSIANS, tiles.order, tiles.firsts, parts, touched,
         conics, opacities, d_means2d, d_conics, d_opacities, d_colors,
-        d_depths if with_depth else d_depths[:0],
+        d_depths if with_depth else d_depths[:0], d_absolute,
     )  # fmt: skip
-    return d_means2d, d_depths, d_conics, d_opacities
+    return d_means2d, d_depths, d_conics, d_opacities, d_absolute
 
 
 def _beyond(background: Floats, channels: int) -> Floats:

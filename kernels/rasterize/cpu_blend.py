@@ -32,6 +32,7 @@ LIMIT = 0.999
 """No alpha is greater."""
 FLOOR = math.log2(1 / 255)
 """Exponent of the smallest alpha that counts."""
+_LN2 = math.log(2)
 STOP = 1e-4
 """A pixel ends before its transmittance would fall to this."""
 # Columns of a splat, a Gaussian as it is drawn: centre, the quadratic form in powers of two as
@@ -39,7 +40,8 @@ STOP = 1e-4
 # opacity, half height (negative: not drawn).
 X, Y, CURVE, SHEAR, FALL, PEAK, HALF = range(7)
 # Columns of a part, the gradient of one Gaussian on one tile: sums over the tile's pixels of s,
-# s dx, s dy, s dx^2, s dx dy and s dy^2, with s the gradient of the exponent -sigma; two unused.
+# s dx, s dy, s dx^2, s dx dy and s dy^2, with s the gradient of the exponent -sigma; then of the
+# magnitudes of the centre's gradients in x and y, where they are wanted.
 # In both, the channels follow.
 CHANNELS = 8
 
@@ -148,6 +150,7 @@ def backward(
     d_alpha: Any,
     parts: Any,
     touched: Any,
+    absolute: bool,
 ) -> None:
     """``parts`` [pairs, 8 + D, padded] of every Gaussian on every tile it is seen on, at the
     ``numbers`` of their places; ``touched`` [pairs] says which were set."""
@@ -183,6 +186,7 @@ def backward(
             low, high = _rows(splat[Y], splat[HALF], y0, rows)
             dx = pixels - splat[X]
             s, s_y, s_yy, sx, sx_y, sxx = zero, zero, zero, zero, zero, zero
+            size_x, size_y = zero, zero
             any_seen = False
             for row in range(low, high + 1):
                 at = row * WIDTH
@@ -208,6 +212,11 @@ def backward(
                 d = before * shade - over * rest
                 store(behind, at, rest + weight * shade)
                 d = pick(fill(LIMIT) >= full, d * alpha, zero)
+                if absolute:
+                    slope = u * (2 * _LN2 * splat[CURVE])
+                    size_x = size_x + magnitude(d * slope)
+                    down = 2 * _LN2 * splat[FALL] * dy
+                    size_y = size_y + magnitude(d * (slope * splat[SHEAR] + down))
                 s = s + d
                 s_y = s_y + d * dy
                 s_yy = s_yy + d * (dy * dy)
@@ -221,7 +230,7 @@ def backward(
             touched[number] = 1
             to = number * size
             store_totals(flat, to, s, sx, s_y, sxx)
-            store_totals(flat, to + 4, sx_y, s_yy, zero, zero)
+            store_totals(flat, to + 4, sx_y, s_yy, size_x, size_y)
             for k in range(0, wide, 4):
                 one, two, three, four = zero, zero, zero, zero
                 for row in range(low, high + 1):
@@ -248,6 +257,7 @@ def gather(
     d_opacities: Any,
     d_colors: Any,
     d_depths: Any,
+    d_absolute: Any,
 ) -> None:
     """The gradients of Gaussians ``order[begin:end]`` from their parts, in the order of tiles;
     those of colours are added.
@@ -281,3 +291,5 @@ def gather(
             d_colors[n, k] += summed[CHANNELS + k]
         if d_depths.shape[0]:
             d_depths[n] = summed[CHANNELS + colors]
+        if d_absolute.shape[0]:
+            d_absolute[n, 0], d_absolute[n, 1] = summed[6], summed[7]

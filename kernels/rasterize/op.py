@@ -1,20 +1,15 @@
-"""``rasterization``: gsplat's contract, on a CPU by our kernels, on CUDA by gsplat itself.
-
-Two operators, ``retain::project_gaussians`` and ``retain::rasterize_pixels``, each with its
-backward, so that gradients of what lies between (``meta["means2d"]``) can be had.
-"""
+"""``rasterization``: gsplat's contract, on a CPU by our kernels, on CUDA by gsplat itself."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from retain.kernels.rasterize import contract, cpu
+from retain.kernels.rasterize import contract
+from retain.kernels.rasterize.operators import project_gaussians, rasterize_pixels
 
 
 def rasterization(
@@ -76,13 +71,27 @@ def rasterization(
     request = contract.request(**{name: given[name] for name in _WANTED})
     if means.dtype != torch.float32:
         raise ValueError(f"The rasteriser works in float32; means are {means.dtype}. Convert them.")
-    return contract.draw(request, project_gaussians, rasterize_pixels)
+    if not absgrad:
+        return contract.draw(request, project_gaussians, rasterize_pixels)
+    probes: list[Tensor] = []
+
+    def pixels(centers: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        probes.append(torch.zeros(centers.shape, requires_grad=True))
+        drawn: tuple[Tensor, ...] = rasterize_pixels(centers, *rest, probes[0])
+        return drawn
+
+    image, alpha, meta = contract.draw(request, project_gaussians, pixels)
+    centers = meta["means2d"]
+    probes[0].register_hook(  # type: ignore[no-untyped-call]
+        lambda grad: setattr(centers, "absgrad", grad.view(centers.shape))
+    )
+    return image, alpha, meta
 
 
 _WANTED = tuple(inspect.signature(contract.request).parameters)
 _CUDA_ONLY = {
     "distributed": False, "camera_model": "pinhole", "with_ut": False, "with_eval3d": False,
-    "absgrad": False, "radial_coeffs": None, "tangential_coeffs": None, "thin_prism_coeffs": None,
+    "radial_coeffs": None, "tangential_coeffs": None, "thin_prism_coeffs": None,
     "ftheta_coeffs": None, "viewmats_rs": None,
 }  # fmt: skip
 
@@ -105,267 +114,3 @@ def _refuse(given: dict[str, Any], others: dict[str, Any]) -> None:
                 f"gsplat does it, or leave {name} out. Pictures of lenses with distortion can be "
                 "rectified first."
             )
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
-
-
-def _arrays(*tensors: Tensor | None) -> list[list[Any]]:
-    """For every entry of the first dimension; what is missing is an empty array of six columns."""
-    none = np.empty((0, 6), np.float32)
-    count = next(len(x) for x in tensors if x is not None)
-    whole = [None if x is None else _array(x) for x in tensors]
-    return [[none if x is None else x[i] for x in whole] for i in range(count)]
-
-
-def _stacked(items: Iterable[Any]) -> tuple[Tensor, ...]:
-    """Arrays of every entry, one tensor for each place."""
-    columns = list(zip(*items, strict=True))
-    return tuple(
-        torch.from_numpy(column[0][None] if len(column) == 1 else np.stack(column))
-        for column in columns
-    )
-
-
-@torch.library.custom_op("retain::project_gaussians", mutates_args=(), device_types="cpu")
-def project_gaussians(
-    means: Tensor,
-    quats: Tensor | None,
-    scales: Tensor | None,
-    covars: Tensor | None,
-    opacities: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    near_plane: float,
-    far_plane: float,
-    radius_clip: float,
-    eps2d: float,
-    antialiased: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``reference.project``, which says what goes in and comes out."""
-    options: list[Any] = [
-        width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
-    ]  # fmt: skip
-    each = _arrays(means, quats, scales, covars, opacities, viewmats, Ks)
-    return _stacked(cpu.project(*given, *options) for given in each)  # type: ignore[return-value]
-
-
-@project_gaussians.register_fake
-def _(
-    means: Tensor,
-    quats: Tensor | None,
-    scales: Tensor | None,
-    covars: Tensor | None,
-    opacities: Tensor,
-    viewmats: Tensor,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    side = (means.shape[0], viewmats.shape[1], means.shape[1])
-    return (
-        means.new_empty(*side, 2, dtype=torch.int32),
-        means.new_empty(*side, 2),
-        means.new_empty(side),
-        means.new_empty(*side, 3),
-        means.new_empty(side),
-    )
-
-
-@torch.library.custom_op("retain::project_gaussians_backward", mutates_args=(), device_types="cpu")
-def _project_backward(
-    means: Tensor,
-    quats: Tensor | None,
-    scales: Tensor | None,
-    covars: Tensor | None,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    eps2d: float,
-    radii: Tensor,
-    d_means2d: Tensor,
-    d_depths: Tensor,
-    d_conics: Tensor,
-    d_compensations: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of means, quats, scales, covars (empty for those not given) and viewmats."""
-    fixed = _arrays(means, quats, scales, covars, viewmats, Ks)
-    given = _arrays(radii, d_means2d, d_depths, d_conics, d_compensations)
-    options: list[Any] = [width, height, eps2d]
-    return _stacked(  # type: ignore[return-value]
-        cpu.project_backward(*one, *options, *two) for one, two in zip(fixed, given, strict=True)
-    )
-
-
-@_project_backward.register_fake
-def _(
-    means: Tensor,
-    quats: Tensor | None,
-    scales: Tensor | None,
-    covars: Tensor | None,
-    viewmats: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    none = means.new_empty(means.shape[0], 0, 6)
-    return (
-        torch.empty_like(means),
-        *(torch.empty_like(none if x is None else x) for x in (quats, scales, covars)),
-        torch.empty_like(viewmats),
-    )  # type: ignore[return-value]
-
-
-def _keep_projection(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    means, quats, scales, covars, _, viewmats, Ks, width, height, _, _, _, eps2d, _ = inputs
-    ctx.save_for_backward(means, quats, scales, covars, viewmats, Ks, *output)
-    ctx.options = width, height, eps2d
-
-
-def _projection_backward(ctx: Any, _: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, Ks, radii, means2d, depths, conics, compensations = ctx.saved_tensors
-    outputs = (means2d, depths, conics, compensations)
-    given = _given(grads, outputs)
-    d_means, d_quats, d_scales, d_covars, d_views = _project_backward(
-        *inputs, Ks, *ctx.options, radii, *given
-    )
-    _, quats, scales, covars, _ = inputs
-    return (
-        d_means,
-        None if quats is None else d_quats,
-        None if scales is None else d_scales,
-        None if covars is None else d_covars,
-        None,
-        d_views,
-        *[None] * 8,
-    )
-
-
-def _given(grads: Iterable[Tensor | None], outputs: Iterable[Tensor]) -> list[Tensor]:
-    """Zeros for outputs that nobody used."""
-    pairs = zip(grads, outputs, strict=True)
-    return [torch.zeros_like(out) if grad is None else grad for grad, out in pairs]
-
-
-project_gaussians.register_autograd(_projection_backward, setup_context=_keep_projection)
-
-
-@torch.library.custom_op("retain::rasterize_pixels", mutates_args=(), device_types="cpu")
-def rasterize_pixels(
-    means2d: Tensor,
-    depths: Tensor,
-    conics: Tensor,
-    opacities: Tensor,
-    radii: Tensor,
-    colors: Tensor,
-    backgrounds: Tensor | None,
-    width: int,
-    height: int,
-    with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``reference.pixels``: image [I, H, W, D] and alpha [I, H, W]; then for the backward
-    transmittance [I, H, W], int32 [I, H, W] (how many Gaussians a pixel came to), tile lists, and
-    splats [., 8 + D]."""
-    own = _arrays(colors)
-    pictures, lists, splats = [], [], []
-    for i, given in enumerate(_arrays(means2d, depths, conics, opacities, radii, backgrounds)):
-        given += own[i * len(own) // len(means2d)] + [width, height, with_depth]
-        picture = cpu.pixels(*given)
-        pictures.append((picture.image, 1 - picture.left, picture.left, picture.reached))
-        lists.append(picture.tiles.packed())
-        splats.append(picture.splats)
-    joined = (torch.from_numpy(np.concatenate(each)) for each in (lists, splats))
-    return (*_stacked(pictures), *joined)  # type: ignore[return-value]
-
-
-@rasterize_pixels.register_fake
-def _(
-    means2d: Tensor,
-    depths: Tensor,
-    conics: Tensor,
-    opacities: Tensor,
-    radii: Tensor,
-    colors: Tensor,
-    backgrounds: Tensor | None,
-    width: int,
-    height: int,
-    with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    side, channels = (means2d.shape[0], height, width), colors.shape[2] + with_depth
-    context = torch.library.get_ctx()
-    return (
-        means2d.new_empty(*side, channels),
-        means2d.new_empty(side),
-        means2d.new_empty(side),
-        means2d.new_empty(side, dtype=torch.int32),
-        means2d.new_empty(context.new_dynamic_size(), dtype=torch.int32),
-        means2d.new_empty(context.new_dynamic_size(), cpu.CHANNELS + channels),
-    )
-
-
-@torch.library.custom_op("retain::rasterize_pixels_backward", mutates_args=(), device_types="cpu")
-def _pixels_backward(
-    d_image: Tensor,
-    d_alpha: Tensor,
-    means2d: Tensor,
-    depths: Tensor,
-    conics: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    backgrounds: Tensor | None,
-    left: Tensor,
-    reached: Tensor,
-    lists: Tensor,
-    splats: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of means2d, depths, conics, opacities and colors."""
-    d_colors = np.zeros(colors.shape, np.float32)
-    packed, drawn, grads = _array(lists), _array(splats), []
-    each = _arrays(d_image, d_alpha, means2d, depths, conics, opacities, backgrounds, left, reached)
-    for i, given in enumerate(each):
-        tiles, packed = cpu.Tiles.unpacked(packed)
-        own, drawn = np.split(drawn, [len(tiles.order)])
-        given += [tiles, own, d_colors[i * len(d_colors) // len(each)]]
-        grads.append(cpu.pixels_backward(*given))
-    return (*_stacked(grads), torch.from_numpy(d_colors))  # type: ignore[return-value]
-
-
-@_pixels_backward.register_fake
-def _(
-    d_image: Tensor,
-    d_alpha: Tensor,
-    means2d: Tensor,
-    depths: Tensor,
-    conics: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x) for x in (means2d, depths, conics, opacities, colors))
-
-
-def _keep_pixels(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    means2d, depths, conics, opacities, _, colors, backgrounds, *_ = inputs
-    ctx.save_for_backward(means2d, depths, conics, opacities, colors, backgrounds, *output[2:])
-    ctx.side = output[0].shape
-
-
-def _picture_backward(
-    ctx: Any, d_image: Tensor | None, d_alpha: Tensor | None, *_: Any
-) -> tuple[Tensor | None, ...]:
-    *inputs, colors, backgrounds, left, reached, lists, splats = ctx.saved_tensors
-    if d_image is None:
-        d_image = left.new_zeros(ctx.side)
-    d_alpha = torch.zeros_like(left) if d_alpha is None else d_alpha
-    d_means2d, d_depths, d_conics, d_opacities, d_colors = _pixels_backward(
-        d_image, d_alpha, *inputs, colors, backgrounds, left, reached, lists, splats
-    )
-    d_backgrounds = None
-    if backgrounds is not None and ctx.needs_input_grad[6]:
-        seen = d_image[..., : backgrounds.shape[-1]]
-        d_backgrounds = torch.einsum("ihw,ihwd->id", left, seen)
-    return d_means2d, d_depths, d_conics, d_opacities, None, d_colors, d_backgrounds, *[None] * 3
-
-
-rasterize_pixels.register_autograd(_picture_backward, setup_context=_keep_pixels)
-# mypy: disallow-untyped-decorators=False

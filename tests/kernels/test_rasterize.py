@@ -16,7 +16,7 @@ from retain.kernels import rasterization as module
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterization import rasterization
-from retain.kernels.rasterize import lanes, op, reference, sh
+from retain.kernels.rasterize import lanes, operators, reference, sh
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import render
 
@@ -126,6 +126,25 @@ def test_gradients_of_what_lies_between_can_be_kept() -> None:
     assert meta["means2d"].grad[~drawn].abs().max() == 0
 
 
+def test_absolute_gradients_are_sums_over_pixels_of_magnitudes() -> None:
+    scene = cloud(12, 2, size=(9, 7), seed=4)
+    scene["means"].requires_grad_()
+    image, _, meta = rasterization(**scene, absgrad=True)
+    weights = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    (image * weights).sum().backward()
+    _, _, truth = reference.rasterization(**cast(scene, torch.float64))
+    names = ("means2d", "depths", "conics", "opacities", "radii")
+    centers, *rest = (truth[name].detach() for name in names)
+    centers.requires_grad_()
+    picture, _ = reference.pixels(centers, *rest, scene["colors"][None].double(), None, 9, 7, False)
+    total = torch.zeros_like(centers)
+    for pixel in (picture * weights).sum(-1).flatten():
+        total += torch.autograd.grad(pixel, centers, retain_graph=True)[0].abs()
+    assert meta["means2d"].absgrad.shape == (2, 12, 2)
+    torch.testing.assert_close(meta["means2d"].absgrad.double(), total, atol=1e-5, rtol=1e-4)
+    assert torch.equal(image, rasterization(**scene)[0])
+
+
 def test_only_what_is_asked_for_has_gradients() -> None:
     scene = cloud()
     scene["colors"].requires_grad_()
@@ -144,14 +163,24 @@ def test_the_operators_pass_opcheck() -> None:
         scene["Ks"][None], 20, 18, 0.01, 1e10, 0.0, 0.3, False,
     )  # fmt: skip
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(op.project_gaussians, args, test_utils=tests)
+    torch.library.opcheck(operators.project_gaussians, args, test_utils=tests)
     with torch.no_grad():
-        radii, means2d, depths, conics, _ = (each[0] for each in op.project_gaussians(*args))
+        radii, means2d, depths, conics, _ = (each[0] for each in operators.project_gaussians(*args))
     parts = [each.clone().requires_grad_() for each in (means2d, depths, conics)]
     opacities = own["opacities"].detach().expand(2, 20).clone().requires_grad_()
     torch.library.opcheck(
-        op.rasterize_pixels,
-        (*parts, opacities, radii, own["colors"][None], own["backgrounds"], 20, 18, True),
+        operators.rasterize_pixels,
+        (
+            *parts,
+            opacities,
+            radii,
+            own["colors"][None],
+            own["backgrounds"],
+            20,
+            18,
+            True,
+            torch.zeros_like(means2d).requires_grad_(),
+        ),
         test_utils=tests,
     )
 
@@ -208,7 +237,6 @@ def test_the_module_is_the_function() -> None:
         ({"camera_model": "fisheye"}, NotImplementedError, "CUDA"),
         ({"distributed": True}, NotImplementedError, "distributed"),
         ({"with_ut": True}, NotImplementedError, "with_ut"),
-        ({"absgrad": True}, NotImplementedError, "absgrad"),
         ({"radial_coeffs": torch.zeros(2, 6)}, NotImplementedError, "rectified"),
         ({"rolling_shutter": "TOP"}, NotImplementedError, "shutter"),
         ({"render_mode": "N"}, ValueError, "RGB\\+ED"),

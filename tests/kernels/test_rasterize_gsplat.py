@@ -9,7 +9,7 @@ import torch
 from rasterize_scenes import cloud, gradients
 
 from retain.kernels.rasterization import rasterization
-from retain.kernels.rasterize import cuda, op, reference, sh
+from retain.kernels.rasterize import cuda, operators, reference, sh
 
 theirs = pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
 
@@ -28,7 +28,7 @@ def test_projection(antialiased: bool) -> None:
     given = [scene[k][None] for k in ("means", "quats", "scales")]
     rest = [scene[k][None] for k in ("opacities", "viewmats", "Ks")]
     options = (*rest, *side, 0.01, 1e10, 0.0, 0.3, antialiased)
-    for project in (op.project_gaussians, reference.project):
+    for project in (operators.project_gaussians, reference.project):
         radii, *ours = (each[0] for each in project(*given, None, *options))
         drawn = (radii > 0).all(-1)
         assert drawn.float().mean() > 0.3
