@@ -24,7 +24,7 @@ def commit(
     the grid, and how many of the former there are.
     """
     rows, kind = _place(arena, rows, cell)
-    _spread(arena, rows, cell)
+    _spread(arena, rows, cell, epoch)
     found = cpu.targets(arena["keys"], arena.stable, rows)
     first = rows[found == rows]
     kind[first] = STABLE
@@ -35,17 +35,20 @@ def commit(
     return kind, len(merged)
 
 
-COVER = 0.5
-"""Standard deviation along the surface, in sides of its voxel, that a stable Gaussian has at least."""
+COVER = 0.4
+"""Standard deviation along the surface, in sides of its voxel, that a stable Gaussian has at
+least."""
 
 
-def _spread(arena: Arena, rows: Rows, cell: float) -> None:
-    """Make ``rows`` wide enough to cover a voxel each: up to three in four of those that touch it
-    stood for less than its side, and one that takes the place of several would leave gaps."""
+def _spread(arena: Arena, rows: Rows, cell: float, epoch: int) -> None:
+    """Make ``rows`` wide enough to cover a voxel each: those that meet in one stood for less than
+    its side, and what takes the place of several would leave gaps."""
     least = COVER * cells.sides(cells.level_of(arena["keys"][rows]), cell)
     scales = arena["scales"][rows]
     thin = scales.argmin(axis=1)[:, None] == np.arange(3)
-    arena["scales"][rows] = np.where(thin, scales, np.maximum(scales, least[:, None]))
+    wide = np.where(thin, scales, np.maximum(scales, least[:, None])).astype(np.float32)
+    arena["touched"][rows[(wide != scales).any(axis=1)]] = epoch
+    arena["scales"][rows] = wide
 
 
 def rekey(

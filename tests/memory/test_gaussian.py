@@ -350,23 +350,21 @@ def test_drift_can_be_told_from_where_a_gaussian_was_born() -> None:
 
 
 def test_what_is_stable_looks_as_it_did_when_it_was_active() -> None:
-    """A still scene without noise: both parts draw the same picture, within half a decibel."""
+    """A still scene without noise: as well covered, and as true within half a decibel."""
     camera = CAMERA.resized(96, 72)
     memory = GaussianMemory(replace(ALL_IN, cell=0.02, window=2))
     for i in range(4):
         one = keyframe(i, pose(i / 8), camera)
         one.gaussians.opacities[:] = 0.97
         memory.write("s", one)
-    colour = (0.5 + 0.5 * np.sin(3 * camera.unproject(look(HERE, camera)[0]))).astype(np.float32)
+    truth = 0.5 + 0.5 * np.sin(3 * camera.unproject(look(HERE, camera)[0]))
     errors = []
     for part in ("active", "stable"):
         drawn = render(memory.read("s", part).gaussians, camera, HERE)
-        seen = drawn.alpha > 0.9
-        pass
-        with open("/tmp/o.txt","a") as f: print(part, seen.mean(), drawn.alpha.mean(), -10*np.log10(((drawn.color / drawn.alpha[..., None] - colour)[seen] ** 2).mean()), file=f)
-        errors.append(-10 * np.log10(((drawn.color / drawn.alpha[..., None] - colour)[seen] ** 2).mean()))
-    print(errors)
-    assert min(errors) > 25
+        seen = drawn.alpha > 0.8
+        assert seen.mean() > 0.95
+        colour = drawn.color[seen] / drawn.alpha[seen, None]
+        errors.append(-10 * np.log10(((colour - truth[seen]) ** 2).mean()))
     assert errors[1] > errors[0] - 0.5
 
 
