@@ -61,11 +61,15 @@ class Reconstruct:
     ) -> None:
         if poses not in ("auto", "given", "estimated"):
             raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
-        for name, value in (("holdout", holdout), ("refine", refine)):
-            if value < 0:
-                raise UsageError(f"The option {name!r} of reconstruct must be >= 0, not {value}.")
-        if threads < 1 or budget_mb <= 0 or cell <= 0:
-            raise UsageError("The options threads, budget_mb and cell of reconstruct must be > 0.")
+        none = {"holdout": holdout, "refine": refine, "refine_ms": refine_ms, "whole_s": whole_s,
+                "seed": seed}  # fmt: skip
+        some = {"threads": threads, "budget_mb": budget_mb, "cell": cell}
+        for name, value in (none | some).items():
+            if not 0 <= value < float("inf") or (name in some and not value):
+                least = "> 0" if name in some else ">= 0"
+                raise UsageError(
+                    f"The option {name!r} of reconstruct is {value}; it must be {least}."
+                )
         self._poses = poses
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
