@@ -261,6 +261,30 @@ def _encoders() -> Iterator[Check]:
         yield Check(f"encoder {name}", "ok", found, essential=essential)
 
 
+def _scenes() -> Iterator[Check]:
+    import importlib.metadata
+
+    import torch
+
+    from retain.kernels.rasterize import cuda
+
+    fix = "Run: pip install 'retain[viewer]'"
+    try:
+        found = f"viser {importlib.metadata.version('viser')}"
+        yield Check("3D view", "ok", found, essential=False)
+    except importlib.metadata.PackageNotFoundError:
+        found = "viser is not installed: the page shows no 3D while a map grows"
+        yield Check("3D view", "missing", found, fix, essential=False)
+    if not torch.cuda.is_available():
+        yield Check("rasteriser", "ok", "our own, on the CPU", essential=False)
+    elif why := cuda.missing():
+        yield Check(
+            "rasteriser", "missing", f"CUDA tensors need gsplat, and {why}", essential=False
+        )
+    else:
+        yield Check("rasteriser", "ok", "our own on the CPU, gsplat on CUDA", essential=False)
+
+
 def _demo_clip() -> Iterator[Check]:
     from retain.apps.demo import INSTALL, find_clip
 
@@ -303,6 +327,7 @@ PROBES: tuple[Probe, ...] = (
     _sockets,
     _shared_memory,
     _encoders,
+    _scenes,
     _demo_clip,
     _folders,
 )
