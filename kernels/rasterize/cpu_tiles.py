@@ -22,7 +22,7 @@ from retain.kernels.rasterize.cpu_blend import (
     TILE,
     X,
     Y,
-)  # fmt: skip
+)
 from retain.kernels.rasterize.lanes import compiled
 
 EXTENT = 3.33

@@ -109,8 +109,9 @@ def _refuse(given: dict[str, Any], others: dict[str, Any]) -> None:
     for name, plain in _CUDA_ONLY.items():
         value = given.get(name, plain)
         if value is not plain and value != plain:
+            shown = name if isinstance(value, Tensor) else f"{name}={value!r}"
             raise NotImplementedError(
-                f"{name}={value!r} is not supported on the CPU: move the tensors to CUDA, where "
+                f"{shown} is not supported on the CPU: move the tensors to CUDA, where "
                 f"gsplat does it, or leave {name} out. Pictures of lenses with distortion can be "
                 "rectified first."
             )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -182,6 +185,43 @@ def test_the_same_bits_twice_and_on_any_number_of_threads() -> None:
         assert torch.equal(other[1], alpha)
         for name, grad in grads.items():
             assert torch.equal(other[2][name], grad), name
+
+
+def _crowd() -> tuple[Gaussians, Camera]:
+    """Enough Gaussians for several threads."""
+    scene = cloud(20_000, 1)
+    quats = torch.nn.functional.normalize(scene["quats"], dim=-1)
+    arrays = (scene[k].numpy() for k in ("means", "scales", "opacities", "colors"))
+    means, *rest = arrays
+    camera = Camera(fx=100, fy=100, cx=60, cy=40, width=120, height=80)
+    return Gaussians(means, quats.numpy(), *rest), camera
+
+
+def test_several_threads_may_draw_at_once() -> None:
+    gaussians, camera = _crowd()
+    alone = render(gaussians, camera, np.eye(4)).color
+    with ThreadPoolExecutor(4) as pool:
+        pictures = [pool.submit(render, gaussians, camera, np.eye(4)) for _ in range(8)]
+        for picture in pictures:
+            np.testing.assert_array_equal(picture.result().color, alone)
+
+
+def _draw_and_compare(gaussians: Gaussians, camera: Camera, wanted: np.ndarray) -> None:
+    np.testing.assert_array_equal(render(gaussians, camera, np.eye(4)).color, wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_of_a_process_that_has_drawn_can_draw() -> None:
+    gaussians, camera = _crowd()
+    wanted = render(gaussians, camera, np.eye(4)).color
+    forked = multiprocessing.get_context("fork").Process(
+        target=_draw_and_compare, args=(gaussians, camera, wanted)
+    )
+    forked.start()
+    forked.join(60)
+    forked.kill()
+    assert forked.exitcode == 0
 
 
 def test_a_map_may_be_empty() -> None:
