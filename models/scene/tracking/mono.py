@@ -15,7 +15,7 @@ import numpy as np
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
-from retain.models.scene.tracking import growth
+from retain.models.scene.tracking import closure, growth
 from retain.models.scene.tracking.base import Model, Pose, Tracked
 from retain.models.scene.tracking.dense import HELD, Dense, Densifier, Known
 from retain.models.scene.tracking.features import extract
@@ -257,8 +257,9 @@ class MonoTracker:
         scarce = inliers < SCARCE and (shift > SHIFT / 3 * self._depth or turn > TURN / 3)
         return scarce or inliers < KEPT * known or shift > SHIFT * self._depth or turn > TURN
 
-    def _keep(self, shot: Shot, view: View) -> None:
-        """A keyframe of this shot: new points, and everything around it adjusted."""
+    def _keep(self, shot: Shot, view: View) -> int | None:
+        """A keyframe of this shot: new points, and everything around it adjusted. The id of the
+        old keyframe with which it closed a loop."""
         marks = self._marks
         view.c2w = self._c2w.copy()
         corners = np.flatnonzero(view.point >= 0)
@@ -268,7 +269,11 @@ class MonoTracker:
         growth.settle(marks, shot.camera)
         marks.cull(self._next)
         marks.trim()
+        loop = closure.find(marks, shot.camera)
+        if loop is not None:
+            self._velocity[3:] *= closure.close(marks, loop, self._depth)
         self._keep_going(shot, view)
+        return None if loop is None else loop.old
 
     def _keep_going(self, shot: Shot, view: View) -> None:
         """From the keyframe ``view``."""

@@ -114,7 +114,7 @@ def _better_half(costs: Floats) -> Floats:
     cannot see, others can."""
     low, second = np.minimum(costs[0], costs[1]), np.maximum(costs[0], costs[1])
     if len(costs) == 2:
-        return low
+        return np.asarray(low)
     for cost in costs[2:]:
         second = np.minimum(second, np.maximum(low, cost))
         low = np.minimum(low, cost)
