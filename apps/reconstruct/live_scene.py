@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ TURNED = math.cos(math.radians(10))
 """Up is set anew when it has turned by more than 10 degrees."""
 NARROW = 1100
 """Pixels of a window under which the panel starts folded."""
-MOVED = 1e-3
-"""A browser's camera that is farther from where it was put than this was moved by a person."""
+PUT = 64
+"""Last places of a browser's camera that are kept: it answers late where it draws slowly."""
 
 
 class _Server(viser.ViserServer):
@@ -51,11 +52,13 @@ class LiveScene:
         gui = self._server.gui
         gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         self._panel = Panel(self._server)
-        self._chased: dict[int, Points] = {}
-        """Where the cameras of browsers that follow were put last; of those that do not: none."""
+        self._chased: dict[int, deque[Points]] = {}
+        """Where the cameras of browsers that follow were put; of those that do not: none."""
         self._server.on_client_connect(self._welcome)
         self._server.on_client_disconnect(lambda client: self._forget(client.client_id))
         self._panel.follow.on_click(self._follow)
+        self._world = self._server.scene.add_frame("/world", show_axes=False)
+        """The map's world, turned so that its up is that of viser, +z."""
         self._blocks: dict[int, viser.GaussianSplatHandle] = {}
         self._up: Points | None = None
         self._eye: Points | None = None
@@ -93,8 +96,8 @@ class LiveScene:
             if last is not None and camera is not None and pose is not None:
                 self._draw_camera(last, camera, picture, pose.state in KNOWN)
                 self._draw_keyframes(keyframes, camera)
-            self._draw_line("/path", own, BLUE, dashed=False)
-            self._draw_line("/given", given, AMBER, dashed=True)
+            self._draw_line("/world/path", own, BLUE, dashed=False)
+            self._draw_line("/world/given", given, AMBER, dashed=True)
             self._panel.show(newest, len(given) > 0)
         if last is not None:
             self._eye = last
@@ -110,7 +113,7 @@ class LiveScene:
         rgba = np.ascontiguousarray(records).view(RECORD)[:, 0]["rgba"]
         if handle is None:
             self._blocks[number] = self._server.scene.add_gaussian_splats(
-                f"/map/{number}", centers, spread, rgba[:, :3], rgba[:, 3:]
+                f"/world/map/{number}", centers, spread, rgba[:, :3], rgba[:, 3:]
             )
             return
         upper = spread.reshape(-1, 9)[:, [0, 1, 2, 4, 5, 8]].astype(np.float16)
@@ -126,7 +129,7 @@ class LiveScene:
         turn, place = rigid.quaternion(c2w[:3, :3]), c2w[:3, 3]
         if self._frustum is None:
             self._frustum = self._server.scene.add_camera_frustum(
-                "/camera", 2 * math.atan(camera.height / 2 / camera.fy),
+                "/world/camera", 2 * math.atan(camera.height / 2 / camera.fy),
                 camera.width / camera.height, scale=self._size, thickness=2.0,
                 thickness_units="screen", color=BLUE,
             )  # fmt: skip
@@ -138,15 +141,19 @@ class LiveScene:
             frustum.image = picture
 
     def _draw_keyframes(self, poses: list[Points], camera: Camera) -> None:
-        if self._same("/keyframes", len(poses), int(self._panel.frustums.value)):
+        if self._same("/world/keyframes", len(poses), int(self._panel.frustums.value)):
             return
         if not poses or not self._panel.frustums.value:
-            self._remove("/keyframes")
+            self._remove("/world/keyframes")
             return
         outline = _outline(camera, 0.4 * self._size)
         lines = np.concatenate([rigid.transform(pose, outline) for pose in poses])
         self._server.scene.add_line_segments(
-            "/keyframes", lines.astype(np.float32), SOFT, thickness=1.0, thickness_units="screen"
+            "/world/keyframes",
+            lines.astype(np.float32),
+            SOFT,
+            thickness=1.0,
+            thickness_units="screen",
         )
 
     def _draw_line(
@@ -175,7 +182,7 @@ class LiveScene:
     def _turn(self, up: Points) -> None:
         if self._up is None or float(up @ self._up) < TURNED:
             self._up = up
-            self._server.scene.set_up_direction(up)
+            self._world.wxyz = rigid.quaternion(upright(up))
 
     # Whose camera follows.
 
@@ -190,21 +197,26 @@ class LiveScene:
         if client.camera.image_width < NARROW:
             client.gui.main_panel.minimize()
         client.camera.on_update(self._released)
-        self._chased[client.client_id] = client.camera.position
-        self._chase()
+        self._take(client)
 
     def _forget(self, number: int) -> None:
         self._chased.pop(number, None)
 
     def _follow(self, event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
         if event.client is not None:
-            self._chased[event.client.client_id] = event.client.camera.position
-            self._chase()
+            self._take(event.client)
+
+    def _take(self, client: viser.ClientHandle) -> None:
+        self._chased[client.client_id] = deque([client.camera.position], PUT)
+        self._chase()
 
     def _released(self, camera: viser.CameraHandle) -> None:
-        """A person moved the camera: it is let go."""
+        """A camera that is where it was never put was moved by a person: it is let go."""
         put = self._chased.get(camera.client.client_id)
-        if put is not None and np.linalg.norm(camera.position - put) > MOVED + 2 * self._size:
+        if put is None or self._eye is None:
+            return
+        off = np.linalg.norm(np.array(put) - camera.position, axis=1)
+        if off.min() > 0.05 * self._size:
             self._forget(camera.client.client_id)
 
     def _chase(self) -> None:
@@ -212,20 +224,29 @@ class LiveScene:
         eye, up = self._eye, self._up
         if eye is None or up is None:
             return
-        back = 4 * self._size
-        place = eye[:3, 3] - back * eye[:3, 2] + 0.5 * back * up
-        ahead = eye[:3, 3] + 6 * self._size * eye[:3, 2]
+        back, turn = 4 * self._size, upright(up)
+        place = turn @ (eye[:3, 3] - back * eye[:3, 2] + 0.5 * back * up)
+        ahead = turn @ (eye[:3, 3] + 1.5 * back * eye[:3, 2])
         for number, client in self._server.get_clients().items():
-            if number in self._chased:
-                self._chased[number] = place
+            if (put := self._chased.get(number)) is not None:
+                put.append(place)
                 with client.atomic():
-                    client.camera.up_direction = up
                     client.camera.position = place
                     client.camera.look_at = ahead
 
     def close(self) -> None:
         with _quiet():
             self._server.stop()
+
+
+def upright(up: Points) -> Points:
+    """A rotation [3, 3] that brings ``up`` [3], of length 1, to +z."""
+    z = np.array([0.0, 0.0, 1.0])
+    axis, cosine = np.cross(up, z), float(up @ z)
+    if cosine < -1 + 1e-9:
+        return np.diag([1.0, -1.0, -1.0])
+    k = rigid.skew(axis)
+    return np.asarray(np.eye(3) + k + k @ k / (1 + cosine))
 
 
 def _outline(camera: Camera, size: float) -> Points:

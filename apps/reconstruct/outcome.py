@@ -133,11 +133,10 @@ def judge(mapper: Mapper, journal: Recorder, refined: int, *, metric: bool) -> O
 
 
 def corrected(place: Place | HeldOut | Pose, poses: dict[int, Matrix]) -> Matrix:
-    """The pose of a frame after all that became of its keyframe since."""
+    """The pose of a frame after all that became of its keyframe since; as it was known then where
+    the map has forgotten the keyframe."""
     anchor = poses.get(place.anchor)
-    if anchor is not None:
-        return anchor @ place.local
-    return place.local if isinstance(place, HeldOut) else place.c2w
+    return place.c2w if anchor is None else anchor @ place.local
 
 
 def seen_from(gaussians: Gaussians, held: HeldOut, c2w: Matrix) -> Rendered:

@@ -39,6 +39,8 @@ class HeldOut:
     seconds: float
     anchor: int
     local: NDArray[np.float64]
+    c2w: NDArray[np.float64]
+    """As it was known then."""
     camera: Camera
     folder: Path
 
@@ -161,7 +163,9 @@ class Recorder(Footage):
     def _hold(self, packet: Packet, pose: Pose, view: View) -> None:
         frame, folder = packet.frame, self.folder / HELD_OUT
         camera = Camera(*view.camera, frame.width, frame.height)
-        held = HeldOut(frame.seq, frame.seconds, pose.anchor, pose.local, camera, folder)
+        held = HeldOut(
+            frame.seq, frame.seconds, pose.anchor, pose.local, pose.c2w, camera, folder
+        )  # fmt: skip
         name = str(folder / f"{frame.seq:06d}")
         cv2.imwrite(f"{name}.png", np.ascontiguousarray(frame.image[:, :, ::-1]))
         if view.depth is not None:

@@ -61,7 +61,7 @@ def _numbers(journal: Recorder, made: Outcome, report: RunReport) -> list[str]:
     share = len(made.gaussians) / max(made.raw, 1)
     cells = [
         cell("Held-out PSNR", _decibel(made.mean("psnr")), f"{len(made.scores)} unseen frames"),
-        cell("SSIM", f"{made.mean('ssim'):.3f}", f"{100 * made.mean('covered'):.1f} % covered"),
+        cell("SSIM", _number(made.mean("ssim")), f"{_percent(made.mean('covered'))} covered"),
         cell("Gaussians", number(len(made.gaussians)), f"{100 * share:.1f} % of raw blocks"),
     ]
     if depth := made.depth:
@@ -156,7 +156,7 @@ def _map_rows(journal: Recorder, made: Outcome) -> list[tuple[str, str]]:
         ("keyframes", number(journal.keyframes)),
         ("loops closed", number(journal.loops)),
         ("moved since they became stable, median by age", "; ".join(moved) or "nothing"),
-        ("cells with a double wall", f"{100 * made.double_walls:.1f} %"),
+        ("cells with a double wall", _percent(made.double_walls)),
         ("last gradient steps", number(made.refined)),
     ]
 
@@ -175,6 +175,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )  # fmt: skip
     titled = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
     return f'<div class="sheet"><table>{titled}<tbody>{body}</tbody></table></div>'
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "none"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if np.isfinite(share) else "none"
 
 
 def _decibel(value: float) -> str:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from retain.apps import console
 from retain.apps.drawing import clock, number, size
 from retain.apps.running import (
+    INTERRUPTED,
     SUMMARY,
     Finished,
     StreamOptions,
     add_sinks,
     add_source,
     incomplete,
+    interrupted,
     run_stream,
 )
 from retain.pipeline.errors import RetainError, UsageError, nearest
@@ -169,11 +171,13 @@ def _write_outputs(
     from retain.apps.reconstruct import outcome
     from retain.apps.reconstruct.report import write_report
 
-    if journal.pose is None or not journal.keyframes:
-        raise _nothing_tracked(report, journal)
+    if report.errors and not (folder / MAP).is_file():
+        raise RetainError(report.errors[0].message)
     mapper = open_map(options, folder / MAP)
     with _progress(options.finish) as told:
         refined = outcome.finish(mapper, options.finish, options.seed, told)
+    if not len(mapper.map.read(mapper.stream).gaussians):
+        raise _nothing_mapped(report, journal, mapper)
     mapper.save(str(folder / MAP))
     made = outcome.judge(mapper, journal, refined, metric=mapper.kind.depth)
     outcome.write_trajectory(folder / outcome.TRAJECTORY, made.path)
@@ -196,16 +200,31 @@ def _write_outputs(
     return made
 
 
-def _nothing_tracked(report: RunReport, journal: Recorder) -> RetainError:
-    """No keyframe was made: said as an error, not as an empty map."""
-    if report.errors:
-        return RetainError(report.errors[0].message)
+def _nothing_mapped(report: RunReport, journal: Recorder, mapper: Mapper) -> RetainError:
+    """Why the map is empty: said as an error, not as a map."""
     why = journal.reasons.most_common(1)
-    return RetainError(
-        f"The camera could not be tracked in any of {journal.frames} frames"
-        + (f": {why[0][0]}." if why else "."),
-        hint="Maps need texture, light and, without depth, a camera that moves sideways.",
-    )
+    tracked = journal.states["tracked"] + journal.states["recovered"]
+    if report.errors:
+        error = RetainError(report.errors[0].message)
+    elif not tracked:
+        error = RetainError(
+            f"The camera could not be tracked in any of {journal.frames} frames"
+            + (f": {why[0][0]}." if why else "."),
+            hint="Maps need texture, light and, without depth, a camera that moves sideways.",
+        )
+    elif mapper.kind.given and not mapper.kind.depth:
+        error = RetainError(
+            "The poses are given but there is no depth, so nothing says where surfaces are.",
+            hint="With --poses estimated, depth is worked out from the pictures.",
+        )
+    else:
+        error = RetainError(
+            f"{tracked} of {journal.frames} frames were tracked, but no surface was seen in them.",
+            hint="Depth has to be between 0.1 and 6 m; without depth, give more frames.",
+        )
+    if interrupted(report, journal):
+        error.exit_code = INTERRUPTED
+    return error
 
 
 def _export(options: ReconstructOptions, folder: Path, made: Outcome, journal: Recorder) -> None:
