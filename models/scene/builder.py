@@ -107,8 +107,9 @@ def complete(depth: Floats, reach: int = REACH) -> Floats:
     if known.all() or not known.any():
         return depth
     levels = [(depth, known.astype(np.float32))]
-    while min(levels[-1][0].shape) > 4:
-        value, weight = (cv2.resize(a, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    while not levels[-1][1].all():  # or what is known nowhere near would fade to nothing
+        height, width = ((side + 1) // 2 for side in levels[-1][0].shape)
+        value, weight = (cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA)
                          for a in (levels[-1][0] * levels[-1][1], levels[-1][1]))  # fmt: skip
         levels.append((np.divide(value, weight, out=np.zeros_like(value), where=weight > 0),
                        (weight > 0).astype(np.float32)))  # fmt: skip
