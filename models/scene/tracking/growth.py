@@ -21,8 +21,9 @@ FREE, FIXED = 7, 8
 """Keyframes that an adjustment moves, and those it holds on to."""
 MOST = 1200
 """Points of an adjustment."""
-NARROW = np.deg2rad(2.0)
-"""Angle between the two rays to a new point."""
+NARROW, SCARCE = np.deg2rad(2.0), 150
+"""Angle between the two rays to a new point; half of it where a view shows fewer points than
+that: poor ones are better than none."""
 _REACH = 2.5
 """Standard deviations from the epipolar line."""
 _BASE = 0.02
@@ -38,6 +39,7 @@ def grow(marks: Landmarks, camera: Camera) -> int:
     """New points of the newest view and its neighbours; how many."""
     view = marks.views[-1]
     low, middle, high = depths(marks, view)
+    narrow = NARROW if (view.point >= 0).sum() >= SCARCE else NARROW / 2
     made = 0
     partners = [
         other
@@ -45,7 +47,7 @@ def grow(marks: Landmarks, camera: Camera) -> int:
         if np.linalg.norm(other.c2w[:3, 3] - view.c2w[:3, 3]) > _BASE * middle
     ][:PARTNERS]
     for other in partners:
-        made += _pair(marks, camera, view, other, low / 2, high * 3)
+        made += _pair(marks, camera, view, other, (low / 2, high * 3), narrow)
     born = np.arange(len(marks) - made, len(marks))
     for other in marks.views[-2 : -RECENT - 1 : -1]:
         _look_again(marks, camera, other, born)
@@ -61,14 +63,16 @@ def depths(marks: Landmarks, view: View) -> tuple[float, float, float]:
 
 
 def _pair(
-    marks: Landmarks, camera: Camera, view: View, other: View, near: float, far: float
-) -> int:
-    """New points that ``view`` and ``other`` show, between these depths in front of ``view``."""
+    marks: Landmarks, camera: Camera, view: View, other: View, depths: tuple[float, float],
+    narrow: float,
+) -> int:  # fmt: skip
+    """New points that ``view`` and ``other`` show, between these depths in front of ``view``, under
+    an angle of ``narrow`` at least."""
     rows, cols = np.flatnonzero(view.point < 0), np.flatnonzero(other.point < 0)
     if not len(rows) or not len(cols):
         return 0
     uv = view.uv[rows].astype(np.float64)
-    ends = _ends(camera, view.c2w, other.c2w, uv, (near, far))
+    ends = _ends(camera, view.c2w, other.c2w, uv, depths)
     pairs = along(
         view.descriptors[rows], other.descriptors[cols], ends,
         other.uv[cols], (_REACH * SIGMA * other.size[cols]).astype(np.float32),
@@ -77,7 +81,7 @@ def _pair(
     view.sharpen(rows, other, cols)
     p, q = view.uv[rows].astype(np.float64), other.uv[cols].astype(np.float64)
     points, angle = triangulate(camera, view.c2w, other.c2w, p, q)
-    good = angle > NARROW
+    good = angle > narrow
     reach = np.sqrt(GATE)
     good &= visible(camera, view.c2w, points, p, reach * view.sigma[rows])
     good &= visible(camera, other.c2w, points, q, reach * other.sigma[cols])
