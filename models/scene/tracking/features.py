@@ -15,7 +15,11 @@ from retain.pipeline.frame import Image
 
 EDGE = 0.1
 """A depth that differs by more than this share within its 3x3 pixels belongs to no one surface."""
-_CELL = 32
+_COLUMNS = 10
+"""The picture's width in cells, which are square."""
+_CROWD = 2.0
+"""No cell keeps more corners than so many times the median cell has: what has much texture must
+not outvote the rest."""
 _LEVELS, _STEP = 8, 1.2
 _ASTRAY = 1.5
 """Pixels of its level beyond which a sharpened corner is another one."""
@@ -68,7 +72,7 @@ def extract(
     image: Image, camera: Camera, depth: NDArray[np.float32] | None, count: int = 1500
 ) -> Features:
     """At most ``count`` ORB corners (Rublee et al., ICCV 2011) of ``image`` [H, W, 3] RGB, no more
-    from a cell of 32 x 32 pixels than its share; the strongest of each cell first."""
+    from a cell of a tenth of the width than its share; the strongest of each cell first."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     orb = _orb(count * _OFFERED)
     corners = orb.detect(grey, None)
@@ -102,11 +106,13 @@ def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.int
         return np.zeros(0, np.intp)
     at = np.array([corner.pt for corner in corners])
     strength = np.array([corner.response for corner in corners])
-    columns = -(-grey.shape[1] // _CELL)
-    cell = (at[:, 1] // _CELL).astype(np.int64) * columns + (at[:, 0] // _CELL).astype(np.int64)
+    side = max(grey.shape[1] / _COLUMNS, 1.0)
+    cell = (at[:, 1] // side).astype(np.int64) * _COLUMNS + (at[:, 0] // side).astype(np.int64)
     order = np.lexsort((-strength, cell))
     cell = cell[order]
     turn = np.arange(len(cell)) - np.searchsorted(cell, cell)
+    crowd = max(_CROWD * float(np.median(np.unique(cell, return_counts=True)[1])), 8.0)
+    order, turn = order[turn < crowd], turn[turn < crowd]
     chosen: NDArray[np.intp] = order[np.lexsort((-strength[order], turn))[:count]]
     return chosen
 

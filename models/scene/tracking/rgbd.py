@@ -18,8 +18,9 @@ from retain.memory.keyframes import KeyframeMemory, Place
 from retain.models.scene.tracking import keyframes, locate, loops
 from retain.models.scene.tracking.base import Model, Pose, Tracked
 from retain.models.scene.tracking.features import Features, extract
-from retain.models.scene.tracking.graph import PoseGraph
+from retain.models.scene.tracking.graph import Edge, PoseGraph
 from retain.models.scene.tracking.locate import Found
+from retain.models.scene.tracking.polish import Front, polish
 from retain.pipeline.errors import StateError
 from retain.pipeline.results import Tracking
 
@@ -29,6 +30,8 @@ COMPARED = 3
 """Keyframes a shot is compared with."""
 SHIFT = (np.deg2rad(0.5), 0.01)
 """Radians, metres: a loop that moves no keyframe by so much corrects nothing yet."""
+EXACT = (np.deg2rad(0.05), 0.002)
+"""Standard deviations (radians, metres) of a polished motion."""
 _SLOW = 0.5
 """Seconds between shots beyond which no velocity is known."""
 
@@ -48,6 +51,8 @@ class RgbdTracker:
         self._next = self._reference = 0
         """Ids: of the keyframe to come, and of the one most like the last shot."""
         self._lost = False
+        self._front: Front | None = None
+        """The newest keyframe, for polishing."""
 
     def track(self, shot: Shot, model: Model | None = None) -> Tracked:
         features = extract(shot.image, shot.camera, shot.depth, self._corners)
@@ -58,19 +63,20 @@ class RgbdTracker:
         if found is None:
             self._lost, self._velocity = True, np.zeros(6)
             return Tracked("lost", why, self._c2w.copy(), 0, False)
-        self._step(shot, found.fit.c2w)
+        polished = polish(self._front, shot, found.fit.c2w) if self._front is not None else None
+        self._step(shot, found.fit.c2w if polished is None else polished)
         state: Tracking = "recovered" if self._lost else "tracked"
         self._lost = False
         if not self._due(shot.camera, features, found, places):
             return Tracked(state, "", self._c2w.copy(), found.inliers, False)
-        correction, loop = self._keep(shot, features, found)
+        correction, loop = self._keep(shot, features, found, exact=polished is not None)
         return Tracked(state, "", self._c2w.copy(), found.inliers, True, correction, loop)
 
     def reset(self) -> None:
         self._memory.reset(self._stream)
         self._graph = PoseGraph()
         self._c2w, self._velocity, self._seconds = np.eye(4), np.zeros(6), 0.0
-        self._next, self._reference, self._lost = 0, 0, False
+        self._next, self._reference, self._lost, self._front = 0, 0, False, None
 
     def state(self) -> dict[str, np.ndarray]:
         return {
@@ -79,6 +85,7 @@ class RgbdTracker:
             "seconds": np.array([self._seconds]),
             "numbers": np.array([self._next, self._reference, self._lost], np.int64),
             **self._graph.arrays(),
+            **(self._front.arrays() if self._front is not None else {}),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -87,7 +94,9 @@ class RgbdTracker:
             array = state.get(name)
             if array is None or array.shape != shape or not np.isfinite(array).all():
                 raise StateError(f"The saved state of the tracker has no usable array {name!r}.")
-        self._graph = PoseGraph.of(state)
+        begun = int(state["numbers"][0]) > 0
+        graph, front = PoseGraph.of(state), Front.of(state) if begun else None
+        self._graph, self._front = graph, front
         self._c2w, self._velocity = state["c2w"].copy(), state["velocity"].copy()
         self._seconds = float(state["seconds"][0])
         numbers = state["numbers"]
@@ -139,23 +148,29 @@ class RgbdTracker:
         return keyframes.due(found.inliers, apart, shares[self._reference])
 
     def _keep(
-        self, shot: Shot, features: Features, found: Found | None
+        self, shot: Shot, features: Features, found: Found | None, *, exact: bool = False
     ) -> tuple[dict[int, Pose] | None, int | None]:
-        """Make a keyframe; the correction and the loop, if it closes one."""
+        """Make a keyframe; the correction and the loop, if it closes one. ``exact``: its pose is
+        polished against the keyframe before."""
         key, self._reference, self._next = self._next, self._next, self._next + 1
         made = keyframes.place(key, shot.seq, self._c2w.copy(), shot.camera, features)
         gone = self._memory.write(self._stream, made)
         for edge in found.edges(key, shot.camera) if found is not None else []:
             self._graph.add(edge)
+        if exact and self._front is not None:
+            motion = rigid.inverse(self._front.c2w) @ self._c2w
+            self._graph.add(Edge(key - 1, key, motion, EXACT))
         for dropped in gone:
             self._graph.drop(dropped)
         places = self._memory.read(self._stream)
         loop = loops.closed(key, places, self._graph, features, shot.camera)
-        if loop is None:
-            return None, None
-        for edge in loop.edges(key, shot.camera, loop=True):
-            self._graph.add(edge)
-        return self._corrected(places), loop.places[0].id
+        correction = None
+        if loop is not None:
+            for edge in loop.edges(key, shot.camera, loop=True):
+                self._graph.add(edge)
+            correction = self._corrected(places)
+        self._front = Front.of_shot(shot, self._c2w)
+        return correction, loop.places[0].id if loop is not None else None
 
     def _corrected(self, places: list[Place]) -> dict[int, Pose] | None:
         """Bend the path into what the edges say. None when that changes next to nothing."""
