@@ -51,7 +51,9 @@ def find(marks: Landmarks, camera: Camera) -> Loop | None:
     """The loop that the newest view closes, unless it still sees the old points as such."""
     view = marks.views[-1]
     shared = marks.sharing(view.point[view.point >= 0])
-    old = [v for v, n in zip(marks.views[:-LONG_AGO], shared, strict=False) if v.id >= 0 and n == 0]
+    old = [
+        v for v, n in zip(marks.views[:-LONG_AGO], shared, strict=False) if v.id >= 0 and n < BOTH
+    ]
     alike = np.array([_alike(other, view) for other in old])
     for k in np.argsort(-alike, kind="stable")[:TRIED]:
         if alike[k] < HINTS:
