@@ -81,6 +81,6 @@ def _nearest(a, b, x, near, first, last, radius, ratio):  # type: ignore[no-unty
                 second = d
             if d < closest[j]:
                 closest[j], back[j] = d, i
-        if chosen >= 0 and best <= FARTHEST and best <= ratio * second:
+        if chosen >= 0 and best <= FARTHEST and best < second and best <= ratio * second:
             to[i] = chosen
     return to, back

@@ -82,7 +82,8 @@ def solve(seen: Seen, camera: Camera, least: int = 15) -> Fit | None:
     cv2.setRNGSeed(0)
     found, turn, shift, inliers = cv2.solvePnPRansac(
         seen.world, seen.uv, camera.K, None, flags=cv2.SOLVEPNP_P3P,
-        iterationsCount=_TRIES, reprojectionError=max(REACH, REACH_SHARE * camera.width), confidence=0.999,
+        iterationsCount=_TRIES, confidence=0.999,
+        reprojectionError=max(REACH, REACH_SHARE * camera.width),
     )  # fmt: skip
     if not found or inliers is None or len(inliers) < least:
         return None

@@ -88,7 +88,8 @@ class Front:
                 arrays[f"front.{name}"] for name in ("c2w", "camera", "grey", "depth")
             )
             height, width = grey.shape
-            camera = Camera(*map(float, numbers), width=width, height=height)
+            fx, fy, cx, cy = map(float, numbers)
+            camera = Camera(fx, fy, cx, cy, width, height)
         except (KeyError, ValueError, TypeError) as error:
             raise StateError(f"The saved picture of the newest keyframe: {error}.") from None
         planes = (grey, depth)

@@ -125,6 +125,11 @@ class RgbdTracker:
         found = locate.near(local, features, shot.camera, guess)
         if found is None:
             found = locate.anywhere(places, features, shot.camera)
+            if found is not None:
+                around = {found.places[0].id} | self._graph.neighbours(found.places[0].id)
+                local = [p for p in places if p.id in around]
+                close = locate.CLOSE
+                found = locate.near(local, features, shot.camera, found.fit.c2w, close) or found
         return found, "" if found is not None else "no keyframe is recognised"
 
     def _step(self, shot: Shot, c2w: Pose) -> None:
