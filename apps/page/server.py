@@ -142,6 +142,8 @@ class Page:
 
     def close(self) -> None:
         """The stream has ended; the page stays up until ``stop``."""
+        if self.beside:
+            self.beside.close()
 
     def finish(self, report: Path | None, message: str, failed: bool = False) -> None:
         """Say how the run ended, in a sentence, and offer ``report`` where there is one."""

@@ -37,7 +37,7 @@ class Panel:
             (np.zeros(1), np.zeros(1)),
             (viser.uplot.Series(label="s"), viser.uplot.Series(label="inliers", stroke="#62abff")),
             axes=(axis, viser.uplot.Axis()), scales={"x": viser.uplot.Scale(time=False)},
-            title="Points that agree", aspect=1.8,
+            legend=viser.uplot.Legend(show=False), title="Points that agree", aspect=1.8,
         )  # fmt: skip
         self._given = False
         self._told_s = -math.inf
@@ -51,8 +51,10 @@ class Panel:
                 return
             self._told_s = now
             waiting = newest.cloud.waiting
-            points = np.array(numbers.drift if given else numbers.inliers)
             scaled = newest.course.scaled
+            points = np.array(numbers.drift if given else numbers.inliers)
+            if given and not scaled:
+                points[:, 1] *= 100
             facts = f"{number(numbers.keyframes)} keyframes, {number(numbers.lost)} frames lost"
         self._state.content = _state(pose, finished, waiting)
         self._memory.content = (
@@ -64,7 +66,7 @@ class Panel:
         self._parts.content = _parts(pose)
         if given and not self._given:
             self._given = True
-            unit = "map units" if scaled else "m"
+            unit = "map units" if scaled else "cm"
             self._plot.title = f"Distance to the given path, {unit}"
             label = viser.uplot.Series(label="drift", stroke="#f2ab4b")
             self._plot.series = (viser.uplot.Series(label="s"), label)

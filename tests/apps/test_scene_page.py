@@ -179,8 +179,11 @@ def test_a_map_grows_on_the_page(
         expect(tab.locator(".stage .over")).to_have_text("Lost: too few points")
         until(tab, f"document.querySelector('.above canvas').toDataURL() !== {before!r}")
         assert viewer.stats()["gaussians"] == 6 * WALL
-        tab.wait_for_timeout(1500)
-        tab.screenshot(path=str(tmp_path / f"scene-{size}-{scheme}.png"), full_page=True)
+        tab.evaluate("scrollTo(0, 0)")
+        tab.wait_for_timeout(2500)
+        tab.screenshot(
+            path=str(tmp_path / f"scene-{size}-{scheme}.png"), full_page=size == "desktop"
+        )
         assert not watched.wide()
         page.finish(None, "The stream has ended.")
         expect(tab.locator(".pill")).to_have_text("Finished")
