@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.apps import console
+from retain.apps.folder import building
 from retain.apps.reconstruct.outcome import TRAJECTORY
 from retain.apps.reconstruct.run import MAP, SCENE
 from retain.apps.video import video
@@ -70,9 +71,11 @@ def show(options: RenderOptions) -> int:
     if code is not None and gaussians.codes is None:
         raise UsageError("This map keeps no language codes, so it cannot be asked for words.")
     poses = _poses(options, folder)
-    with video(options.out, FPS) as written:
-        for pose in poses:
-            written.add(_picture(gaussians, lens, pose, code))
+    with building(options.out) as spare:
+        with video(spare / "video.mp4", FPS) as written:
+            for pose in poses:
+                written.add(_picture(gaussians, lens, pose, code))
+        (spare / "video.mp4").replace(options.out)
     console.output().print(f"  {options.out}  {len(poses) / FPS:.1f} s, {lens.width}x{lens.height}")
     return 0
 
@@ -123,10 +126,12 @@ def _poses(options: RenderOptions, folder: Path) -> list[Poses]:
 def read_path(path: Path) -> list[Poses]:
     """Poses of ``seconds tx ty tz qx qy qz qw`` lines, c2w. Raises UsageError for other files."""
     try:
-        rows = np.loadtxt(path, comments="#", ndmin=2)
+        lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
+        rows = np.array([line for line in lines if line], float)
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(path)!r} is no path: {error}.") from None
-    if rows.size == 0 or rows.shape[1] != 8 or not np.isfinite(rows).all():
+    fits = rows.ndim == 2 and rows.shape[1] == 8 and np.isfinite(rows).all()
+    if not fits or (np.linalg.norm(rows[:, 4:], axis=1) < 1e-6).any():
         raise UsageError(f"{str(path)!r} is no path: lines must be `seconds tx ty tz qx qy qz qw`.")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3, :3] = matrix(rows[:, [7, 4, 5, 6]])
