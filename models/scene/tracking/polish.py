@@ -36,6 +36,8 @@ STEP = (np.deg2rad(1.5), 0.03)
 _WIDE = 160
 """Pixels across at the finer of two levels: a still finer one costs more than it gives."""
 _STEPS = 6
+_STILL = 5e-5
+"""Radians and metres: a step so small ends a level."""
 _LEAST = 0.1
 """Share of the pixels that must lie on the surface."""
 _WEAK = 1e-3
@@ -134,7 +136,7 @@ def polish(front: Front, shot: Shot, c2w: Pose) -> Pose | None:
                 return None
             step = -np.linalg.solve(h + 1e-6 * np.diag(h.diagonal()), g)
             motion = rigid.exp(step) @ motion
-            if np.abs(step).max() < 1e-5:
+            if np.abs(step).max() < _STILL:
                 break
         before, after = _cost(planes, start), _cost(planes, motion)
     moved = rigid.inverse(start) @ motion
@@ -221,7 +223,7 @@ def _normal(points, grey, surface, normals, drawn, numbers, motion):  # type: ig
             j[3], j[4], j[5] = n0, n1, n2
             for k in range(6):
                 g[k] += w * r * j[k] / sigma
-                for m in range(6):
+                for m in range(k + 1):
                     h[k, m] += w * j[k] * j[m] / (sigma * sigma)
             # Between the pixels' centres the map's brightness is linear.
             px, py = fx * x / z + cx - 0.5 - s, fy * y / z + cy - 0.5 - t
@@ -236,6 +238,9 @@ def _normal(points, grey, surface, normals, drawn, numbers, motion):  # type: ig
             j[3], j[4], j[5] = p, q, o
             for k in range(6):
                 g[k] += w * r * j[k] / GREY_SIGMA
-                for m in range(6):
+                for m in range(k + 1):
                     h[k, m] += w * j[k] * j[m] / (GREY_SIGMA * GREY_SIGMA)
+    for k in range(6):
+        for m in range(k):
+            h[m, k] = h[k, m]
     return h, g, cost, count
