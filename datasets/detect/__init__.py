@@ -1,0 +1,1 @@
+"""Videos with boxes and tracks: readers, a generator, degradation, evaluators."""
