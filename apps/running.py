@@ -132,7 +132,7 @@ def run_stream(
     save: Mapping[str, str],
     write: Callable[[Path, RunReport, J, float], R],
     tell: Callable[[Finished[J, R]], None],
-    beside: Callable[[], Beside] | None = None,
+    beside: Beside | None = None,
 ) -> Finished[J, R]:
     """Run a graph on a stream, with progress on stderr and the page where it is wanted.
 
@@ -140,7 +140,7 @@ def run_stream(
     ``journal_in(folder)`` opens the first; ``save`` maps stages to the files of their states;
     ``write(folder, report, journal, took_s)`` adds the rest of the results at the end. ``tell`` is
     called when they are in place, before the page goes. Raises RetainError when there is nothing
-    to show for it. ``beside()`` gives what the page embeds, where there is a page.
+    to show for it. ``beside`` is embedded in the page, where there is one.
     """
     if options.record is not None and options.record.exists():
         raise taken(options.record)
@@ -268,13 +268,11 @@ def incomplete(report: RunReport, journal: Footage) -> str:
 
 
 @contextmanager
-def _page(
-    options: StreamOptions, view: View, beside: Callable[[], Beside] | None
-) -> Iterator[Page]:
+def _page(options: StreamOptions, view: View, beside: Beside | None) -> Iterator[Page]:
     from retain.apps.page.server import Page
 
-    source, more = redact(options.source), beside() if beside else None
-    page = Page(options.stream, source, port=options.port, view=view, beside=more)
+    source = redact(options.source)
+    page = Page(options.stream, source, port=options.port, view=view, beside=beside)
     try:
         page.start()
         console.messages().print(f"live page: [link={page.url}]{page.url}[/link]")

@@ -68,7 +68,7 @@ class Newest:
         self.pose: Pose | None = None
         self.camera: Camera | None = None
         self.picture: Image | None = None
-        self.finished = False
+        self.finished = self.final = False
 
     def note(self, packet: Packet, picture: bool) -> None:
         """Take a packet in; with ``picture``, its picture too, small."""
@@ -128,6 +128,13 @@ class SplatViewer:
         """The stream has ended; the view stays up until ``stop``."""
         with self.newest.lock:
             self.newest.finished = True
+            self.newest.version += 1
+
+    def show(self, final: SplatDelta) -> None:
+        """The whole map as it was written, after the stream."""
+        with self.newest.lock:
+            self.newest.cloud.apply(final)
+            self.newest.final = True
             self.newest.version += 1
 
     def stop(self) -> None:

@@ -56,7 +56,13 @@ class Panel:
             if given and not scaled:
                 points[:, 1] *= 100
             facts = f"{number(numbers.keyframes)} keyframes, {number(numbers.lost)} frames lost"
-        self._state.content = _state(pose, finished, waiting)
+            final = newest.final
+        if final:
+            self._state.content = "**Finished.** This is the map that was written."
+        elif finished:
+            self._state.content = "**The stream has ended.** The map is refined once more."
+        else:
+            self._state.content = _state(pose, waiting)
         self._memory.content = (
             f"{number(pose.stable)} stable + {number(pose.active)} active Gaussians  \n"
             f"{facts}  \nmemory: {size(pose.nbytes)} of {size(pose.byte_budget)}"
@@ -74,9 +80,7 @@ class Panel:
             self._plot.data = (points[:, 0].copy(), points[:, 1].copy())
 
 
-def _state(pose: Pose, finished: bool, waiting: bool) -> str:
-    if finished:
-        return "**Finished.** This is the map before its last refinement."
+def _state(pose: Pose, waiting: bool) -> str:
     words = f"**{pose.state.capitalize()}**" + (f": {pose.reason}" if pose.reason else "")
     words += f", {number(pose.inliers)} points agree" if pose.inliers else ""
     return words + ("  \nA change of the map was missed; waiting for all of it." if waiting else "")

@@ -81,12 +81,6 @@ class ReconstructOptions(StreamOptions):
             "seed": self.seed,
         }
 
-    def viewer(self) -> SplatViewer:
-        """The map in 3D, for the page."""
-        from retain.apps.reconstruct.live import SplatViewer
-
-        return SplatViewer(self.stream)
-
 
 if TYPE_CHECKING:
     Reconstructed = Finished[Recorder, Outcome]
@@ -97,17 +91,19 @@ def reconstruct(
 ) -> Reconstructed:
     """Run it, with progress on stderr. ``tell`` is called when the results are in place, before
     the page goes. Raises RetainError when there is nothing to show for it."""
+    from retain.apps.reconstruct.live import SplatViewer
     from retain.apps.reconstruct.record import Recorder
 
+    viewer = SplatViewer(options.stream) if options.page else None
     return run_stream(
         options,
         view="scene",
         build=lambda live, page: build_graph(options, live=live, page=page),
         journal_in=Recorder,
         save={"reconstruct": MAP},
-        write=lambda *run: _write_outputs(options, *run),
+        write=lambda *run: _write_outputs(options, viewer, *run),
         tell=tell,
-        beside=options.viewer,
+        beside=viewer,
     )
 
 
@@ -164,9 +160,14 @@ def open_map(options: ReconstructOptions, path: Path) -> Mapper:
 
 
 def _write_outputs(
-    options: ReconstructOptions, folder: Path, report: RunReport, journal: Recorder, took: float
+    options: ReconstructOptions,
+    viewer: SplatViewer | None,
+    folder: Path,
+    report: RunReport,
+    journal: Recorder,
+    took: float,
 ) -> Outcome:
-    """Everything that is made once the stream has ended."""
+    """Everything that is made once the stream has ended. ``viewer`` is shown the final map."""
     from retain.apps.journal import environment, run_facts, write_json
     from retain.apps.reconstruct import outcome
     from retain.apps.reconstruct.report import write_report
@@ -179,6 +180,8 @@ def _write_outputs(
     if not len(mapper.map.read(mapper.stream).gaussians):
         raise _nothing_mapped(report, journal, mapper)
     mapper.save(str(folder / MAP))
+    if viewer and (final := mapper.delta(whole=True)):
+        viewer.show(final)
     made = outcome.judge(mapper, journal, refined, metric=mapper.kind.depth)
     outcome.write_trajectory(folder / outcome.TRAJECTORY, made.path)
     _export(options, folder, made, journal)

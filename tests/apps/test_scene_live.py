@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_parts import WALL, pose, walk, wall
+from live_parts import WALL, delta, pose, walk, wall
 from numpy.typing import NDArray
 
 from retain.apps.page.server import Page
@@ -221,6 +221,16 @@ def test_a_slow_browser_does_not_hold_up_the_run(scene: Scene) -> None:
         viewer.stop()
 
 
+def test_the_final_map_takes_the_place_of_what_was_shown(scene: Scene) -> None:
+    viewer = SplatViewer("room", every_s=0.001)
+    for packet in walk(25):
+        viewer.process(packet)
+    viewer.close()
+    viewer.show(delta(9, range(1), whole=True))
+    assert viewer.stats()["gaussians"] == WALL
+    assert viewer.newest.final
+
+
 def test_a_view_that_breaks_does_not_end_the_run(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,3 +302,14 @@ def test_a_view_that_lost_a_change_of_a_live_source_is_made_whole_again(
     assert sum(told) == (5 if complete else 1)
     assert cloud.waiting != complete
     assert len(cloud) == (40 if complete else 1)
+
+
+def test_only_live_runs_are_told_the_whole_map_again_and_again() -> None:
+    from retain.apps.reconstruct.run import ReconstructOptions, build_graph
+
+    def whole_s(live: bool) -> object:
+        graph = build_graph(ReconstructOptions(source="room:"), live=live, page=True)
+        return graph.nodes["reconstruct"].options["whole_s"]
+
+    assert whole_s(live=True) == 10
+    assert whole_s(live=False) == 0

@@ -129,6 +129,17 @@ def drawn(tab: Tab, panel: str) -> str:
     return str(tab.evaluate(f"document.querySelector('.{panel} canvas').toDataURL()"))
 
 
+def drag(tab: Tab) -> None:
+    """Turn the 3D view by hand."""
+    box = tab.locator("iframe").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] - 60
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 90, y - 20, steps=8)
+    tab.mouse.up()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "dark"), ("phone", "light")])
 def test_a_map_grows_on_the_page(
@@ -170,6 +181,15 @@ def test_a_map_grows_on_the_page(
                 break
             tab.wait_for_timeout(100)
         assert viewer.draws, "the 3D view was not connected"
+        if size == "desktop":
+            assert viewer._scene is not None
+            assert viewer._scene._chased, "a view follows the camera from the start"
+            drag(tab)
+            for _ in range(100):
+                if not viewer._scene._chased:
+                    break
+                tab.wait_for_timeout(100)
+            assert not viewer._scene._chased, "until somebody moves it"
         for packet in packets[40:]:
             tab.wait_for_timeout(20)
             page.process(packet)
