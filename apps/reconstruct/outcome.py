@@ -62,6 +62,8 @@ class Outcome:
     """A finished map and how good it is."""
 
     gaussians: Gaussians
+    metric: bool
+    """Whether lengths are metres; those of pictures alone have no unit."""
     stable: int
     path: tuple[tuple[Place, Matrix], ...]
     """Places with their poses after all corrections."""
@@ -70,7 +72,8 @@ class Outcome:
     moved: metrics.Drift
     """How far stable Gaussians moved since they became so."""
     double_walls: float
-    """Share of the map's cells in which surfaces lie beside each other; NaN without any."""
+    """Share of the map's cells in which surfaces lie beside each other; NaN without any, or
+    without a unit."""
     refined: int
     """Steps of the last refinement."""
     raw: int
@@ -116,9 +119,10 @@ def judge(mapper: Mapper, journal: Recorder, refined: int, *, metric: bool) -> O
     scores = tuple(_score(view.gaussians, held, poses) for held in journal.held_out)
     stable = mapper.map.read(mapper.stream, "stable")
     camera = mapper.kind.camera
-    mapped = journal.frames - journal.states["lost"] - len(journal.held_out)
+    tracked = journal.states["tracked"] + journal.states["recovered"]
     return Outcome(
         gaussians=view.gaussians,
+        metric=metric,
         stable=view.stable,
         path=path,
         scores=scores,
@@ -126,9 +130,9 @@ def judge(mapper: Mapper, journal: Recorder, refined: int, *, metric: bool) -> O
         moved=metrics.map_drift(
             stable.born, stable.gaussians.means, stable.last_seen.max(initial=0) - stable.first_seen
         ),
-        double_walls=_double_walls(stable),
+        double_walls=_double_walls(stable) if metric else float("nan"),
         refined=refined,
-        raw=mapped * (camera.width // 2) * (camera.height // 2),
+        raw=(tracked - len(journal.held_out)) * (camera.width // 2) * (camera.height // 2),
     )
 
 
@@ -216,7 +220,14 @@ def facts(made: Outcome, journal: Recorder) -> dict[str, Any]:
         "ate_scale_free": drift.scaled if drift else None,
         "rpe_m": drift.rpe.translation.rmse if drift else None,
         "rpe_deg": drift.rpe.rotation_deg.rmse if drift else None,
-        "map_drift_m": made.moved.median,
+        "map_drift": [
+            {"frames_old": list(ages), "median": median, "gaussians": count}
+            for ages, median, count in zip(
+                made.moved.ages, made.moved.median, made.moved.counts, strict=True
+            )
+            if count
+        ],
+        "lengths": "metres" if made.metric else "no unit: the scale is open",
         "double_walls": made.double_walls,
         "refined_steps": made.refined,
         "ms_per_frame": {name: round(mean, 3) for name, mean, _ in journal.ms_per_frame()},

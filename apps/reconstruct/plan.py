@@ -40,7 +40,7 @@ def plan_svg(made: Outcome) -> str:
         parts.append(f'<path class="wedge" d="{_wedge(fit(path[i : i + 1])[0], looks[i])}"/>')
     start = fit(path[:1])[0]
     parts.append(f'<circle class="start" cx="{start[0]:.1f}" cy="{start[1]:.1f}" r="5"/>')
-    parts.append(fit.bar())
+    parts.append(fit.bar("m" if made.metric else "(no unit)"))
     return (
         f'<svg class="plan" viewBox="0 0 {W} {H}" role="img" aria-label="The path from above">'
         + "".join(parts)
@@ -86,12 +86,12 @@ class _Fit:
         moved = (points - self._middle) * self._scale
         return np.asarray(moved * (1, -1) + (W / 2, H / 2))
 
-    def bar(self) -> str:
+    def bar(self, unit: str) -> str:
         length = nice_step(150 / self._scale, 1)
         x, y = W - EDGE - length * self._scale, H - 14
         return (
             f'<path class="line" d="M{x:.1f} {y}H{W - EDGE}"/><text class="tick" x="{W - EDGE}" '
-            f'y="{y - 6}" text-anchor="end">{length:g} m</text>'
+            f'y="{y - 6}" text-anchor="end">{length:g} {unit}</text>'
         )
 
 

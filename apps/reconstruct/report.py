@@ -143,7 +143,7 @@ def _states(journal: Recorder) -> list[tuple[str, str, str]]:
 
 def _map_rows(journal: Recorder, made: Outcome) -> list[tuple[str, str]]:
     moved = [
-        f"{100 * median:.1f} cm ({low}–{high} frames old)"
+        f"{_length(made, median)} ({low}–{high} frames old)"
         for (low, high), median, count in zip(
             made.moved.ages, made.moved.median, made.moved.counts, strict=True
         )
@@ -179,6 +179,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "none"
+
+
+def _length(made: Outcome, value: float) -> str:
+    return f"{100 * value:.1f} cm" if made.metric else f"{value:.4f} (no unit)"
 
 
 def _percent(share: float) -> str:
