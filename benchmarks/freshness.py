@@ -1,8 +1,9 @@
 """How old a frame is when a consumer that is too slow is done with it: `latest` edge, for real.
 
 50 frames/s into a consumer that needs 1 to 20 frame intervals per frame. The promise: p95 of the
-age at its end is at most one interval, one service time and 5 ms. The peer is ZeroMQ's PUSH/PULL
-as it comes, with its default high-water marks.
+age at its end is at most one interval, one service time and 5 ms; with ten times too many frames,
+p99 at most two service times and 50 ms. The peer is ZeroMQ's PUSH/PULL as it comes, with its
+default high-water marks.
 """
 
 from __future__ import annotations
@@ -110,11 +111,12 @@ def _push(address: str, seconds: float) -> None:
 
 def measure(quick: bool = False) -> list[Row]:
     rows = []
-    for factor in (1, 5, 20) if quick else (1, 2, 5, 10, 20):
+    for factor in (1, 5, 10) if quick else (1, 2, 5, 10, 20):
         service = factor * INTERVAL_S
         seconds = max(4.0, 12 * service) if quick else max(6.0, 40 * service)
-        ours = p95(with_retain(service, seconds))
-        peer = p95(with_push_pull(service, seconds))
+        ages = with_retain(service, seconds)
+        ours = quantile(ages, 0.95)
+        peer = quantile(with_push_pull(service, seconds), 0.95)
         bound = INTERVAL_S + service + SLACK_S
         rows.append(
             Row(
@@ -128,11 +130,16 @@ def measure(quick: bool = False) -> list[Row]:
                 met=ours <= bound,
             )
         )
+        if factor == 10:
+            worst, most = quantile(ages, 0.99), 2 * service + 0.05
+            name = "p99 age with ten times too many frames"
+            bar = f"<= {1e3 * most:.0f} ms"
+            rows.append(Row(name=name, value=1e3 * worst, unit="ms", bar=bar, met=worst <= most))
     return rows
 
 
-def p95(ages: list[float]) -> float:
-    return sorted(ages)[int(0.95 * len(ages))]
+def quantile(ages: list[float], part: float) -> float:
+    return sorted(ages)[int(part * len(ages))]
 
 
 if __name__ == "__main__":
