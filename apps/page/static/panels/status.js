@@ -48,7 +48,7 @@ export function update(patch, state) {
   setText(ui.word, WORDS[word] ?? word);
   setText(ui.time, clock(run.seconds));
   setText(ui.frames, number(run.frames ?? null));
-  setText(ui.speed, run.speed == null ? "–" : `${number(run.speed, run.speed < 10 ? 1 : 0)}×`);
+  setText(ui.speed, run.speed == null ? "–" : `${number(run.speed, run.speed < 0.1 ? 2 : run.speed < 10 ? 1 : 0)}×`);
   ui.speed.title = "Seconds of stream per second of work";
   ui.sentence.className = `sentence ${word}`;
   ui.link.hidden = !run.report || state.link === "lost";
