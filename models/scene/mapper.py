@@ -25,7 +25,7 @@ from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.models.curvestream import torch_threads
 from retain.models.scene.builder import build, complete
 from retain.models.scene.refine import Refiner, Target
-from retain.models.scene.tracking.base import MakesDepth, Tracked
+from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
 from retain.pipeline.errors import StateError
 from retain.pipeline.results import Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -56,6 +56,7 @@ class MapperOptions:
     cell: float
     seed: int
     threads: int
+    fit: Fit = "keyframe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,9 @@ class Mapper:
             )
         )
         self.views = ViewMemory(ViewConfig(kind.camera.width, kind.camera.height))
-        self.tracker, keyframes = make_tracker(stream, given=kind.given, depth=kind.depth)
+        self.tracker, keyframes = make_tracker(
+            stream, given=kind.given, depth=kind.depth, fit=options.fit
+        )
         self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
         self.hub = Hub(options.budget_bytes, stream)
         self.hub.add("notes", self._notes)

@@ -8,13 +8,14 @@ places by) and ``notes`` (the tracker's path and the stage's counters).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from retain.datasets.scene.base import Shot
 from retain.datasets.scene.views import shot_of
 from retain.models.scene.mapper import Kind, Mapper, MapperOptions
+from retain.models.scene.tracking.base import Fit
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, SplatDelta, View
@@ -40,6 +41,8 @@ class Reconstruct:
     seed         of what is drawn at random: old views to refine against
     whole_s      seconds of the stream after which a delta is the whole map, for receivers that may
                  miss one; 0: never
+    fit          what estimated poses are fitted to, with depth: ``keyframe`` or ``map``; see
+                 RgbdTracker
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
 
@@ -56,11 +59,14 @@ class Reconstruct:
         cell: float = 0.01,
         seed: int = 0,
         whole_s: float = 0.0,
+        fit: Fit = "keyframe",
         threads: int = 2,
         resume: str = "",
     ) -> None:
         if poses not in ("auto", "given", "estimated"):
             raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
+        if fit not in get_args(Fit):
+            raise UsageError(f"Poses are fitted to a keyframe or the map, not to {fit!r}.")
         none = {"holdout": holdout, "refine": refine, "refine_ms": refine_ms, "whole_s": whole_s,
                 "seed": seed}  # fmt: skip
         some = {"threads": threads, "budget_mb": budget_mb, "cell": cell}
@@ -73,7 +79,7 @@ class Reconstruct:
         self._poses = poses
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
-            cell=cell, seed=seed, threads=threads,
+            cell=cell, seed=seed, threads=threads, fit=fit,
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume

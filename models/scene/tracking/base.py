@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ class Rendered(Protocol):
         """[H, W], 0..1: how much of the pixel the map covers."""
         ...
 
+
+Fit = Literal["keyframe", "map"]
+"""What poses are fitted to, densely; see RgbdTracker."""
 
 Model = Callable[[Camera, Pose], Rendered]
 """Draws the stable map for a camera at a pose."""

@@ -16,7 +16,7 @@ from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.memory.keyframes import KeyframeMemory, Place
 from retain.models.scene.tracking import keyframes, locate, loops
-from retain.models.scene.tracking.base import Model, Pose, Tracked
+from retain.models.scene.tracking.base import Fit, Model, Pose, Tracked
 from retain.models.scene.tracking.features import Features, extract
 from retain.models.scene.tracking.graph import Edge, PoseGraph
 from retain.models.scene.tracking.locate import Found
@@ -37,12 +37,23 @@ _SLOW = 0.5
 
 
 class RgbdTracker:
-    """The world is the first keyframe's camera. Keyframes live in ``memory`` under ``stream``."""
+    """The world is the first keyframe's camera. Keyframes live in ``memory`` under ``stream``.
+
+    Every pose is fitted to the newest keyframe as its sensor saw it. With ``fit`` "map" those of
+    keyframes are fitted to the stable map after that (frame to model, KinectFusion 2011): less
+    drift where depth is noisy (kitchen clip: ATE 2.3 for 2.9 cm), more where it is good (rooms: 1.4
+    for 0.7 cm), since the map's surface is only as sharp as its cells.
+    """
 
     def __init__(
-        self, memory: KeyframeMemory | None = None, stream: str = "", corners: int = 1500
+        self,
+        memory: KeyframeMemory | None = None,
+        stream: str = "",
+        corners: int = 1500,
+        fit: Fit = "keyframe",
     ) -> None:
         self._memory, self._stream, self._corners = memory or KeyframeMemory(), stream, corners
+        self._fit = fit
         self._graph = PoseGraph()
         self._c2w: Pose = np.eye(4)
         self._velocity = np.zeros(6)
@@ -69,6 +80,8 @@ class RgbdTracker:
         self._lost = False
         if not self._due(shot.camera, features, found, places):
             return Tracked(state, "", self._c2w.copy(), found.inliers, False)
+        if self._fit == "map" and model is not None:
+            self._fit_to_map(shot, model)
         correction, loop = self._keep(shot, features, found, exact=polished is not None)
         return Tracked(state, "", self._c2w.copy(), found.inliers, True, correction, loop)
 
@@ -101,6 +114,13 @@ class RgbdTracker:
         self._seconds = float(state["seconds"][0])
         numbers = state["numbers"]
         self._next, self._reference, self._lost = int(numbers[0]), int(numbers[1]), bool(numbers[2])
+
+    def _fit_to_map(self, shot: Shot, model: Model) -> None:
+        """Polish a keyframe's pose against the stable map as it would be seen from there."""
+        seen = Front.of_map(shot.camera, self._c2w, model(shot.camera, self._c2w))
+        fitted = polish(seen, shot, self._c2w)
+        if fitted is not None:
+            self._c2w = fitted
 
     def _start(self, shot: Shot, features: Features) -> Tracked:
         solid = int(features.solid.sum())
