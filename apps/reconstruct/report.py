@@ -42,8 +42,8 @@ def write_report(
         views="\n".join(_view(outcome, score) for score in _chosen(outcome.scores)),
         path_note=_path_note(outcome),
         path=plan_svg(outcome),
-        tracking=_table(("state", "frames", "why"), _states(journal)),
-        map=_table(("", ""), _map_rows(journal, outcome)),
+        tracking=_table(("state", "frames", "why"), _states(journal), words=2),
+        map=_table(("", ""), _map_rows(journal, outcome), words=0),
         parts=_table(("part", "mean per frame", "longest"), _parts(journal)),
     )
     return write_page(
@@ -167,12 +167,15 @@ def _parts(journal: Recorder) -> list[tuple[str, str, str]]:
     return [*rows, ("together", f"{total:.1f}", "")]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th{' class=n' if i else ''}>{name}</th>" for i, name in enumerate(head))
-    body = "".join(
-        "<tr>" + "".join(f"<td{' class=n' if i else ''}>{v}</td>" for i, v in enumerate(row))
-        + "</tr>" for row in rows
-    )  # fmt: skip
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = -1) -> str:
+    """All columns but the first hold numbers; ``words``: the one whose text may be long."""
+
+    def line(tag: str, values: Sequence[str]) -> str:
+        kinds = ["words" if i == words else "n" if i else "" for i in range(len(values))]
+        cells = zip(kinds, values, strict=True)
+        return "".join(f'<{tag} class="{kind}">{value}</{tag}>' for kind, value in cells)
+
+    top, body = line("th", head), "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     titled = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
     return f'<div class="sheet"><table>{titled}<tbody>{body}</tbody></table></div>'
 

@@ -222,8 +222,11 @@ def _nothing_mapped(report: RunReport, journal: Recorder, mapper: Mapper) -> Ret
         )
     else:
         error = RetainError(
-            f"{tracked} of {journal.frames} frames were tracked, but no surface was seen in them.",
-            hint="Depth has to be between 0.1 and 6 m; without depth, give more frames.",
+            f"{tracked} of {journal.frames} frames were tracked, but no surface was seen in them"
+            + (f"; of the others, mostly: {why[0][0]}." if why else "."),
+            hint="Depth has to be between 0.1 and 6 m."
+            if mapper.kind.depth
+            else "Depth takes some keyframes: give more frames, or larger ones (--width).",
         )
     if interrupted(report, journal):
         error.exit_code = INTERRUPTED
