@@ -42,16 +42,13 @@ class Truth:
     """[N] OCCLUDED | GENERATED | CROWD | IGNORE."""
     scores: Floats | None = None
     """[N] confidence, where boxes are a detector's rather than the truth (MOT's det.txt)."""
+    labelled: bool = True
+    """False: nobody looked at this frame; that it has no rows means nothing."""
 
     def __post_init__(self) -> None:
         rows = len(self.boxes)
-        columns = (
-            self.labels,
-            self.tracks,
-            self.flags,
-            *([self.scores] * (self.scores is not None)),
-        )
-        if self.boxes.shape != (rows, 4) or any(column.shape != (rows,) for column in columns):
+        columns = (self.labels.shape, self.tracks.shape, self.flags.shape)
+        if self.boxes.shape != (rows, 4) or set(columns) != {(rows,)}:
             raise ValueError("Truth needs boxes [N, 4] and one label, track and flag for each")
 
     def __len__(self) -> int:
@@ -60,7 +57,7 @@ class Truth:
     @property
     def real(self) -> NDArray[np.bool_]:
         """[N] whether a detector is expected to find it: neither CROWD nor IGNORE."""
-        return (self.flags & (CROWD | IGNORE)) == 0
+        return np.asarray((self.flags & (CROWD | IGNORE)) == 0)
 
     def only(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Truth:
         """The truth of some rows, by mask or by number."""
@@ -71,6 +68,7 @@ class Truth:
             self.tracks[rows],
             self.flags[rows],
             None if self.scores is None else self.scores[rows],
+            self.labelled,
         )
 
 
@@ -81,6 +79,7 @@ def truth_of(
     tracks: object = (),
     flags: object = (),
     scores: object = None,
+    labelled: bool = True,
 ) -> Truth:
     """A Truth from anything array-like."""
     return Truth(
@@ -90,6 +89,7 @@ def truth_of(
         np.asarray(tracks, np.int64).reshape(-1),
         np.asarray(flags, np.uint8).reshape(-1),
         None if scores is None else np.asarray(scores, np.float32).reshape(-1),
+        labelled,
     )
 
 

@@ -173,7 +173,7 @@ def _bars(image: Image, strength: float, rng: np.random.Generator) -> Image:
 
 
 def _unit(image: Image) -> float:
-    return max(image.shape[:2]) / _PER_SIDE
+    return float(max(image.shape[:2]) / _PER_SIDE)
 
 
 _WAYS = {"none": _none, "motion": _motion, "defocus": _defocus, "dark": _dark, "bars": _bars}

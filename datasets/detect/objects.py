@@ -27,7 +27,8 @@ from retain.datasets.detect.base import (
 from retain.datasets.detect.degrade import degrade, plan, preset
 from retain.datasets.detect.objects_blend import expose, gather, over, own
 from retain.datasets.detect.objects_kinds import NAMES
-from retain.datasets.detect.objects_world import Pixels, World, make_world
+from retain.datasets.detect.objects_paint import Pixels
+from retain.datasets.detect.objects_world import World, make_world
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import MAX_SIDE, Image
 
@@ -196,13 +197,13 @@ class ObjectVideos:
     ) -> None:
         if clips < 1:
             raise UsageError("clips is from 1.")
-        self._clips = clips
-        self._make = lambda k: ObjectVideo(seed + k, frames, width, height, rate, degraded)
-        self._make(0)  # wrong options are told now
+        self._clips, self._seed = clips, seed
+        self._how = (frames, width, height, rate, degraded)
+        ObjectVideo(seed, *self._how)  # wrong options are told now
 
     def __len__(self) -> int:
         return self._clips
 
     def __getitem__(self, index: int) -> ObjectVideo:
         """Raises IndexError past the end."""
-        return self._make(range(self._clips)[index])
+        return ObjectVideo(self._seed + range(self._clips)[index], *self._how)

@@ -1,16 +1,18 @@
+# mypy: disallow-untyped-decorators=False
 """Layers over each other: the inner loops of the procedural videos."""
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 _HALF = 127
+_compiled = njit(cache=True, nogil=True)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled
 def over(below: Pixels, layer: Pixels, left: int, top: int) -> None:
     """Lay ``layer`` [h, w, 4], premultiplied, on ``below`` [H, W, 3 or 4] at (left, top), which may
     be outside."""
@@ -28,7 +30,7 @@ def over(below: Pixels, layer: Pixels, left: int, top: int) -> None:
                 below[top + y, left + x, c] = min(255, layer[y, x, c] + value)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled
 def own(owner: Pixels, layer: Pixels, left: int, top: int, name: int) -> int:
     """Write ``name`` into ``owner`` [H, W] where ``layer`` is more than half opaque. Returns how
     many such pixels it has inside the frame."""
@@ -42,7 +44,7 @@ def own(owner: Pixels, layer: Pixels, left: int, top: int, name: int) -> int:
     return count
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled
 def gather(total: NDArray[np.uint16], image: Pixels) -> None:
     """total += image, both [H, W, 3]."""
     for y in range(image.shape[0]):
@@ -51,7 +53,7 @@ def gather(total: NDArray[np.uint16], image: Pixels) -> None:
                 total[y, x, c] += image[y, x, c]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled
 def expose(
     total: NDArray[np.uint16], shares: int, grain: NDArray[np.int8], left: int, top: int
 ) -> Pixels:

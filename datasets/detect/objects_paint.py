@@ -124,7 +124,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> Pixels:
         cover = form[..., None].astype(np.float32) / 255 * rng.uniform(0.5, 1)
         region = out[y : y + size, x : x + size]
         region += cover * (patch - region)
-    return np.clip(out, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(out, 0, 255), np.uint8)
 
 
 def pole(rng: np.random.Generator, width: int, height: int) -> Pixels:
