@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.memory.store import RowStore
+from retain.memory.table import Table
 from retain.pipeline.errors import UsageError, nearest
 
 COLUMNS = {
@@ -51,17 +51,17 @@ class Policy:
         """A number to keep with the row."""
         return arrival.gate
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         """[rows]: lowest leaves first; of equals the oldest."""
-        return np.arange(len(held), dtype=np.float64)
+        return held.order.astype(np.float64)
 
-    def leaving(self, held: RowStore, row: int) -> None:
+    def leaving(self, held: Table, row: int) -> None:
         """Called before ``row`` is taken out."""
 
-    def flashed(self, held: RowStore, seconds: float) -> None:
+    def flashed(self, held: Table, seconds: float) -> None:
         """Called when the frame at ``seconds`` shows that the one before it was a flash."""
 
-    def aged(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+    def aged(self, held: Table, novelty: NDArray[np.float32]) -> None:
         """Called with each row's novelty against the background as it is now, [rows]."""
 
 
@@ -81,7 +81,7 @@ class ScoreHeap(Policy):
     def key(self, arrival: Arrival) -> float:
         return arrival.score * arrival.gate
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         return held["key"].astype(np.float64)
 
 
@@ -91,7 +91,7 @@ class ScoreDecay(ScoreHeap):
 
     half_life_s: float = 300.0
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         seconds = held["seconds"]
         age = seconds.max(initial=0.0) - seconds
         return np.asarray(held["key"] * 0.5 ** (age / self.half_life_s), np.float64)
@@ -108,7 +108,7 @@ class AdjacentMerge(Policy):
     def key(self, arrival: Arrival) -> float:
         return 0.0
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         n = len(held)
         if n < 2:
             return np.zeros(n)
@@ -120,7 +120,7 @@ class AdjacentMerge(Policy):
         penalty = penalty + 0.4 * pair / max(float(pair.max()), 1.0)
         return np.append(penalty, np.inf)
 
-    def leaving(self, held: RowStore, row: int) -> None:
+    def leaving(self, held: Table, row: int) -> None:
         if row + 1 < len(held):
             held["key"][row + 1] += held["key"][row] + 1
 
@@ -137,7 +137,7 @@ class Reservoir(Policy):
     def key(self, arrival: Arrival) -> float:
         return _uniform(self.seed, arrival.number)
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         return held["key"].astype(np.float64)
 
 
@@ -150,7 +150,7 @@ class StrideDoubling(Policy):
         n = arrival.number
         return 64.0 if n == 0 else float((n & -n).bit_length() - 1)
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         # Of equal strides the newest leaves, so that the older grid stays whole.
         return held["key"] - np.arange(len(held)) / (2.0 * held.capacity)
 
@@ -175,11 +175,11 @@ class Robust(Policy):
     similarity = True
     demotes = True
 
-    def flashed(self, held: RowStore, seconds: float) -> None:
+    def flashed(self, held: Table, seconds: float) -> None:
         if len(held) and 0 <= seconds - held["seconds"][-1] <= self.flash_s:
             held["key"][-1] *= 0.02
 
-    def aged(self, held: RowStore, novelty: NDArray[np.float32]) -> None:
+    def aged(self, held: Table, novelty: NDArray[np.float32]) -> None:
         least = np.minimum(held["least"], np.maximum(novelty, 1e-9))
         held["key"][:] *= np.sqrt(least / np.maximum(held["least"], 1e-9))
         held["least"][:] = least
@@ -187,7 +187,7 @@ class Robust(Policy):
     def key(self, arrival: Arrival) -> float:
         return arrival.gate * float(np.sqrt(max(arrival.score * arrival.novelty, 0.0)))
 
-    def rank(self, held: RowStore) -> Ranks:
+    def rank(self, held: Table) -> Ranks:
         n = len(held)
         worth, seconds = held["key"], held["seconds"]
         apart = np.exp(-np.abs(seconds[:, None] - seconds[None, :]) / self.fade_s)

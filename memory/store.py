@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from retain.memory.table import Columns as Columns
+from retain.memory.table import Table, taken
 from retain.pipeline.errors import StateError
 
-Columns = Mapping[str, DTypeLike]
 
-
-class RowStore:
+class RowStore(Table):
     """At most ``capacity`` rows in arrays allocated once. Row 0 is the oldest.
 
     ``columns`` names the numbers of a row and their types. With ``similarity`` the cosines between
@@ -23,9 +22,9 @@ class RowStore:
     def __init__(
         self, capacity: int, dim: int, columns: Columns, *, similarity: bool = False
     ) -> None:
-        self.capacity, self.dim = capacity, dim
+        super().__init__(capacity, columns)
+        self.dim = dim
         self._embedding = np.zeros((capacity, dim), np.float32)
-        self._columns = {name: np.zeros(capacity, dtype) for name, dtype in columns.items()}
         self._similarity = np.zeros((capacity, capacity), np.float32) if similarity else None
         self._payloads: list[bytes] = []
         self._payload_bytes = 0
@@ -35,13 +34,6 @@ class RowStore:
         """Bytes of the arrays such a store allocates, before any payload."""
         row = 4 * dim + sum(np.dtype(dtype).itemsize for dtype in columns.values())
         return capacity * row + (4 * capacity * capacity if similarity else 0)
-
-    def __len__(self) -> int:
-        return len(self._payloads)
-
-    def __getitem__(self, column: str) -> NDArray[Any]:
-        """A column of the rows held, a writable view."""
-        return self._columns[column][: len(self)]
 
     @property
     def embedding(self) -> NDArray[np.float32]:
@@ -56,10 +48,8 @@ class RowStore:
 
     @property
     def nbytes(self) -> int:
-        arrays = [self._embedding, *self._columns.values()]
-        if self._similarity is not None:
-            arrays.append(self._similarity)
-        return sum(array.nbytes for array in arrays) + self._payload_bytes
+        kept = 0 if self._similarity is None else self._similarity.nbytes
+        return super().nbytes + self._embedding.nbytes + kept + self._payload_bytes
 
     @property
     def payload_bytes(self) -> int:
@@ -76,6 +66,7 @@ class RowStore:
         """Add a row and return its number. A full store is a bug of its caller."""
         row = len(self)
         assert row < self.capacity, "append to a full store"
+        self._count += 1
         self._embedding[row] = embedding
         for name, column in self._columns.items():
             column[row] = values[name]
@@ -97,66 +88,44 @@ class RowStore:
             s[row : n - 1, :n] = s[row + 1 : n, :n]
             s[: n - 1, row : n - 1] = s[: n - 1, row + 1 : n]
         self._payload_bytes -= len(self._payloads.pop(row))
+        self._count -= 1
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The rows held, as arrays for a snapshot."""
-        n = len(self)
         lengths = np.array([len(payload) for payload in self._payloads], np.int64)
         saved: dict[str, np.ndarray] = {
             "rows.embedding": self.embedding.copy(),
             "rows.payload": np.frombuffer(b"".join(self._payloads), np.uint8),
             "rows.payload_length": lengths,
         }
-        saved |= {f"rows.{name}": column[:n].copy() for name, column in self._columns.items()}
+        saved |= super().tensors()
         if self._similarity is not None:
             saved["rows.similarity"] = self.similarity.copy()
         return saved
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take saved rows in place of those held. Raises StateError, changing nothing."""
-        lengths = _taken(tensors, "payload_length", np.dtype(np.int64), None)
+        lengths = taken(tensors, "payload_length", np.dtype(np.int64), None)
         n = len(lengths)
-        if n > self.capacity:
-            raise StateError(f"The snapshot holds {n} rows, but this memory only {self.capacity}.")
-        embedding = _taken(tensors, "embedding", np.dtype(np.float32), (n, self.dim))
-        columns = {
-            name: _taken(tensors, name, column.dtype, (n,))
-            for name, column in self._columns.items()
-        }
+        columns = self._checked(tensors, n)
+        embedding = taken(tensors, "embedding", np.dtype(np.float32), (n, self.dim))
         similarity = None
         if self._similarity is not None:
-            similarity = _taken(tensors, "similarity", np.dtype(np.float32), (n, n))
+            similarity = taken(tensors, "similarity", np.dtype(np.float32), (n, n))
             if not (np.abs(similarity) < 1.01).all():
                 raise StateError("The snapshot holds similarities that are no cosines.")
-        data = _taken(tensors, "payload", np.dtype(np.uint8), None)
+        data = taken(tensors, "payload", np.dtype(np.uint8), None)
         # Each alone first: their sum could come round to the right number.
         wrong = (lengths < 0) | (lengths > data.size)
         if wrong.any() or int(lengths.sum()) != data.size:
             raise StateError("The payload lengths of the snapshot do not add up to its payload.")
         ends = np.cumsum(lengths)
         self._embedding[:n] = embedding
-        for name, values in columns.items():
-            self._columns[name][:n] = values
+        self._set(columns)
+        self._count = n
         if self._similarity is not None and similarity is not None:
             self._similarity[:n, :n] = similarity
         self._payloads = [
             data[end - length : end].tobytes() for end, length in zip(ends, lengths, strict=True)
         ]
         self._payload_bytes = int(data.size)
-
-
-def _taken(
-    tensors: Mapping[str, np.ndarray],
-    name: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...] | None,
-) -> np.ndarray:
-    array = tensors.get(f"rows.{name}")
-    if array is None:
-        raise StateError(f"The snapshot has no array 'rows.{name}'.")
-    if array.dtype != dtype or (array.ndim != 1 if shape is None else array.shape != shape):
-        wanted = "one dimension" if shape is None else list(shape)
-        raise StateError(
-            f"'rows.{name}' is {array.dtype} {list(array.shape)}, expected {dtype} {wanted}."
-        )
-    return array
