@@ -100,7 +100,7 @@ def ghosts_per_frame(
     has some too, wherever it errs: compare with it. NaN without cuts.
     """
     count = total = 0
-    ends = [*cuts[1:], len(truths)]
+    ends = [*cuts, len(truths)][1:]
     for cut, end in zip(cuts, ends, strict=True):
         before = [truths[k].labels for k in range(max(0, cut - frames), cut)]
         old = np.unique(np.concatenate(before)) if before else np.empty(0, np.int64)

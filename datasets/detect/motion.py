@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +66,7 @@ def read_motion_table(path: str | Path) -> list[Doubles]:
     check_file(path)
     with reading(path):
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as held:
-                values, offsets = np.asarray(held["values"], np.float64), held["offsets"]
-            return [np.array(part) for part in np.split(values, offsets[1:-1])]
+            return _table(path)
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
 
@@ -76,6 +75,22 @@ def read_motion_table(path: str | Path) -> list[Doubles]:
         except (MatReadError, NotImplementedError) as error:
             raise ValueError(str(error)) from error
         return [_cell(one) for one in cells.ravel()]
+
+
+def _table(path: Path) -> list[Doubles]:
+    try:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            values, offsets = np.asarray(held["values"], np.float64), held["offsets"]
+    except BadZipFile as error:
+        raise ValueError(str(error)) from error
+    if (
+        values.ndim != 1
+        or list(offsets[[0, -1]]) != [0, len(values)]
+        or (np.diff(offsets) < 0).any()
+    ):
+        raise ValueError("its offsets do not fit its values")
+    return [np.array(part) for part in np.split(values, offsets[1:-1])]
 
 
 def _cell(cell: Any) -> Doubles:

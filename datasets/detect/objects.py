@@ -39,7 +39,7 @@ _SMEAR = 1.5
 _MOMENTS = 8
 _GONE, _HIDDEN, _PARTLY = 0.1, 0.2, 0.75
 """Of an object's silhouette: less in the frame is not there; less to be seen is not to be judged;
-less to be seen counts as occluded."""
+less to be seen, or of a side of its box, counts as occluded."""
 
 
 class ObjectVideo:
@@ -148,8 +148,8 @@ class ObjectVideo:
         counts = np.bincount(owner.ravel(), minlength=256)
         flags = [
             (IGNORE if counts[track + 1] < _HIDDEN * whole else 0)
-            | (OCCLUDED if counts[track + 1] < _PARTLY * inside else 0)
-            for track, _, _, inside, whole in rows
+            | (OCCLUDED if counts[track + 1] < _PARTLY * inside or _cut(owner, track, box) else 0)
+            for track, _, box, inside, whole in rows
         ]
         truth = truth_of(
             self._size,
@@ -166,6 +166,17 @@ class ObjectVideo:
         box = np.array([x[0] + left, y[0] + top, x[-1] + 1 + left, y[-1] + 1 + top], np.float64)
         width, height = self._size
         return np.clip(box, 0, [width, height, width, height])
+
+
+def _cut(owner: Mask, track: int, box: NDArray[np.float64]) -> bool:
+    """Whether what is seen of an object spans much less than its box in a direction."""
+    x0, y0, x1, y1 = box.astype(int)
+    seen = owner[y0:y1, x0:x1] == track + 1
+    for axis, side in ((0, x1 - x0), (1, y1 - y0)):
+        at = np.flatnonzero(seen.any(axis))
+        if not len(at) or at[-1] - at[0] + 1 < _PARTLY * side:
+            return True
+    return False
 
 
 def _moved(shape: Pixels, x: float, y: float) -> tuple[Pixels, int, int]:
