@@ -7,6 +7,7 @@ from retain.pipeline.catalog import Catalog
 MEMORIES = Catalog(
     "memory",
     {
+        "bank": "retain.memory.bank.memory:Bank",
         "frames": "retain.memory.curvestream:FrameMemory",
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
         "delta-scan": "retain.memory.delta_scan:DeltaScan",

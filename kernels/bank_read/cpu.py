@@ -75,7 +75,7 @@ def product(share: Tensor, v: Tensor) -> Tensor:
     """[H, n, m] times [H or 1, m, E]: one product where the heads share their values."""
     if v.shape[0] == share.shape[0]:
         return torch.bmm(share, v)
-    return (share.flatten(0, 1) @ v[0]).unflatten(0, share.shape[:2])
+    return (share.flatten(0, 1) @ v[0]).view(*share.shape[:2], -1)
 
 
 def _attend(

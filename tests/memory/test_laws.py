@@ -13,7 +13,10 @@ from gaussian_parts import CONFIG, keyframes
 from memory_parts import features, frames
 from torch.nn.functional import normalize
 
+from retain.kernels.bank_read.reference import Geo
 from retain.kernels.gated_delta.reference import Gates
+from retain.memory.bank.memory import Bank, BankConfig
+from retain.memory.bank.rows import BankWrite, GeoProjection
 from retain.memory.base import Memory, State
 from retain.memory.carry import Carry
 from retain.memory.catalog import MEMORIES
@@ -87,7 +90,7 @@ def views(count: int, seed: int) -> Iterator[StoredView]:
     for i in range(count):
         depth = rng.integers(0, 5000, (4, 6)).astype(np.float32) / 1000
         image = rng.integers(0, 256, (4, 6, 3), np.uint8)
-        yield StoredView(3 * i, i, np.eye(4), image, depth)
+        yield StoredView(3 * i, i, np.eye(4), rng.uniform(1, 9, 4), image, depth)
 
 
 def notes(count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
@@ -108,7 +111,22 @@ def places(count: int, seed: int) -> Iterator[Place]:
         )  # fmt: skip
 
 
+def bank() -> Bank:
+    rng = torch.Generator().manual_seed(0)
+    weights = Geo(*(torch.randn(*(8, 8)[:n], generator=rng) for n in (2, 1) * 3))
+    return Bank(BankConfig(8, 70, 30, keep_rows=True), GeoProjection(weights, heads=2))
+
+
+def detections(count: int, seed: int) -> Iterator[BankWrite]:
+    rng = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        k = (0, 1, 7)[i % 3]
+        rows, scores = torch.randn(k, 8, generator=rng), torch.rand(k, generator=rng)
+        yield BankWrite(rows, i, i / 25, scores.numpy(), levels=i % 2)
+
+
 CASES = {
+    "bank": Case(bank, 70 * bank().row_bytes, detections, None),
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
         150_000,

@@ -1,0 +1,1 @@
+"""A detector's memory: rows of features seen before, read by attention."""
