@@ -40,7 +40,7 @@ from retain.pipeline.sources.comeback import ComebackSource
 AWAY_S, PATIENCE_S = 2.0, 100.0
 FLOW = 10
 SILENT_S = 10.0
-"""Our default. OpenCV's is 30 s, and it waits so long for each picture that its decoder still has."""
+"""Our default. OpenCV's is 30 s, for each picture that its decoder still has."""
 Reader = Callable[[str, Callable[[], None]], None]
 """Reads an address until it is told that it is enough; says each picture."""
 

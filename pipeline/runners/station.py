@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -100,8 +101,10 @@ class Station:
         try:
             saved = self.work.save_to(path)
         except Exception as failed:  # whatever it is, the stage itself is well
-            # A stage that cannot say just now what it holds says StateError; others are defects.
-            level = logging.INFO if isinstance(failed, StateError) else logging.WARNING
+            # A stage that cannot say just now what it holds says StateError, and a snapshot that
+            # was given up has no folder any more; others are defects.
+            known = isinstance(failed, StateError) or not os.path.isdir(os.path.dirname(path))
+            level = logging.INFO if known else logging.WARNING
             log.log(level, "there is no snapshot: %s", failed)
             error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
