@@ -40,7 +40,7 @@ def reconstruct(
     ],
     out: OutOption = None,
     poses: Annotated[
-        Poses, typer.Option(help="The source's, or estimated. auto: given where there are any.")
+        Poses, typer.Option(help="The source's, or estimated. auto: given if they come with depth.")
     ] = Poses.AUTO,
     width: Annotated[int, typer.Option(min=0, help="Working width; 0: as stored.")] = 320,
     every: Annotated[int, typer.Option(min=1, help="Take every n-th frame only.")] = 1,

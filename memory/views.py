@@ -41,7 +41,7 @@ class ViewConfig:
 
     @property
     def row_bytes(self) -> int:
-        return self.width * self.height * 5 + 8 + 8 + 128
+        return self.width * self.height * 5 + 8 + 8 + 128 + 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class StoredView:
     anchor: int
     local: NDArray[np.float64]
     """[4, 4]."""
+    lens: NDArray[np.float64]
+    """[4]: fx, fy, cx, cy in pixels; cameras that focus change them from picture to picture."""
     image: Image
     """uint8 [H, W, 3] RGB."""
     depth: NDArray[np.float32]
@@ -127,8 +129,8 @@ class ViewMemory:
         c = self._config
         seq = state.tensors.get("seq")
         n = len(seq) if seq is not None and seq.ndim == 1 else -1
-        sides = {"seq": (), "anchor": (), "local": (4, 4), "image": (c.height, c.width, 3),
-                 "depth": (c.height, c.width)}  # fmt: skip
+        sides = {"seq": (), "anchor": (), "local": (4, 4), "lens": (4,),
+                 "image": (c.height, c.width, 3), "depth": (c.height, c.width)}  # fmt: skip
         found = {name: (a.dtype, a.shape) for name, a in state.tensors.items()}
         if found != {name: (np.dtype(kind), (n, *sides[name])) for name, kind in _ARRAYS.items()}:
             raise StateError("The snapshot's arrays are not those of a memory of such pictures.")
@@ -139,6 +141,9 @@ class ViewMemory:
             raise StateError("The snapshot's pictures are out of order.")
         if not all(is_rigid(pose) for pose in state.tensors["local"]):
             raise StateError("The snapshot's pictures have poses that are no rigid motions.")
+        lens = state.tensors["lens"]
+        if not np.isfinite(lens).all() or (lens[:, :2] <= 0).any():
+            raise StateError("The snapshot's pictures have a lens that is none.")
         rows = _Rows(c, room)
         rows.count = n
         for name in _ARRAYS:
@@ -155,6 +160,7 @@ _ARRAYS: dict[str, Any] = {
     "seq": np.int64,
     "anchor": np.int64,
     "local": np.float64,
+    "lens": np.float64,
     "image": np.uint8,
     "depth": np.uint16,
 }
@@ -169,6 +175,7 @@ class _Rows:
         self.seq = np.zeros(room, np.int64)
         self.anchor = np.zeros(room, np.int64)
         self.local = np.zeros((room, 4, 4))
+        self.lens = np.zeros((room, 4))
         self.image = np.zeros((room, h, w, 3), np.uint8)
         self.depth = np.zeros((room, h, w), np.uint16)
         self.count = 0
@@ -180,7 +187,7 @@ class _Rows:
             self._thin()
         row = self.count
         self.seq[row], self.anchor[row], self.local[row] = item.seq, item.anchor, item.local
-        self.image[row] = item.image
+        self.lens[row], self.image[row] = item.lens, item.image
         self.depth[row] = np.clip(np.rint(item.depth / MILLIMETRE), 0, 65535)
         self.count += 1
 
@@ -189,6 +196,7 @@ class _Rows:
             int(self.seq[row]),
             int(self.anchor[row]),
             self.local[row].copy(),
+            self.lens[row].copy(),
             self.image[row].copy(),
             self.depth[row].astype(np.float32) * np.float32(MILLIMETRE),
         )

@@ -26,7 +26,7 @@ from retain.models.curvestream import torch_threads
 from retain.models.scene.builder import build, complete
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
-from retain.pipeline.errors import StateError
+from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import Pose, SplatDelta
 from retain.pipeline.stage import StatValue
 
@@ -124,6 +124,22 @@ class Mapper:
         """Seq of the last frame that was kept from the map."""
         self._rng = np.random.default_rng(options.seed)
 
+    def check(self, camera: Camera) -> None:
+        """Raises UsageError for a camera that this map cannot be made with."""
+        first = self.kind.camera
+        size, other = (f"{c.width}x{c.height}" for c in (first, camera))
+        if size != other:
+            raise UsageError(
+                f"Pictures of {self.stream!r} are {other} pixels now; they were {size}.",
+                hint="A map is made of pictures of one size; give each its own run.",
+            )
+        if camera != first and isinstance(self.tracker, MakesDepth):
+            raise UsageError(
+                f"The camera of {self.stream!r} has a focal length of {camera.fx:.1f} pixels now; "
+                f"it was {first.fx:.1f}.",
+                hint="Without depth, a map is made with one camera; give each its own run.",
+            )
+
     def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
         """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by."""
         clock, self.seq = _Clock(), shot.seq
@@ -206,7 +222,9 @@ class Mapper:
     def _keep(self, shot: Shot, anchor: int, local: Matrix) -> None:
         """Keep a picture to refine against. It moves with the keyframe ``anchor``."""
         assert shot.depth is not None
-        view = StoredView(shot.seq, anchor, local, shot.image, shot.depth)
+        camera = shot.camera
+        lens = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+        view = StoredView(shot.seq, anchor, local, lens, shot.image, shot.depth)
         self.views.write(self.stream, view)
         self._viewed = shot.seq
 
@@ -237,8 +255,14 @@ class Mapper:
         """A refiner of the whole map on the pictures of the frames ``seqs``, or on all that are
         kept; what it has done by the end goes into the map, also when it is interrupted."""
         poses, camera = self.map.poses(self.stream), self.kind.camera
+        size = camera.width, camera.height
         targets = [
-            Target(camera, poses[one.anchor] @ one.local, one.image, one.depth)
+            Target(
+                Camera(*one.lens.tolist(), *size),
+                poses[one.anchor] @ one.local,
+                one.image,
+                one.depth,
+            )
             for one in self.views.read(self.stream, seqs)
             if one.anchor in poses
         ]

@@ -106,11 +106,7 @@ class Reconstruct:
         if frame.seq <= self._seen_to:
             return None
         mapper = self.mapper
-        if shot.camera != mapper.kind.camera:
-            raise UsageError(
-                f"The camera of {frame.stream!r} is {shot.camera}; it was {mapper.kind.camera}.",
-                hint="A map is made with one camera; give each its own run.",
-            )
+        mapper.check(shot.camera)
         out = mapper.look(shot, may_hold_out=self._due(frame.seq, mapper.held_out))
         results: dict[str, Result] = dict(packet.results)
         # Depth goes on only where it is needed: with the frames that judge the map.

@@ -18,8 +18,8 @@ W, H = 6, 4
 def view(seq: int, anchor: int = 0, depth: float = 1.0) -> StoredView:
     rng = np.random.default_rng(seq)
     image = rng.integers(0, 256, (H, W, 3), np.uint8)
-    local = rigid.exp(0.1 * rng.normal(size=6))
-    return StoredView(seq, anchor, local, image, np.full((H, W), depth, np.float32))
+    local, lens = rigid.exp(0.1 * rng.normal(size=6)), np.array([5.0, 6.0, 3.0, 2.0]) + seq
+    return StoredView(seq, anchor, local, lens, image, np.full((H, W), depth, np.float32))
 
 
 def memory(views: int = 12, newest: int = 3) -> ViewMemory:
@@ -55,6 +55,7 @@ def test_a_picture_is_read_as_it_was_written() -> None:
     assert (read.seq, read.anchor) == (7, 3)
     assert np.array_equal(read.image, one.image)
     assert np.array_equal(read.local, one.local)
+    assert np.array_equal(read.lens, one.lens)
     assert np.allclose(read.depth[0, :4], (0.0, 0.001, 65.535, 65.535))
     assert np.abs(read.depth - np.minimum(one.depth, 65.535)).max() <= 0.0005 + 1e-6
     one.image[:] = 0
@@ -84,7 +85,7 @@ def test_pictures_out_of_order_are_refused_and_change_nothing(seq: int) -> None:
 
 def test_pictures_of_another_size_are_refused() -> None:
     large = StoredView(
-        0, 0, np.eye(4), np.zeros((H, W + 1, 3), np.uint8), np.zeros((H, W), np.float32)
+        0, 0, np.eye(4), np.ones(4), np.zeros((H, W + 1, 3), np.uint8), np.zeros((H, W), np.float32)
     )
     with pytest.raises(ValueError, match=f"{W}x{H}"):
         memory().write("s", large)
@@ -130,6 +131,8 @@ def forged(**arrays: np.ndarray) -> State:
         {"seq": np.array([1, 2])},
         {"local": np.zeros((3, 4, 4))},
         {"local": np.full((3, 4, 4), np.nan)},
+        {"lens": np.zeros((3, 4))},
+        {"lens": np.full((3, 4), np.inf)},
         {"depth": np.zeros((3, H, W), np.float32)},
         {"image": np.zeros((3, H, W + 1, 3), np.uint8)},
         {"more": np.zeros(3)},

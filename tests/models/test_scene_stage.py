@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scene_parts import LARGE, covered, look, map_bytes, packet, packets, room, told
@@ -141,15 +142,51 @@ def test_another_camera_and_no_camera_are_said_in_a_sentence() -> None:
     mapping = stage()
     look(mapping, shots[:2])
     c = shots[2].camera
-    other = replace(shots[2], camera=Camera(c.fx * 1.5, c.fy, c.cx, c.cy, c.width, c.height))
-    with pytest.raises(UsageError, match="one camera"):
-        mapping.process(packet(other))
+    small = room(3, (48, 36))[2]
+    with pytest.raises(UsageError, match="are 48x36 pixels now; they were 96x72"):
+        mapping.process(packet(small))
+    zoomed = Camera(c.fx * 1.5, c.fy, c.cx, c.cy, c.width, c.height)
+    pictures = stage(poses="estimated")
+    pictures.process(packet(replace(shots[0], depth=None)))
+    with pytest.raises(UsageError, match="made with one camera"):
+        pictures.process(packet(replace(shots[1], depth=None, camera=zoomed)))
     with pytest.raises(UsageError, match="without a camera"):
         mapping.process(Packet(packet(shots[2]).frame))
     broken = packet(shots[2])
     broken.results["view"] = View((0.0, 50.0, 48.0, 36.0))
     with pytest.raises(UsageError, match="no usable camera"):
         mapping.process(broken)
+
+
+@pytest.mark.parametrize("poses", ["given", "estimated"])
+def test_a_lens_that_focuses_changes_nothing_of_the_map(poses: str) -> None:
+    """Every second picture is cut out of the middle: as from a lens a third longer."""
+    size, frames = ((192, 144), 100) if poses == "estimated" else ((96, 72), 150)
+    shots = [zoomed(s) if s.seq % 2 else s for s in room(13, size, frames)]
+    mapping = stage(poses=poses, refine=2)
+    said = look(mapping, shots)
+    assert {pose.state for pose in said} == {"tracked"}
+    assert mapping.mapper is not None
+    assert len(np.unique([v.lens[0] for v in mapping.mapper.views.read("room")])) == 2
+    gaussians = mapping.mapper.map.read("room").gaussians
+    for shot, pose in zip(shots, said, strict=True):
+        drawn = render(gaussians, shot.camera, pose.c2w)
+        assert shot.depth is not None
+        seen = (drawn.alpha > 0.5) & (shot.depth > 0)
+        assert np.median(np.abs(drawn.depth - shot.depth)[seen]) < 0.1
+
+
+def zoomed(shot: Shot) -> Shot:
+    c = shot.camera
+    height, width = 3 * c.height // 4, 3 * c.width // 4
+    y, x = (c.height - height) // 2, (c.width - width) // 2
+    part = np.s_[y : y + height, x : x + width]
+    cut = Camera(c.fx, c.fy, c.cx - x, c.cy - y, width, height)
+    assert shot.depth is not None
+    image = cv2.resize(shot.image[part], (c.width, c.height), interpolation=cv2.INTER_LINEAR)
+    depth = cv2.resize(shot.depth[part], (c.width, c.height), interpolation=cv2.INTER_NEAREST)
+    camera = cut.resized(c.width, c.height)
+    return replace(shot, image=image, depth=depth, camera=camera, labels=None, codes=None, names=())
 
 
 def test_a_thing_that_moves_leaves_the_path_alone() -> None:
@@ -232,10 +269,10 @@ def test_deltas_add_up_to_the_map() -> None:
     )
 
 
-KINDS = {
-    "given": ({}, room),
-    "estimated": ({"poses": "estimated"}, room),
-    "pictures": ({"poses": "estimated", "refine": 2}, room),
+KINDS: dict[str, dict[str, object]] = {
+    "given": {},
+    "estimated": {"poses": "estimated"},
+    "pictures": {"poses": "estimated", "refine": 0},
 }
 
 
@@ -247,9 +284,30 @@ def clip(kind: str) -> list[Shot]:
     return [replace(s, depth=None) for s in room(26, LARGE, 90)]
 
 
+def test_pictures_alone_are_mapped_and_refined() -> None:
+    """Each keyframe whose depth is worked out is a picture to refine against, at its own pose."""
+    mapping, shots = stage(poses="estimated", refine=0), clip("pictures")
+    look(mapping, shots)
+    mapper = mapping.mapper
+    assert mapper is not None
+    poses, views = mapper.map.poses("room"), mapper.views.read("room")
+    assert len(views) == len(poses) > 1
+    assert all(np.array_equal(view.local, np.eye(4)) for view in views)
+    assert sorted(view.anchor for view in views) == sorted(poses)
+    with mapper.refining() as refiner:
+        assert len(refiner) == len(views)
+        refiner.take([0, 1])
+    assert np.isfinite(refiner.loss)
+    gaussians = mapper.map.read("room").gaussians
+    drawn = render(gaussians, shots[0].camera, poses[views[0].anchor])
+    wanted, seen = views[0].image / 255, drawn.alpha > 0.5
+    assert seen.mean() > 0.3
+    assert np.abs(drawn.color - wanted)[seen].mean() < 0.08
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_stage_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
-    options, shots = KINDS[kind][0], clip(kind)
+    options, shots = KINDS[kind], clip(kind)
     middle = 3 * len(shots) // 4
     whole, first = stage(**options), stage(**options)
     said = look(whole, shots)
