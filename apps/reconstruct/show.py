@@ -129,7 +129,10 @@ def read_path(path: Path) -> list[Poses]:
         lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
         rows = np.array([line for line in lines if line], float)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{str(path)!r} is no path: {error}.") from None
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"{str(path)!r} is no path: {why}.", hint="A path is along, orbit or a file."
+        ) from None
     fits = rows.ndim == 2 and rows.shape[1] == 8 and np.isfinite(rows).all()
     if not fits or (np.linalg.norm(rows[:, 4:], axis=1) < 1e-6).any():
         raise UsageError(f"{str(path)!r} is no path: lines must be `seconds tx ty tz qx qy qz qw`.")

@@ -24,6 +24,7 @@ from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.models.curvestream import torch_threads
 from retain.models.scene.builder import build, complete
+from retain.models.scene.kind import Kind, kind_in, lens_of, plain, with_lens, words
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
 from retain.pipeline.errors import StateError, UsageError
@@ -57,21 +58,6 @@ class MapperOptions:
     seed: int
     threads: int
     fit: Fit = "keyframe"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a stream gives beside its pictures, known from its first frame."""
-
-    camera: Camera
-    given: bool
-    """Poses are the source's."""
-    depth: bool
-    codes: bool
-
-    @staticmethod
-    def of(shot: Shot, *, given: bool) -> Kind:
-        return Kind(shot.camera, given, shot.depth is not None, shot.codes is not None)
 
 
 @dataclass
@@ -222,8 +208,7 @@ class Mapper:
     def _keep(self, shot: Shot, anchor: int, local: Matrix) -> None:
         """Keep a picture to refine against. It moves with the keyframe ``anchor``."""
         assert shot.depth is not None
-        camera = shot.camera
-        lens = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+        lens = lens_of(shot.camera)
         view = StoredView(shot.seq, anchor, local, lens, shot.image, shot.depth)
         self.views.write(self.stream, view)
         self._viewed = shot.seq
@@ -255,10 +240,9 @@ class Mapper:
         """A refiner of the whole map on the pictures of the frames ``seqs``, or on all that are
         kept; what it has done by the end goes into the map, also when it is interrupted."""
         poses, camera = self.map.poses(self.stream), self.kind.camera
-        size = camera.width, camera.height
         targets = [
             Target(
-                Camera(*one.lens.tolist(), *size),
+                with_lens(camera, one.lens),
                 poses[one.anchor] @ one.local,
                 one.image,
                 one.depth,
@@ -314,14 +298,14 @@ class Mapper:
         """Write all memories to one file, atomically."""
         camera, kind = self.kind.camera, self.kind
         own = {
-            "camera": np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            "camera": lens_of(camera),
             "size": np.array([camera.width, camera.height]),
             "kind": np.array([kind.given, kind.depth, kind.codes], np.uint8),
             "counters": np.array([self._anchor, self._viewed, self.held_out]),
             "anchor": self._anchor_pose,
-            "random": _words(self._rng),
+            "random": words(self._rng),
         }
-        tracked = {f"track.{name}": _plain(value) for name, value in self.tracker.state().items()}
+        tracked = {f"track.{name}": plain(value) for name, value in self.tracker.state().items()}
         self._notes.write(self.stream, own | tracked)
         try:
             self.hub.snapshot(path, self.seq)
@@ -372,32 +356,8 @@ def read_map(path: str) -> tuple[Gaussians, Camera]:
     return memory.read("map").gaussians, kind_in(memories["notes"][1].tensors, path).camera
 
 
-def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
-    """What the notes of a saved state say of its stream."""
-    try:
-        fx, fy, cx, cy = map(float, notes["camera"])
-        width, height = map(int, notes["size"])
-        camera = Camera(fx, fy, cx, cy, width, height)
-        given, depth, codes = map(bool, notes["kind"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise StateError(f"{path} holds no map of a scene: {error}.") from error
-    return Kind(camera, given, depth, codes)
-
-
 def _state_bytes(tracker: object, camera: Camera) -> int:
     """The most that the tracker's state takes. What it says holds up to ``VGA`` pixels; pictures
     are the part of it that grows."""
     most = getattr(tracker, "max_bytes", 0)
     return int(most * max(1.0, camera.width * camera.height / VGA))
-
-
-def _plain(value: np.ndarray) -> np.ndarray:
-    """Truth values as bytes: memory files have no type for them."""
-    return value.astype(np.uint8) if value.dtype == bool else value
-
-
-def _words(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The state of a random generator as bytes for a snapshot."""
-    state = rng.bit_generator.state
-    text = json.dumps(state, sort_keys=True)
-    return np.frombuffer(text.encode(), np.uint8).copy()

@@ -14,7 +14,8 @@ import msgspec
 
 from retain.datasets.scene.base import Shot
 from retain.datasets.scene.views import shot_of
-from retain.models.scene.mapper import Kind, Mapper, MapperOptions
+from retain.models.scene.kind import Kind
+from retain.models.scene.mapper import Mapper, MapperOptions
 from retain.models.scene.tracking.base import Fit
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
