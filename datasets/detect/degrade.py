@@ -27,12 +27,10 @@ _DARKEST = 0.04
 """Gain of the light at strength 1."""
 _COVERED = 0.65
 """Share of the frame behind bars at strength 1."""
-_READ_NOISE = 1.2
-"""Grey levels, before the camera's gain brings some of the light back."""
+_READ_NOISE = 4.0
+"""Grey levels."""
 _ELECTRONS = 4.0
 """Per grey level, which sets the shot noise."""
-_LIFT = 1.6
-"""How much of the lost light a camera's automatic gain brings back, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,6 @@ def _dark(image: Image, strength: float, rng: np.random.Generator) -> Image:
     light = image.astype(np.float32) * np.float32(gain)
     spread = np.sqrt(light / _ELECTRONS + _READ_NOISE**2)
     light += spread * rng.standard_normal(light.shape, np.float32)
-    light *= min(_LIFT, 1 / gain)
     return np.clip(light + 0.5, 0, 255).astype(np.uint8)
 
 

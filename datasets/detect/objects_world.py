@@ -22,8 +22,9 @@ from retain.datasets.detect.objects_paint import (
 
 _WIDE = 320.0
 """Lengths and speeds below are pixels of a frame so wide."""
-_SLOWEST, _FASTEST = 3.0, 260.0
-"""Pixels a second."""
+_SLOWEST, _FASTEST = 1.0, 260.0
+_STILL = 6.0
+"""Pixels a second; the last of what goes nowhere by itself."""
 _REACH = 1.3
 """How far parts get from an object's centre, in its units."""
 _PARALLAX = 1.5
@@ -159,7 +160,7 @@ def _actor(rng: np.random.Generator, label: int, size: Size, scale: float) -> Ac
     unit = 1.25 * radius
     sprites = tuple(paint(part, coats[part.coat], unit, rng) for part in maker(rng))
     still = label >= 0 and NAMES[label] in STANDS
-    top = 2 * _SLOWEST if still else _FASTEST
+    top = _STILL if still else _FASTEST
     speed = scale * float(np.exp(rng.uniform(np.log(_SLOWEST), np.log(top))))
     far = float(rng.uniform(0.12, 0.5)) * width
     x = Wave(float(rng.uniform(0.2, 0.8)) * width, far, speed / (2 * np.pi * far), rng.random())
@@ -177,7 +178,7 @@ def _actor(rng: np.random.Generator, label: int, size: Size, scale: float) -> Ac
             rng.random(),
         ),
         Wave(0.0, float(rng.uniform(0, 0.2)), float(rng.uniform(0.05, 0.5)), rng.random()),
-        float(rng.uniform(0.3, 2.5)),
+        float(np.exp(rng.uniform(np.log(0.1), np.log(2.5)))),
         int(rng.choice([-1, 1])) if still else 0,
     )
 
