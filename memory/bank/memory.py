@@ -111,8 +111,8 @@ class Bank:
     def write(self, stream: str, item: BankWrite, gate: float = 1.0) -> int:
         """Keep a frame's rows, as many as there is room for, and return how many.
 
-        ``gate`` in [0, 1] scales the scores that policies go by; 0 keeps the frame out, as does a
-        frame without rows. Raises ValueError for rows that do not fit or are not finite.
+        ``gate`` in [0, 1] scales the scores that policies go by; 0 keeps the frame out. A frame
+        without rows changes nothing. Raises ValueError for rows that do not fit or are not finite.
         """
         if not 0 <= gate <= 1:
             raise ValueError(f"a gate is in [0, 1], got {gate}")

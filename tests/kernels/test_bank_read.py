@@ -130,6 +130,34 @@ def test_a_stream_reads_the_same_bits_in_any_batch(queries: int) -> None:
             assert torch.equal(alone, together[one])
 
 
+def test_place_age_and_confidence_of_a_row_need_no_matrix_of_their_own() -> None:
+    """A read that prefers rows near the query, young and sure, and mixes raw rows: distance is
+    three more channels of query and key, age and confidence a bias, values shared by the heads."""
+    query, keys, _, index, _ = given_read()
+    index = index.clamp(min=0)
+    rng = torch.Generator().manual_seed(9)
+    rows = torch.randn(len(keys), 12, generator=rng, dtype=torch.float64)
+    here = torch.rand(*query.shape[:2], 2, generator=rng, dtype=torch.float64)
+    there = torch.rand(len(keys), 2, generator=rng, dtype=torch.float64)
+    age, sure = torch.rand(2, len(keys), generator=rng, dtype=torch.float64) * 50
+    near, old, firm = torch.tensor([[0.5, 10.0, 60.0], [0.1, 0.5, 1.0], [0.2, 0.0, 0.1]]).double()
+    distance = (here[:, :, None] - there[index][:, None]).square().sum(-1)
+    scores = torch.einsum("bnhd,bkhd->bnhk", query, keys[index])
+    scores = scores - near[:, None] * distance[:, :, None]
+    bias = firm * sure[index][..., None] - old * torch.log1p(age[index])[..., None]
+    share = (scores + bias.mT[:, None]).softmax(-1)
+    wanted = torch.einsum("bnhk,bkc->bnhc", share, rows[index])
+
+    place = torch.cat([there, there.square().sum(-1, keepdim=True)], -1)
+    more = torch.cat([2 * here, -torch.ones_like(here[..., :1])], -1)
+    got = op.read(
+        torch.cat([query, near[:, None] * more[:, :, None]], -1),
+        torch.cat([keys, place[:, None].expand(-1, 3, -1)], -1),
+        rows[:, None], index, bias, scale=1.0,
+    )  # fmt: skip
+    torch.testing.assert_close(got, wanted, atol=1e-11, rtol=0)
+
+
 @pytest.mark.parametrize("own", [1, 3])
 @pytest.mark.parametrize("listed", [False, True])
 def test_gradients(own: int, listed: bool) -> None:
@@ -218,6 +246,15 @@ def test_an_empty_bank_returns_the_queries() -> None:
     assert torch.equal(got[0], query[0])
     assert not torch.equal(got[1], query[1])
     assert torch.equal(reference.enhance(query[0], query[0, :0], weights, 2), query[0])
+
+
+def test_a_zero_output_map_changes_no_bit() -> None:
+    """How a trained detector gets a bank without any change of its boxes."""
+    weights, rng = some_geo(64, True, dtype=torch.float32), torch.Generator().manual_seed(1)
+    zero = weights._replace(w_out=torch.zeros(64, 64), b_out=torch.zeros(64))
+    query = torch.randn(1, 13, 64, generator=rng)
+    keys, values = geo.project(torch.randn(50, 64, generator=rng), zero, 16)
+    assert torch.equal(geo.enhance(query, keys, values, zero), query)
 
 
 def test_a_stream_is_enhanced_to_the_same_bits_in_any_batch() -> None:

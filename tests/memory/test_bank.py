@@ -324,6 +324,20 @@ def test_a_bank_in_the_hub_goes_on_bit_for_bit(tmp_path: Any) -> None:
         other.restore(tmp_path / "bank.retain")
 
 
+def test_bytes_do_not_grow_and_every_frame_can_be_remembered() -> None:
+    """A long stream: 3,000 frames through room for 10; some of the distant past is still there."""
+    memory = bank(capacity=50)
+    before = memory.nbytes("s")
+    for number in range(3000):
+        memory.write("s", frame(number, number % 7))
+    assert memory.nbytes("s") == before
+    stats = memory.stats("s")
+    assert (stats["rows"], stats["room"], stats["bytes"]) == (50, 50, before)
+    assert stats["written"] == sum(number % 7 for number in range(3000))
+    ages = 2999 - np.array(frames(memory))
+    assert 10 < ages.max() < 300
+
+
 def test_shrinking_keeps_the_newest_frame_and_the_best() -> None:
     memory = bank(capacity=200, evict="score")
     for number in range(30):
@@ -331,6 +345,9 @@ def test_shrinking_keeps_the_newest_frame_and_the_best() -> None:
     memory.shrink_to("s", 64 * memory.row_bytes)
     assert sorted(set(frames(memory))) == [*range(12), 29]
     assert memory.nbytes("s") <= 64 * memory.row_bytes
+    memory.shrink_to("s", 10**9)
+    memory.write("s", frame(30, 40))
+    assert sorted(set(frames(memory))) == [*range(12), 29, 30]
 
 
 def test_what_cannot_be_is_refused() -> None:
