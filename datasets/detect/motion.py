@@ -94,6 +94,13 @@ def _table(path: Path) -> list[Doubles]:
 
 
 def _cell(cell: Any) -> Doubles:
-    """One frame: a cell array with a number, or nothing, for each box."""
-    values = [np.asarray(one, np.float64).ravel() for one in np.asarray(cell).ravel()]
-    return np.array([value[0] if len(value) else 0.0 for value in values])
+    """One frame: a row for each box with its value, or with nothing at all for 0. Rows may be cells
+    again."""
+    return np.array([_first(row) for row in np.atleast_1d(cell)], np.float64)
+
+
+def _first(row: Any) -> float:
+    values = np.asarray(row).ravel()
+    if not len(values):
+        return 0.0
+    return _first(values[0]) if values.dtype == object else float(values[0])

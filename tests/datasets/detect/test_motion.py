@@ -51,12 +51,17 @@ def test_what_has_no_neighbours_has_no_motion() -> None:
     assert np.isnan(motion_iou([unknown, unknown])[0][0])
 
 
-def test_the_published_table_in_both_of_its_forms(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_published_table_in_both_of_its_forms(nested: bool, tmp_path: Path) -> None:
+    """A frame without boxes has one row with nothing in it, which stands for 0."""
     from scipy.io import savemat
 
     frames = [[0.25, 0.9], [0.0], [1.0]]
     cells = np.empty((3, 1), object)
     for k, values in enumerate(frames):
+        if not nested:
+            cells[k, 0] = np.empty((1, 0)) if k == 1 else np.array(values)[:, None]
+            continue
         inner = np.empty((len(values), 1), object)
         for row, value in enumerate(values):
             inner[row, 0] = np.array([[value]]) if k != 1 else np.empty((0, 0))
