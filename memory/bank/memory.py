@@ -139,19 +139,22 @@ class Bank:
         if item.rows.dim() != 2 or item.rows.shape[1] != self._config.dim:
             raise ValueError(f"rows {list(item.rows.shape)}, not [k, {self._config.dim}]")
         scores = np.zeros(given) if item.scores is None else np.asarray(item.scores, np.float64)
-        boxes = np.zeros((given, 4)) if item.boxes is None else np.asarray(item.boxes)
+        boxes = np.zeros((given, 4)) if item.boxes is None else item.boxes
+        boxes = np.asarray(boxes, np.float32)
         levels = np.broadcast_to(np.asarray(item.levels, np.int32), (given,))
         if scores.shape != (given,) or boxes.shape != (given, 4):
             raise ValueError(f"{given} rows with scores {scores.shape}, boxes {boxes.shape}")
-        if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-            raise ValueError(f"frame {item.frame} brings scores or boxes that are not finite")
+        if not all(np.isfinite(x).all() for x in (scores, boxes, item.seconds)):
+            raise ValueError(
+                f"frame {item.frame} brings scores, boxes or a time that is not finite"
+            )
         return {
             "seconds": np.full(count, item.seconds),
             "score": scores[:count],
             "key": gate * scores[:count],
             ARRIVAL: written + np.arange(count),
             "frame": np.full(count, item.frame),
-            "box": boxes[:count].astype(np.float32),
+            "box": boxes[:count],
             "level": levels[:count],
             "enhanced": np.full(count, item.enhanced, np.uint8),
         }
@@ -184,14 +187,13 @@ class Bank:
         """The rows to attend to: all, or as many as a read may take, chosen by the policy. Until
         the next write the same question gives the same rows, in order of place."""
         s, query = self._stream(stream), query or BankQuery()
-        rank = self._ranks(self._select, s, query.target)
-        order = s.table.order
-        among = np.arange(len(s.table))
+        places = np.arange(len(s.table))
         if query.level is not None:
-            among = np.flatnonzero(s.table["level"] == query.level)
-        leave = len(among) - (self._config.key_set if query.count is None else query.count)
-        out = chosen(rank[among], order[among], leave)
-        places = np.delete(among, out)
+            places = np.flatnonzero(s.table["level"] == query.level)
+        surplus = len(places) - (self._config.key_set if query.count is None else query.count)
+        if surplus > 0:
+            rank, order = self._ranks(self._select, s, query.target), s.table.order
+            places = np.delete(places, chosen(rank[places], order[places], surplus))
         held = {name: x[: len(s.table)] for name, x in s.tensors.items()}
         row = held.get("row")
         both = (row[:, None], row[:, None]) if row is not None and self._project is None else None

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.memory.eviction import Fifo, Policy, Ranks, ScoreHeap
+from retain.memory.eviction import Fifo, Policy, Ranks, ScoreDecay, ScoreHeap
 from retain.memory.table import Table
 from retain.pipeline.errors import UsageError, nearest
 
@@ -133,6 +133,7 @@ def chosen(rank: Ranks, order: NDArray[np.int64], count: int) -> NDArray[np.int6
 POLICIES: dict[str, Callable[[int, int], Policy]] = {
     "uniform": lambda seed, recent: Uniform(seed),
     "score": lambda seed, recent: ScoreHeap(),
+    "score-decay": lambda seed, recent: ScoreDecay(),
     "frequency": lambda seed, recent: Frequency(seed),
     "fifo": lambda seed, recent: Fifo(),
     "recent-heap": lambda seed, recent: RecentHeap(recent),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.kernels.bank_read import geo
+from retain.kernels.bank_read import geo, reference
 from retain.kernels.bank_read.reference import Geo
 from retain.memory.eviction import COLUMNS as POLICY_COLUMNS
 from retain.memory.table import ARRIVAL, Columns
@@ -134,12 +134,17 @@ class KeySet:
     def __len__(self) -> int:
         return len(self.index)
 
-    def decided(self, shares: Tensor, top: int = 3) -> list[list[Remembered]]:
-        """Which memory decided: the rows of the largest shares, for each of N queries.
+    def shares(
+        self, query: Tensor, bias: Tensor | None = None, scale: float | None = None
+    ) -> Tensor:
+        """[N, H, K]: how much each of the queries [N, H, D] reads of each row listed. For the few
+        queries that became results; a read itself never holds this. ``bias`` [K, H]."""
+        own = None if bias is None else bias[None]
+        return reference.weights(query[None], self.keys, self.index[None], own, scale)[0]
 
-        ``shares`` [N, H, K], of this set's list, as ``kernels.bank_read.reference.weights`` gives
-        them; heads are averaged. Fewer than ``top`` where fewer are listed.
-        """
+    def decided(self, shares: Tensor, top: int = 3) -> list[list[Remembered]]:
+        """Which memory decided: the rows of the largest ``shares`` [N, H, K], averaged over heads,
+        for each of N queries. Fewer than ``top`` where fewer are listed."""
         mean = shares.mean(1)
         best = mean.topk(min(top, len(self)), dim=1)
         return [

@@ -273,7 +273,7 @@ def test_which_memory_decided() -> None:
         memory.write("s", BankWrite(rows, number, number / 25, [0.5], boxes, levels=number))
     read = memory.read("s")
     query = torch.eye(DIM)[[1, 2]][:, None]
-    shares = reference.weights(query[None], read.keys, read.index[None])[0]
+    shares = read.shares(query)
     first, second = read.decided(shares, top=2)
     assert [len(first), len(second)] == [2, 2]
     assert (first[0].stream, first[0].frame, first[0].seconds, first[0].level) == ("s", 1, 0.04, 1)
@@ -363,6 +363,7 @@ def test_what_cannot_be_is_refused() -> None:
     for item in (
         BankWrite(random(2, DIM + 1), 0), BankWrite(bad, 0), frame(0, 2, scores=[1.0]),
         frame(0, 2, boxes=np.zeros((3, 4))), frame(0, 2, scores=[np.inf, 0.0]),
+        frame(0, 2, seconds=np.nan),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"rows|scores|finite"):
             memory.write("s", item)
