@@ -7,14 +7,14 @@ it most of what it finds ("strong"), 0.2 to 0.5 about half ("mild").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.datasets.detect.base import CLEAN, Degradation, Kind
+from retain.datasets.detect.base import CLEAN, Clip, Degradation, Kind, Sample, Truth
 from retain.pipeline.errors import UsageError, nearest
 from retain.pipeline.frame import Image
 
@@ -174,3 +174,42 @@ def _unit(image: Image) -> float:
 
 
 _WAYS = {"none": _none, "motion": _motion, "defocus": _defocus, "dark": _dark, "bars": _bars}
+
+
+class Degraded:
+    """Another Clip with some of its frames spoilt, the same ones for the same ``seed``.
+
+    degraded  ``clean``, ``mild`` or ``strong``
+
+    Raises UsageError for a preset that is none.
+    """
+
+    def __init__(self, clip: Clip, degraded: str = "strong", seed: int = 0) -> None:
+        self._clip, self.seed = clip, seed
+        self.name, self.names, self.rate = clip.name, clip.names, clip.rate
+        self.cuts, self.notes = clip.cuts, clip.notes
+        rng = np.random.default_rng((seed, 1))
+        self.degradations: tuple[Degradation, ...] = plan(len(clip), rng, preset(degraded))
+        """What happens to each frame."""
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def truth(self, index: int) -> Truth:
+        return self._clip.truth(index)
+
+    def clean(self, index: int) -> Sample:
+        """The frame as it was."""
+        return self._clip[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        sample, how = self._clip[index], self.degradations[index]
+        if not how:
+            return sample
+        rng = np.random.default_rng((self.seed, 2, index))
+        image = degrade(sample.image, how.kind, how.strength, rng)
+        return replace(sample, image=image, degradation=how)

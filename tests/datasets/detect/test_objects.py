@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retain.datasets.detect.base import CLEAN, IGNORE, OCCLUDED
-from retain.datasets.detect.degrade import KINDS, PRESETS, degrade, plan
+from retain.datasets.detect.degrade import KINDS, PRESETS, Degraded, degrade, plan
 from retain.datasets.detect.motion import motion_iou
 from retain.datasets.detect.objects import ObjectVideo, ObjectVideos
 from retain.pipeline.errors import UsageError
@@ -156,6 +156,21 @@ def test_bars_cover_what_they_say_and_spare_the_rest() -> None:
         for seed in range(8)
     ]
     assert np.mean(shares) == pytest.approx(0.65 * 0.8, abs=0.05)
+
+
+def test_any_clip_can_be_degraded() -> None:
+    clip = ObjectVideo(6, frames=30, width=64, height=48)
+    spoilt = Degraded(clip, "mild", seed=2)
+    assert [k for k in range(30) if spoilt.degradations[k]]
+    for k, sample in enumerate(spoilt):
+        same = np.array_equal(sample.image, clip[k].image)
+        assert same == (not spoilt.degradations[k])
+        assert sample.degradation == spoilt.degradations[k]
+        assert np.array_equal(spoilt.clean(k).image, clip[k].image)
+        assert np.array_equal(sample.truth.boxes, spoilt.truth(k).boxes)
+    again = Degraded(clip, "mild", seed=2)
+    assert all(np.array_equal(again[k].image, spoilt[k].image) for k in (-1, 12, 5))
+    assert Degraded(clip, "mild", seed=3).degradations != spoilt.degradations
 
 
 def test_degrade_refuses_what_it_does_not_know() -> None:
