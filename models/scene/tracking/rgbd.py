@@ -34,6 +34,9 @@ EXACT = (np.deg2rad(0.05), 0.002)
 """Standard deviations (radians, metres) of a polished motion."""
 _SLOW = 0.5
 """Seconds between shots beyond which no velocity is known."""
+REST = 5
+"""Keyframes after a closed loop in which none is looked for: while a place is seen again every one
+of them would find one, and say the same."""
 
 
 class RgbdTracker:
@@ -59,8 +62,9 @@ class RgbdTracker:
         self._velocity = np.zeros(6)
         """Twist per second, in the camera."""
         self._seconds = 0.0
-        self._next = self._reference = 0
-        """Ids: of the keyframe to come, and of the one most like the last shot."""
+        self._next = self._reference = self._closed = 0
+        """Ids: of the keyframe to come, of the one most like the last shot, and of the last one
+        that closed a loop."""
         self._lost = False
         self._front: Front | None = None
         """The newest keyframe, for polishing."""
@@ -89,20 +93,21 @@ class RgbdTracker:
         self._memory.reset(self._stream)
         self._graph = PoseGraph()
         self._c2w, self._velocity, self._seconds = np.eye(4), np.zeros(6), 0.0
-        self._next, self._reference, self._lost, self._front = 0, 0, False, None
+        self._next = self._reference = self._closed = 0
+        self._lost, self._front = False, None
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             "c2w": self._c2w.copy(),
             "velocity": self._velocity.copy(),
             "seconds": np.array([self._seconds]),
-            "numbers": np.array([self._next, self._reference, self._lost], np.int64),
+            "numbers": np.array([self._next, self._reference, self._closed, self._lost], np.int64),
             **self._graph.arrays(),
             **(self._front.arrays() if self._front is not None else {}),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        wanted = {"c2w": (4, 4), "velocity": (6,), "seconds": (1,), "numbers": (3,)}
+        wanted = {"c2w": (4, 4), "velocity": (6,), "seconds": (1,), "numbers": (4,)}
         for name, shape in wanted.items():
             array = state.get(name)
             if array is None or array.shape != shape or not np.isfinite(array).all():
@@ -113,7 +118,8 @@ class RgbdTracker:
         self._c2w, self._velocity = state["c2w"].copy(), state["velocity"].copy()
         self._seconds = float(state["seconds"][0])
         numbers = state["numbers"]
-        self._next, self._reference, self._lost = int(numbers[0]), int(numbers[1]), bool(numbers[2])
+        self._next, self._reference, self._closed = map(int, numbers[:3])
+        self._lost = bool(numbers[3])
 
     def _fit_to_map(self, shot: Shot, model: Model) -> None:
         """Polish a keyframe's pose against the stable map as it would be seen from there."""
@@ -188,9 +194,12 @@ class RgbdTracker:
         for dropped in gone:
             self._graph.drop(dropped)
         places = self._memory.read(self._stream)
-        loop = loops.closed(key, places, self._graph, features, shot.camera)
+        loop = None
+        if key - self._closed >= REST:
+            loop = loops.closed(key, places, self._graph, features, shot.camera)
         correction = None
         if loop is not None:
+            self._closed = key
             for edge in loop.edges(key, shot.camera, loop=True):
                 self._graph.add(edge)
             correction = self._corrected(places)
