@@ -28,7 +28,7 @@ from retain.pipeline.transport.io import Curve, IoThread
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 3.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
 _FAILED_HANDSHAKES: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "denied",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "handshake",
@@ -66,7 +66,7 @@ class Line:
     """Runs in the thread of the sockets; ``wants`` and ``leave`` are for any thread.
 
     ``on_picture(picture, pixels)`` and ``on_end(end)`` are called there. Whatever goes wrong, it
-    drops the connection and makes another, after a pause that doubles up to 3 s.
+    drops the connection and makes another, after a pause that doubles up to 1 s.
     """
 
     def __init__(

@@ -270,6 +270,10 @@ class VideoSource:
         try:
             for packet in packets:
                 self._tally.packet(packet)
+                if self._url and time.monotonic() - started >= self.timeout:
+                    # Reading has failed: this is what FFmpeg's parser still had. To ask for more
+                    # would be to wait as long once again.
+                    raise TimeoutError
                 if packet.size:  # an empty one is a repeated picture (AVI) or the demuxer's end
                     return packet
         except (av.FFmpegError, OSError) as error:

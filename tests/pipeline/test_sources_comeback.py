@@ -23,6 +23,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.sources.any import AnySource
 from retain.pipeline.sources.camera import CameraSource
 from retain.pipeline.sources.comeback import ComebackSource
+from retain.pipeline.sources.video import VideoSource
 from retain.pipeline.stage import SourceInfo
 
 TIMEOUT = 0.8
@@ -431,3 +432,14 @@ def test_a_real_street_over_rtsp() -> None:
         frames = until_back(source)
     assert all(frame.image.shape == clip[0].shape for frame in frames)
     assert max(float(np.abs(frames[0].image - each.astype(float)).mean()) for each in clip) < 20
+
+
+def test_silence_is_noticed_after_one_timeout_not_two(pictures: list[list[bytes]]) -> None:
+    """When reading has failed, FFmpeg's parser gives what it still had, as if it had come now."""
+    with RtspServer(pictures=pictures, behaviour="silent", healthy=40) as server:
+        source = VideoSource(server.url(), timeout=4.0)
+        times: list[float] = []
+        with pytest.raises(SourceError) as silent:
+            times.extend(time.monotonic() for _ in source.frames())
+    assert silent.value.fault is SourceFault.STALLED
+    assert time.monotonic() - times[30] < 7.0
