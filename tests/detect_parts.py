@@ -44,6 +44,7 @@ class Renamed:
     def __init__(self, clip: ObjectVideo, names: Sequence[str]) -> None:
         self.clip, self.names = clip, tuple(names)
         self.name, self.rate, self.cuts, self.notes = clip.name, clip.rate, clip.cuts, clip.notes
+        self.numbers = clip.numbers
 
     def __len__(self) -> int:
         return len(self.clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -150,7 +151,7 @@ class Sample:
     """One frame with what is known of it."""
 
     seq: int
-    """Its number in the clip, from 0."""
+    """Its number in the video, from 0; lists may have left out others between."""
     seconds: float
     image: Image
     """uint8 [H, W, 3] RGB."""
@@ -184,6 +185,11 @@ class Clip(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """``Sample.seq`` of each frame, rising."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -123,7 +123,12 @@ def _clip(
         for picture, frame in zip(pictures, rows, strict=True)
     ]
     images = [_inside(root, str(picture["file_name"])) for picture in pictures]
-    return FileClip(name, names, images, known.__getitem__, rate=rate)
+    numbers = None
+    if all("frame_id" in picture for picture in pictures):
+        numbers = [int(picture["frame_id"]) for picture in pictures]
+        if not 0 <= numbers[0] <= numbers[-1] < 2**53:
+            raise ValueError(f"a frame_id is from 0, not {numbers[0]} to {numbers[-1]}")
+    return FileClip(name, names, images, known.__getitem__, rate=rate, numbers=numbers)
 
 
 def _inside(root: Path, name: str) -> Path:

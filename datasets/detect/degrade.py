@@ -187,7 +187,7 @@ class Degraded:
     def __init__(self, clip: Clip, degraded: str = "strong", seed: int = 0) -> None:
         self._clip, self.seed = clip, seed
         self.name, self.names, self.rate = clip.name, clip.names, clip.rate
-        self.cuts, self.notes = clip.cuts, clip.notes
+        self.cuts, self.notes, self.numbers = clip.cuts, clip.notes, clip.numbers
         rng = np.random.default_rng((seed, 1))
         self.degradations: tuple[Degradation, ...] = plan(len(clip), rng, preset(degraded))
         """What happens to each frame."""

@@ -25,6 +25,7 @@ class FileClip:
 
     images  one for each frame; None where only labels are there
     known   gives the Truth of a frame, which may raise SourceError
+    numbers of the frames in their video, rising; none: they are all there
     masks   silhouettes of a frame, where there are any
     """
 
@@ -39,10 +40,12 @@ class FileClip:
         *,
         rate: float,
         notes: Sequence[str] = (),
+        numbers: Sequence[int] | None = None,
         masks: Callable[[int], Mask | None] | None = None,
     ) -> None:
         self.name, self.names, self.rate, self.notes = name, tuple(names), rate, tuple(notes)
         self.images = images
+        self.numbers = range(len(images)) if numbers is None else numbers
         self._known, self._masks = known, masks
 
     def __len__(self) -> int:
@@ -68,7 +71,8 @@ class FileClip:
             )
         image = read_picture(path, truth.size)
         mask = None if self._masks is None else self._masks(index)
-        return Sample(index, index / self.rate, image, truth, mask)
+        seq = self.numbers[index]
+        return Sample(seq, seq / self.rate, image, truth, mask)
 
 
 class FileClips:

@@ -31,6 +31,7 @@ class Joined:
         self.name = "+".join(clip.name for clip in clips)
         self.names, self.rate = clips[0].names, clips[0].rate
         self._starts = np.cumsum([0, *map(len, clips)])
+        self.numbers = range(int(self._starts[-1]))
         tracks = [
             max((clip.truth(k).tracks.max(initial=-1) for k in range(len(clip))), default=-1)
             for clip in clips

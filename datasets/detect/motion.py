@@ -35,10 +35,13 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
     return np.asarray(iou, np.float64)
 
 
-def motion_iou(frames: Sequence[Truth], window: int = WINDOW) -> list[Doubles]:
+def motion_iou(
+    frames: Sequence[Truth], window: int = WINDOW, numbers: Sequence[int] | None = None
+) -> list[Doubles]:
     """For each box of each frame of one clip the mean IoU with the same track's boxes at most
     ``window`` frames away, itself left out; frames without the track do not count. NaN where there
-    are none, or the track is unknown."""
+    are none, or the track is unknown. ``numbers`` are the frames' own, where some are left out."""
+    numbers = range(len(frames)) if numbers is None else numbers
     places: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for index, truth in enumerate(frames):
         for row, track in enumerate(truth.tracks):
@@ -46,11 +49,11 @@ def motion_iou(frames: Sequence[Truth], window: int = WINDOW) -> list[Doubles]:
                 places[int(track)].append((index, row))
     out = [np.full(len(truth), np.nan) for truth in frames]
     for seen in places.values():
-        at = np.array([index for index, _ in seen])
+        at = np.array([numbers[index] for index, _ in seen])
         boxes = np.array([frames[index].boxes[row] for index, row in seen], np.float64)
         first, last = np.searchsorted(at, at - window), np.searchsorted(at, at + window, "right")
         for k, (index, row) in enumerate(seen):
-            near = [j for j in range(first[k], last[k]) if at[j] != index]
+            near = [j for j in range(first[k], last[k]) if at[j] != at[k]]
             if near:
                 out[index][row] = box_iou(boxes[k : k + 1], boxes[near]).mean()
     return out

@@ -73,7 +73,7 @@ class ObjectVideo:
         if not (32 <= width <= MAX_SIDE and 32 <= height <= MAX_SIDE):
             raise UsageError(f"Sides are from 32 to {MAX_SIDE} pixels, not {width}x{height}.")
         self.seed, self.rate, self._frames, self._size = seed, rate, frames, (width, height)
-        self.name = f"objects-{seed:05d}"
+        self.name, self.numbers = f"objects-{seed:05d}", range(frames)
         rng = np.random.default_rng((seed, 1))
         self.degradations: tuple[Degradation, ...] = plan(frames, rng, preset(degraded))
         """What happens to each frame."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from retain.datasets.detect.base import (
@@ -67,7 +68,8 @@ _MOST_BYTES = 4 << 20
 class ImageNetVid(FileClips):
     """The videos of a split, or those that a list names.
 
-    root   the folder with ``Data`` and ``Annotations``, or the one that holds it (``ILSVRC``)
+    root   the folder with ``Data`` and ``Annotations``, or the one that holds it (as ``ILSVRC`` or
+           ``ILSVRC2015``)
     split  ``train``, ``val`` or ``test`` (no labels), when there is no ``listed``
     listed a text file with one of the forms in use:
            ``video/frame number`` (the official lists; the number is a running one);
@@ -82,13 +84,7 @@ class ImageNetVid(FileClips):
     def __init__(
         self, root: str | Path, split: str = "val", listed: str | Path = "", rate: float = 25.0
     ) -> None:
-        root = Path(root)
-        root = root if (root / "Data").is_dir() else root / "ILSVRC"
-        if not (root / "Data").is_dir():
-            raise SourceError(
-                SourceFault.NOT_FOUND,
-                f"{str(root.parent)!r} holds no ImageNet VID: no folder 'Data', no 'ILSVRC/Data'.",
-            )
+        root = _root(Path(root))
         if split not in ("train", "val", "test"):
             raise UsageError(f"split is train, val or test, not {split!r}.")
         path = Path(listed) if str(listed) else None
@@ -100,6 +96,16 @@ class ImageNetVid(FileClips):
         clips = [_clip(root, one, rate) for one in found]
         what = f"ImageNet VID {split if path is None else path.name}"
         super().__init__(what, tuple(CLASSES), [clip for clip in clips if len(clip)], notes)
+
+
+def _root(given: Path) -> Path:
+    for root in (given, given / "ILSVRC", given / "ILSVRC2015"):
+        if (root / "Data").is_dir():
+            return root
+    raise SourceError(
+        SourceFault.NOT_FOUND,
+        f"{str(given)!r} holds no ImageNet VID: no folder 'Data', no 'ILSVRC/Data'.",
+    )
 
 
 @dataclass(slots=True)
@@ -168,7 +174,16 @@ def _clip(root: Path, chosen: _Chosen, rate: float) -> FileClip:
         known,
         rate=rate,
         notes=() if labelled else ("It has no labels.",),
+        numbers=_numbers_of(frames),
     )
+
+
+def _numbers_of(frames: Sequence[str]) -> Sequence[int] | None:
+    """The frames' own numbers, where their names are such, and rise."""
+    if not all(frame.isascii() and frame.isdigit() for frame in frames):
+        return None
+    numbers = [int(frame) for frame in frames]
+    return numbers if all(a < b for a, b in pairwise(numbers)) else None
 
 
 def read_xml(path: Path, places: Mapping[str, int] = _PLACES) -> Truth:

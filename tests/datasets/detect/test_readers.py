@@ -174,6 +174,7 @@ def test_vid_training_lists_gather_the_frames_of_a_video(tmp_path: Path) -> None
     found = ImageNetVid(tree(tmp_path), listed=tmp_path / "a.txt")
     assert [[path.stem for path in clip.images] for clip in found] == [["000000", "000002"]]
     assert found.notes == ("1 of 2 videos are not there.",)
+    assert [(sample.seq, sample.seconds) for sample in found[0]] == [(0, 0), (2, 2 / 25)]
 
 
 def test_vid_stills_of_det_are_clips_of_one(tmp_path: Path) -> None:
@@ -194,6 +195,8 @@ def test_vid_lists_that_are_none(line: str, tmp_path: Path) -> None:
 
 
 def test_vid_without_the_folder_above_and_without_labels(tmp_path: Path) -> None:
+    tree(tmp_path / "a" / "ILSVRC2015")
+    assert len(ImageNetVid(tmp_path / "a")[0]) == 3
     tree(tmp_path / "ILSVRC")
     assert len(ImageNetVid(tmp_path)[0]) == 3
     (tmp_path / "ILSVRC/Data/VID/test").mkdir()
@@ -242,6 +245,18 @@ def test_coco_ids_and_orders(tmp_path: Path) -> None:
     assert found[1].truth(0).boxes.tolist() == [[1, 2, 11, 22]]
     assert [found[k].truth(0).tracks.tolist() for k in (0, 1)] == [[0], [0]]
     assert motion_iou([found[0].truth(0), found[0].truth(1)])[0].tolist() == [1]
+
+
+def test_coco_frames_keep_their_numbers(tmp_path: Path) -> None:
+    given = coco()
+    given["images"][0]["frame_id"] = 40
+    clip = load(tmp_path, given)[0]
+    assert list(clip.numbers) == [0, 40]
+    truths = [clip.truth(0), clip.truth(1)]
+    assert np.isnan(motion_iou(truths, numbers=clip.numbers)[0][0])
+    given["images"][0]["frame_id"] = -1
+    with pytest.raises(SourceError, match="frame_id is from 0"):
+        load(tmp_path, given)
 
 
 @pytest.mark.parametrize(
