@@ -117,6 +117,9 @@ def read_picture(path: Path, size: Size = UNKNOWN) -> Image:
                     f"{size[0]}x{size[1]}.",
                     hint="The pictures were resized, or belong to other labels.",
                 )
+            if picture.mode.startswith("I"):  # 16 bits: their upper half, as elsewhere
+                deep = np.asarray(picture).clip(0, 65535) >> 8
+                return np.repeat(deep.astype(np.uint8)[..., None], 3, axis=2)
             return np.array(picture.convert("RGB"), np.uint8, order="C")
     except SourceError:
         raise
@@ -125,20 +128,42 @@ def read_picture(path: Path, size: Size = UNKNOWN) -> Image:
 
 
 def read_indices(path: Path) -> Mask:
-    """[H, W] the values of a mask's pixels: indices of a palette, or grey levels. Raises
-    SourceError."""
+    """[H, W] the values of a mask's pixels: indices of a palette, grey levels, or, of a mask that
+    was saved in colour, the indices that PASCAL VOC's palette has those colours for.
+
+    Raises SourceError for a file that is missing, broken, deep, or in other colours.
+    """
     from PIL import Image as Pil
 
     check_file(path)
     try:
         with Pil.open(path) as picture:
             check_side(*picture.size, MAX_SIDE)
-            plain = picture if picture.mode in ("P", "L") else picture.convert("L")
-            return np.array(plain, np.uint8)
+            if picture.mode in ("P", "L", "1"):
+                return np.array(picture if picture.mode != "1" else picture.convert("L"), np.uint8)
+            if picture.mode not in ("RGB", "RGBA", "LA"):
+                raise ValueError(f"a mask of mode {picture.mode}")
+            return _indices_of(np.array(picture.convert("RGB"), np.uint8))
     except SourceError:
         raise
     except Exception as error:  # decoders meet damage with exceptions of every kind
         raise broken(path, error) from error
+
+
+def _indices_of(colours: Image) -> Mask:
+    """Bit j of channel c of a colour, from the top, is bit 3 j + c of the index."""
+    if (colours == colours[..., :1]).all() and np.isin(colours, (0, 255)).all():
+        return colours[..., 0]
+    indices = np.zeros(colours.shape[:2], np.uint8)
+    back = np.zeros_like(colours)
+    for j in range(3):
+        for c in range(3 if j < 2 else 2):
+            bit = colours[..., c] >> (7 - j) & 1
+            indices |= bit << (3 * j + c)
+            back[..., c] |= bit << (7 - j)
+    if (back != colours).any():
+        raise ValueError("its colours are not those of a palette of objects")
+    return indices
 
 
 def check_dimensions(width: object, height: object) -> Size:

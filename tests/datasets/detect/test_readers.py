@@ -18,6 +18,7 @@ from retain.datasets.detect.base import CROWD, GENERATED, IGNORE, OCCLUDED, Trut
 from retain.datasets.detect.coco import CocoVid
 from retain.datasets.detect.davis import Davis, boxes_of, objects_in
 from retain.datasets.detect.evaluate import evaluate
+from retain.datasets.detect.files import read_indices, read_picture
 from retain.datasets.detect.mot import Mot
 from retain.datasets.detect.motion import motion_iou
 from retain.datasets.detect.objects import ObjectVideo
@@ -383,6 +384,46 @@ def test_davis_boxes_enclose_pixels_and_colour_masks_are_read(tmp_path: Path) ->
     assert clip[2].mask is None
     with pytest.raises(UsageError, match="no sequence 't'"):
         Davis(tmp_path, ["t"])
+
+
+def test_masks_saved_in_colour_have_the_palettes_indices(tmp_path: Path) -> None:
+    """VOC's palette: 1 dark red, 2 dark green, 3 dark yellow, 4 dark blue, ..., 128 a green."""
+    colours = {
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        4: (0, 0, 128),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+        22: (0, 192, 128),
+        128: (0, 32, 0),
+    }
+    pixels = np.array([[(0, 0, 0), *colours.values()]], np.uint8)
+    Pil.fromarray(pixels).save(tmp_path / "a.png")
+    assert read_indices(tmp_path / "a.png").tolist() == [[0, *colours]]
+    Pil.fromarray(pixels + 3).save(tmp_path / "b.png")
+    with pytest.raises(SourceError, match="colours are not those of a palette"):
+        read_indices(tmp_path / "b.png")
+    Pil.fromarray(np.full((2, 2), 300, np.uint16)).save(tmp_path / "c.png")
+    with pytest.raises(SourceError, match="a mask of mode"):
+        read_indices(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_pictures_of_any_mode_become_rgb(mode: str, tmp_path: Path) -> None:
+    grey = np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], 3, 2)
+    name = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Pil.fromarray(grey).convert(mode).save(name)
+    image = read_picture(name, (32, 1))
+    assert image.shape == (1, 32, 3)
+    assert image.dtype == np.uint8
+    assert image[0, 0, 0] < 30
+    assert image[0, -1, 0] > 220
+
+
+def test_deep_pictures_keep_their_upper_half(tmp_path: Path) -> None:
+    Pil.fromarray(np.array([[0, 256 * 77, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png")[0, :, 0].tolist() == [0, 77, 255]
 
 
 def test_davis_sequences_that_people_have() -> None:
