@@ -202,6 +202,22 @@ class Clip(Protocol):
         ...
 
 
+class Clips(Protocol):
+    """The clips of a data set, in a fixed order, all with the same classes."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Clip:
+        """Raises IndexError past the end."""
+        ...
+
+
 def truths(clip: Clip) -> list[Truth]:
     """Of all frames, in order."""
     return [clip.truth(index) for index in range(len(clip))]

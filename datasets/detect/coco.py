@@ -63,6 +63,10 @@ class CocoVid(FileClips):
         notes = [f"{lost} annotations are of unknown pictures or classes."] * bool(lost)
         super().__init__(f"COCO-VID {path.name!r}", names, clips, notes)
 
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        return path.suffix == ".json" and path.is_file()
+
 
 def _annotations(given: Given, places: Mapping[int, int]) -> tuple[Mapping[int, list[Given]], int]:
     """Of each picture, and how many belong to none or to no class."""

@@ -81,6 +81,10 @@ class Davis(FileClips):
             clips.append(_clip(pictures / name, masks / name, names, label, rate))
         super().__init__(f"DAVIS in {str(root)!r}", names, [clip for clip in clips if len(clip)])
 
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        return all((path / part).is_dir() for part in ("JPEGImages", "Annotations"))
+
 
 def _place(root: Path, part: str) -> Path:
     for folder in (root / part / "480p", root / part / "Full-Resolution", root / part):

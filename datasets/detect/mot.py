@@ -68,6 +68,11 @@ class Mot(FileClips):
         clips = [_clip(folder, boxes, rate) for folder in folders]
         super().__init__(f"MOT in {str(root)!r} ({boxes}.txt)", CLASSES, clips)
 
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        places = [path, *path.iterdir()] if path.is_dir() else []
+        return any(_boxes_file(place, "gt") is not None for place in places)
+
 
 def _boxes_file(folder: Path, boxes: str) -> Path | None:
     ways = (folder / boxes / f"{boxes}.txt", folder / f"{boxes}.txt")

@@ -61,6 +61,7 @@ CLASSES = {
 }
 """Name and WordNet id, in the order that fixes the labels."""
 _PLACES = {wordnet: place for place, wordnet in enumerate(CLASSES.values())}
+_ROOTS = ("", "ILSVRC", "ILSVRC2015")
 _MOST_BYTES = 4 << 20
 """Of an XML file; real ones have a few thousand."""
 
@@ -97,11 +98,15 @@ class ImageNetVid(FileClips):
         what = f"ImageNet VID {split if path is None else path.name}"
         super().__init__(what, tuple(CLASSES), [clip for clip in clips if len(clip)], notes)
 
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        return any((path / name / "Data").is_dir() for name in _ROOTS)
+
 
 def _root(given: Path) -> Path:
-    for root in (given, given / "ILSVRC", given / "ILSVRC2015"):
-        if (root / "Data").is_dir():
-            return root
+    for name in _ROOTS:
+        if (given / name / "Data").is_dir():
+            return given / name
     raise SourceError(
         SourceFault.NOT_FOUND,
         f"{str(given)!r} holds no ImageNet VID: no folder 'Data', no 'ILSVRC/Data'.",

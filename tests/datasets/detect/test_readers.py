@@ -22,6 +22,7 @@ from retain.datasets.detect.files import read_indices, read_picture
 from retain.datasets.detect.mot import Mot
 from retain.datasets.detect.motion import motion_iou
 from retain.datasets.detect.objects import ObjectVideo
+from retain.datasets.detect.open import FORMATS, open_clips
 from retain.datasets.detect.vid import ImageNetVid
 from retain.datasets.detect.write import coco_json, coco_results, save, write_clips
 from retain.pipeline.errors import SourceError, UsageError
@@ -514,3 +515,28 @@ def test_a_perfect_detector_is_perfect_in_every_layout(
     ]
     report = evaluate(truths, found, read(layout, places[layout]).names)
     assert report.whole.ap == 1
+
+
+@pytest.mark.parametrize("layout", ["coco-vid", "davis", "imagenet-vid", "mot"])
+def test_what_lies_there_decides_the_reader(layout: str, places: dict[str, Path]) -> None:
+    found = open_clips(str(places[layout] / AT.get(layout, "")))
+    assert type(found) is DATASETS.load(layout)
+    assert FORMATS[layout] == DATASETS[layout]
+    with pytest.raises(UsageError, match="has no option 'rat'.*rate"):
+        open_clips(str(places[layout] / AT.get(layout, "")), rat=3)
+
+
+def test_generated_clips_have_an_address(tmp_path: Path) -> None:
+    found = open_clips("objects://?seed=5&clips=2&frames=3&rate=12.5&degraded=mild")
+    assert [(clip.name, len(clip), clip.rate) for clip in found] == [
+        ("objects-00005", 3, 12.5),
+        ("objects-00006", 3, 12.5),
+    ]
+    with pytest.raises(UsageError, match="objects has no option 'sed'.*seed"):
+        open_clips("objects://?sed=5")
+    with pytest.raises(UsageError, match="seed is a number, not 'x'"):
+        open_clips("objects://?seed=x")
+    with pytest.raises(SourceError, match="no videos with boxes"):
+        open_clips(str(tmp_path))
+    with pytest.raises(SourceError, match="no such file or folder"):
+        open_clips(str(tmp_path / "absent"))
