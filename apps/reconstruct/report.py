@@ -16,7 +16,7 @@ from retain.apps.drawing import clock, data_uri, jpeg, number, size
 from retain.apps.reconstruct.outcome import Outcome, Score, seen_from
 from retain.apps.reconstruct.plan import plan_svg
 from retain.apps.reconstruct.record import Recorder
-from retain.apps.report_parts import cell, speed_cell, write_page
+from retain.apps.report_parts import cell, write_page
 from retain.apps.running import REPORT
 from retain.pipeline.run import RunReport
 
@@ -76,7 +76,11 @@ def _numbers(journal: Recorder, made: Outcome, report: RunReport) -> list[str]:
                           journal.most_bytes / budget))  # fmt: skip
     lost = journal.states["lost"]
     cells.append(cell("Frames", number(journal.frames), f"{lost} lost" if lost else "none lost"))
-    return cells + speed_cell(journal.footage_s, report.stats)
+    took = report.stats.uptime_s
+    if took > 0:
+        rate = f"{journal.frames / took:.2g}"
+        cells.append(cell("Speed", rate, f"frames a second; took {clock(took)}"))
+    return cells
 
 
 def _views_note(made: Outcome) -> str:

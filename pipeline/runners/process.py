@@ -66,7 +66,8 @@ class Child:
 
     def complaint(self, supervision: Supervision) -> str:
         beat, busy = self.ledger["beat"] / 1e9, self.ledger["busy"] / 1e9
-        return complaint(supervision, monotonic(), self.started, beat, busy)
+        worked = self.ledger["finished"] > 0 or self.ledger["sent"] > 0
+        return complaint(supervision, monotonic(), self.started, beat, busy, worked)
 
     def last_frame(self) -> Last | None:
         """Of a source: the last frame it or a predecessor gave."""

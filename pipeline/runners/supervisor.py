@@ -19,7 +19,8 @@ class Supervision:
                 once, each further bound twice the one before, up to ``BACKOFF_MOST_S``
     hang_s      longest time a node may work on one packet
     silent_s    longest time a process may show no sign of life (stopped, or deadlocked)
-    start_s     longest time until the first one
+    start_s     longest time until the first one; also the longest silence before the first packet
+                is done, while libraries are loaded, which on a busy machine holds everything up
     snapshot_s  how often the state of a live graph is saved, for whoever has to be started again;
                 0: never
     """
@@ -70,15 +71,22 @@ class Record:
 
 
 def complaint(
-    supervision: Supervision, now_s: float, started_s: float, beat_s: float, busy_s: float
+    supervision: Supervision,
+    now_s: float,
+    started_s: float,
+    beat_s: float,
+    busy_s: float,
+    worked: bool = True,
 ) -> str:
     """Why this process must be ended: a sentence's end, or nothing. ``beat_s`` and ``busy_s`` are
-    times of the last sign of life and of taking the packet in hand; 0: none."""
+    times of the last sign of life and of taking the packet in hand; 0: none. ``worked``: a packet
+    was done."""
     if not beat_s:
         late = now_s - started_s > supervision.start_s
         return f"did not start within {supervision.start_s:g} s" if late else ""
-    if now_s - beat_s > supervision.silent_s:
-        return f"gave no sign of life for {supervision.silent_s:g} s"
+    patience = supervision.silent_s if worked else max(supervision.silent_s, supervision.start_s)
+    if now_s - beat_s > patience:
+        return f"gave no sign of life for {patience:g} s"
     if busy_s and now_s - busy_s > supervision.hang_s:
         return f"worked on one frame for more than {supervision.hang_s:g} s"
     return ""

@@ -74,6 +74,11 @@ def test_complaints(now: float, beat: float, busy: float, says: str) -> None:
     assert complaint(THREE, now, 0.0, beat, busy) == says
 
 
+def test_before_its_first_packet_a_process_may_be_silent_while_libraries_are_loaded() -> None:
+    assert complaint(THREE, 40.0, 0.0, 21.0, 0.0, worked=False) == ""
+    assert "for 20 s" in complaint(THREE, 42.0, 0.0, 21.0, 0.0, worked=False)
+
+
 def spec(name: str, role: str, inputs: list[str], outputs: list[str]) -> Spec:
     block = Policy.parse("drop_oldest(2)")
     return Spec(
