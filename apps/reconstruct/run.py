@@ -6,6 +6,7 @@ once more on the pictures it kept, judged by the frames it has not seen, and exp
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
