@@ -94,9 +94,6 @@ def reconstruct(
     the page goes. Raises RetainError when there is nothing to show for it."""
     from retain.apps.reconstruct.live import SplatViewer
 
-    # Threads that spin while they wait take the cores from those they wait for: on two busy cores a
-    # refinement then takes six times as long. Read when torch is loaded; the run's processes inherit.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from retain.apps.reconstruct.record import Recorder
 
     viewer = SplatViewer(options.stream) if options.page else None
