@@ -92,8 +92,11 @@ def reconstruct(
 ) -> Reconstructed:
     """Run it, with progress on stderr. ``tell`` is called when the results are in place, before
     the page goes. Raises RetainError when there is nothing to show for it."""
+    # Threads that spin while they wait take the cores from those they wait for: on two busy cores a
+    # refinement then takes six times as long. torch reads this when it is loaded, here and in the
+    # processes of the run.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from retain.apps.reconstruct.live import SplatViewer
-
     from retain.apps.reconstruct.record import Recorder
 
     viewer = SplatViewer(options.stream) if options.page else None
