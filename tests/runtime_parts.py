@@ -239,12 +239,16 @@ class Recorder:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.packets: list[tuple[int, int, dict[str, object]]] = []
+        self.gaps: list[int] = []
+        """Frames that said there was a gap before them."""
         self.closed = 0
 
     def process(self, packet: Packet) -> None:
         time.sleep(self.delay_s)
         image = packet.frame.image
         self.packets.append((packet.frame.seq, int(image.sum()), dict(packet.results)))
+        if packet.frame.discontinuity:
+            self.gaps.append(packet.frame.seq)
 
     def close(self) -> None:
         self.closed += 1

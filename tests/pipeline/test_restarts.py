@@ -159,9 +159,9 @@ def test_a_live_graph_goes_on_after_a_gap(how: str, tmp_path: Path) -> None:
     assert report.stats.node("mortal").restarts == 1
     assert report.stats.node("before").restarts == report.stats.node("after").restarts == 0
     assert report.stats.node("mortal").failed == 1
-    after = [(seq, gap) for seq, (_, gap) in zip(out.seqs, values(out), strict=True) if gap]
-    assert len(after) == 1, "one frame says that there was a gap"
-    assert after[0][0] > 20
+    # Of the frames: the packet that the new process marked may be dropped later, its mark is not.
+    assert len(out.gaps) == 1, "one frame says that there was a gap"
+    assert out.gaps[0] > 20
 
 
 def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
