@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -98,16 +99,7 @@ class Invert:
     """A new picture for each packet."""
 
     def process(self, packet: Packet) -> Packet:
-        old = packet.frame
-        new = Frame(
-            old.stream,
-            old.seq,
-            old.pts,
-            old.time_base,
-            255 - old.image,
-            old.t_arrival_ns,
-            old.wall_ns,
-        )
+        new = replace(packet.frame, image=255 - packet.frame.image)
         return Packet(new, packet.results)
 
     def close(self) -> None: ...
