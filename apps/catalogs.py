@@ -6,4 +6,11 @@ from retain.models.catalog import STAGES
 from retain.pipeline.catalog import SINKS, SOURCES, Catalog
 from retain.pipeline.graph import Role
 
-CATALOGS: dict[Role, Catalog] = {"source": SOURCES, "stage": STAGES, "sink": SINKS}
+SCENE = {"scene": "retain.datasets.scene.source:SceneSource"}
+"""Frames with cameras, depth and poses; it stands above the sources that know frames alone."""
+
+CATALOGS: dict[Role, Catalog] = {
+    "source": Catalog("source", {**SOURCES, **SCENE}),
+    "stage": STAGES,
+    "sink": SINKS,
+}

@@ -23,5 +23,6 @@ STAGES = Catalog(
         "remember": "retain.models.curvestream:Remember",
         "segment": "retain.models.gdkvm.stage:Segment",
         "measure": "retain.models.gdkvm.measure:Measure",
+        "reconstruct": "retain.models.scene.stage:Reconstruct",
     },
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from retain.apps.catalogs import CATALOGS
 from retain.pipeline.graph_yaml import load_graph
+from retain.pipeline.run import start
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -27,3 +29,14 @@ def test_the_python_example_prints_moments() -> None:
 def test_the_graph_example_is_valid() -> None:
     graph = load_graph(EXAMPLES / "watch.yaml", CATALOGS, {"video.source": "clip.mp4"})
     assert [node.name for node in graph.order()] == ["video", "encode", "remember", "log"]
+
+
+def test_the_scene_graph_runs(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    changes = {"room.limit": "3", "reconstruct.refine": "0", "log.path": str(results)}
+    graph = load_graph(EXAMPLES / "reconstruct.yaml", CATALOGS, changes)
+    report = start(graph, runner="inline").wait(60)
+    assert report.ok, report.errors
+    lines = [json.loads(line)["results"]["pose"] for line in results.read_text().splitlines()]
+    assert [line["state"] for line in lines] == ["tracked"] * 3
+    assert lines[0]["keyframe"]
