@@ -62,6 +62,10 @@ class Link:
     ended: bool = False
 
 
+FAREWELL_S = 1.0
+"""How long a sender that is cut short waits for its receivers to hear of it."""
+
+
 class FarSink:
     """Offers packets to receivers on other hosts; each has the edge's policy to itself.
 
@@ -182,6 +186,10 @@ class FarSink:
             self._changed.notify_all()
         if self._end is None:
             self._finish(End(Fault("far", "stopped", "The sender was stopped.")))
+            # A socket that is closed over what it has not read resets the line, and the end that is
+            # on its way is lost: receivers are waited for until they have left.
+            with self._changed:
+                self._changed.wait_for(lambda: not self._links, FAREWELL_S)
         self._io.close()
 
     def stats(self) -> Mapping[str, StatValue]:
