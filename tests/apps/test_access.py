@@ -213,7 +213,8 @@ def test_the_command_refuses_and_never_tells_the_token(file: Path, token_file: P
         arguments = Path(f"/proc/{running.pid}/cmdline").read_text()
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
-    assert running.returncode == 0, err
+    # 130 where the signal came before there was a run to end.
+    assert running.returncode in (0, 130), err
     assert TOKEN not in out + err + first + arguments
 
 
