@@ -6,9 +6,7 @@ import base64
 import datetime
 import hashlib
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,6 +17,7 @@ import msgspec
 
 from retain.apps.drawing import clock, number, size
 from retain.apps.page.stages import table
+from retain.pipeline.files import write_whole
 from retain.pipeline.metrics import GraphStats
 
 HERE = Path(__file__).parent
@@ -60,7 +59,7 @@ def write_page(
         environment=_environment(environment),
         footer=escape(footer),
     )
-    _write(out, page)
+    write_whole(out, page.encode())
     return out
 
 
@@ -149,18 +148,3 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}" if math.isfinite(value) else "–"
     return escape(str(value))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

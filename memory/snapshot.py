@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 
 from retain.memory.base import Json, State
 from retain.pipeline.errors import StateError
+from retain.pipeline.files import write_whole
 
 SCHEMA = "retain-memory/1"
 MAX_HEADER = 16 << 20
@@ -236,24 +235,3 @@ def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> Mem
             raise StateError(f"{path}: the configuration of {name!r} was altered.")
         memories[name] = described.config, State(tensors[name], described.header)
     return MemoryFile(header.stream, header.seq, memories)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Atomically: whoever reads ``path`` sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # as the other results
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

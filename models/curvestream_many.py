@@ -12,9 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from retain.memory.snapshot import MAX_FILE, load, write_whole
+from retain.memory.snapshot import MAX_FILE, load
 from retain.models.curvestream import Encode, Mode, Remember, torch_threads
 from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.files import write_whole
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
 from retain.pipeline.stage import StatValue

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: str | Path, data: bytes | bytearray | memoryview) -> None:
+def write_whole(path: str | Path, data: bytes | bytearray | memoryview, mode: int = 0o644) -> None:
     """Atomically: whoever reads ``path`` sees the old file or the whole new one. Folders are made.
+    ``mode``: who may read and write it.
 
     Raises OSError; the old file is then untouched and nothing is left beside it.
     """
@@ -20,7 +21,7 @@ def write_whole(path: str | Path, data: bytes | bytearray | memoryview) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's are the owner's alone
+        os.chmod(temporary, mode)  # mkstemp's are the owner's alone
         os.replace(temporary, path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:

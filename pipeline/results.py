@@ -145,6 +145,8 @@ class View(msgspec.Struct, frozen=True, tag="view/1"):
 
 Tracking = Literal["starting", "tracked", "lost", "recovered"]
 """``recovered``: this frame found its place again after ``lost`` ones."""
+KNOWN: tuple[Tracking, ...] = ("tracked", "recovered")
+"""States in which it is known where the camera is."""
 
 
 class Pose(msgspec.Struct, frozen=True, tag="pose/1"):

@@ -8,9 +8,7 @@ settings: {encoder: mobilenetv2, bytes: 8000000, evict_after_s: 600}
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +17,7 @@ import yaml
 from msgspec import Meta
 
 from retain.pipeline.errors import GraphError, UsageError
+from retain.pipeline.files import write_whole
 from retain.pipeline.yaml_nodes import Marked
 
 MAX_BYTES = 1_000_000
@@ -219,17 +218,7 @@ def _last_line(lines: list[str], key: yaml.Node, value: yaml.Node) -> int:
 def _replace(path: Path, data: bytes) -> None:
     """Whoever reads sees the old file or the new one; who may read it stays as it was."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, path.stat().st_mode & 0o777)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, data, path.stat().st_mode & 0o777)
     except OSError as error:
         raise UsageError(f"The streams' file {str(path)!r} cannot be written: {error.strerror}.") \
             from None  # fmt: skip

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from retain.apps.reconstruct.record import Thinned
 from retain.datasets.scene.trajectory import align
 from retain.kernels.geometry import rigid
-from retain.pipeline.results import Pose
+from retain.pipeline.results import KNOWN, Pose
 
 Points = NDArray[np.float64]
-KNOWN = ("tracked", "recovered")
-"""States in which it is known where the camera is."""
 
 
 @dataclass(frozen=True, slots=True)

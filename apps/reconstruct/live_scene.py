@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from retain.apps.page.server import is_loopback
 from retain.apps.reconstruct.cloud import covariances
-from retain.apps.reconstruct.course import KNOWN, Points
+from retain.apps.reconstruct.course import Points
 from retain.apps.reconstruct.live_panel import Panel
 from retain.datasets.splats.splat import RECORD
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
+from retain.pipeline.results import KNOWN
 
 if TYPE_CHECKING:
     from retain.apps.reconstruct.live import Newest

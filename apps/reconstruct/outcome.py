@@ -174,7 +174,7 @@ def _double_walls(stable: MapView) -> float:
 
 def _drift(path: Sequence[tuple[Place, Matrix]], *, scaled: bool) -> Drift | None:
     known = [(pose, place.truth) for place, pose in path
-             if place.truth is not None and place.state in ("tracked", "recovered")]  # fmt: skip
+             if place.truth is not None and place.known]  # fmt: skip
     if len(known) < 3:
         return None
     estimate, truth = (np.stack(side) for side in zip(*known, strict=True))
@@ -190,7 +190,7 @@ def write_trajectory(path: Path, places: Sequence[tuple[Place, Matrix]]) -> None
     """As TUM RGB-D does: ``seconds tx ty tz qx qy qz qw`` per tracked frame, camera to world."""
     lines = ["# seconds tx ty tz qx qy qz qw: camera to world, x right, y down, z forward"]
     for place, pose in places:
-        if place.state in ("tracked", "recovered"):
+        if place.known:
             w, x, y, z = quaternion(pose[:3, :3])
             numbers = (*pose[:3, 3], x, y, z, w)
             lines.append(f"{place.seconds:.6f} " + " ".join(f"{v:.7f}" for v in numbers))

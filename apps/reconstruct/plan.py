@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from retain.apps.plots import nice_step
 from retain.apps.reconstruct.outcome import Outcome
 from retain.datasets.scene import trajectory
+from retain.kernels.geometry.rigid import upward
 
 W, H, EDGE = 880, 460, 34
 DOTS = 4000
@@ -17,7 +18,7 @@ WEDGES = 24
 
 def plan_svg(made: Outcome) -> str:
     """Gaussians, the path (lost frames left out), the given one dashed, a scale bar."""
-    good = [(place, pose) for place, pose in made.path if place.state in ("tracked", "recovered")]
+    good = [(place, pose) for place, pose in made.path if place.known]
     if not good:
         return "<p>No frame was tracked.</p>"
     poses = np.stack([pose for _, pose in good])
@@ -50,8 +51,7 @@ def plan_svg(made: Outcome) -> str:
 
 def _axes(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Two directions [2, 3] of the plane across the cameras' mean up: what is seen from above."""
-    up = -poses[:, :3, 1].mean(axis=0)
-    up /= max(float(np.linalg.norm(up)), 1e-9)
+    up = upward(poses)
     side = np.cross([0.0, 0, 1] if abs(up[2]) < 0.9 else [0.0, 1, 0], up)
     side /= np.linalg.norm(side)
     return np.stack([side, -np.cross(up, side)])
@@ -60,7 +60,7 @@ def _axes(poses: NDArray[np.float64]) -> NDArray[np.float64]:
 def _truth(made: Outcome, across: NDArray[np.float64]) -> NDArray[np.float64]:
     """The given path, brought onto the estimated one, from above [N, 2]."""
     known = [(pose[:3, 3], place.truth[:3, 3]) for place, pose in made.path
-             if place.truth is not None and place.state in ("tracked", "recovered")]  # fmt: skip
+             if place.truth is not None and place.known]  # fmt: skip
     if made.drift is None or not known:
         return np.zeros((0, 2))
     estimate, truth = (np.stack(side) for side in zip(*known, strict=True))

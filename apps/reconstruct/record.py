@@ -21,7 +21,7 @@ from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Pose, View
+from retain.pipeline.results import KNOWN, Pose, View
 from retain.pipeline.stage import StatValue
 
 HELD_OUT = "held-out"
@@ -62,7 +62,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the camera was in one frame."""
+    """Where the camera was in one frame; ``known`` says whether that was found out."""
 
     seq: int
     seconds: float
@@ -72,6 +72,10 @@ class Place:
     c2w: NDArray[np.float64]
     """As it was known then."""
     truth: NDArray[np.float64] | None
+
+    @property
+    def known(self) -> bool:
+        return self.state in KNOWN
 
 
 @dataclass

@@ -246,7 +246,7 @@ def _export(options: ReconstructOptions, folder: Path, made: Outcome, journal: R
         if kind in SPLATS:
             write_splats(folder / f"scene.{kind}", made.gaussians)
     if "html" in options.exports and journal.camera is not None:
-        good = [pose for place, pose in made.path if place.state in ("tracked", "recovered")]
+        good = [pose for place, pose in made.path if place.known]
         shown = good[:: max(1, len(good) // 40)]
         cameras = [(pose, journal.camera) for pose in shown]
         write_viewer(folder / VIEWER, made.gaussians, cameras, title=options.stream)

@@ -16,7 +16,7 @@ from retain.apps.reconstruct.outcome import TRAJECTORY
 from retain.apps.reconstruct.run import MAP, SCENE
 from retain.apps.video import video
 from retain.kernels.geometry.camera import Camera
-from retain.kernels.geometry.rigid import exp, inverse, log, matrix
+from retain.kernels.geometry.rigid import exp, inverse, log, matrix, upward
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import render
 from retain.pipeline.errors import RetainError, UsageError, nearest
@@ -156,8 +156,7 @@ def _smoothed(poses: list[Poses]) -> list[Poses]:
 def _orbit(poses: list[Poses]) -> Iterator[Poses]:
     """A turn on the spot, from the middle of the path, about the cameras' mean up."""
     middle = poses[len(poses) // 2]
-    up = -np.mean([pose[:3, 1] for pose in poses], axis=0)
-    up /= max(float(np.linalg.norm(up)), 1e-9)
+    up = upward(poses)
     steps = round(ORBIT_S * FPS)
     for step in range(steps):
         turn = exp(np.concatenate([up * 2 * np.pi * step / steps, np.zeros(3)]))

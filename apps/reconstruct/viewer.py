@@ -19,6 +19,7 @@ from retain.apps.drawing import number
 from retain.datasets.splats.parts import importance
 from retain.datasets.splats.splat import RECORD, to_records
 from retain.kernels.geometry.camera import Camera
+from retain.kernels.geometry.rigid import upward
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.pipeline.files import write_whole
 
@@ -106,9 +107,9 @@ def _scene(count: int, cameras: Sequence[View]) -> str:
         }
         for c2w, lens in cameras
     ]
-    up = -sum((np.asarray(c2w)[:3, 1] for c2w, _ in cameras), np.zeros(3))
-    length = float(np.linalg.norm(up))
-    up = up / length if length > 1e-3 else np.array([0.0, -1.0, 0.0])
+    up = upward([c2w for c2w, _ in cameras])
+    if not up.any():
+        up = np.array([0.0, -1.0, 0.0])
     scene = {"count": count, "cameras": views, "up": [round(float(v), 6) for v in up]}
     return json.dumps(scene, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 

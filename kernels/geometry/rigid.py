@@ -78,6 +78,14 @@ def transform(motion: ArrayLike, points: ArrayLike) -> Array:
     return moved
 
 
+def upward(poses: ArrayLike) -> Array:
+    """The way up [3] of a scene, unit length: against the cameras' y on the whole. ``poses`` c2w
+    [N, 4, 4]; zero where they cancel out."""
+    up = -np.asarray(poses, np.float64).reshape(-1, 4, 4)[:, :3, 1].sum(axis=0)
+    length = float(np.linalg.norm(up))
+    return up / length if length > 1e-9 else np.zeros(3)
+
+
 def matrix(quat: ArrayLike) -> Array:
     """Rotations [..., 3, 3] of quaternions [..., 4] wxyz of any length but 0."""
     q = np.asarray(quat, np.float64)

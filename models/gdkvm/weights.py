@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.memory.snapshot import write_whole
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.network import Gdkvm
 from retain.pipeline.errors import StateError, UsageError, nearest
+from retain.pipeline.files import write_whole
 
 SCHEMA = "retain-gdkvm/1"
 SHIPPED = {"mini": "gdkvm-mini.safetensors", "mini-all": "gdkvm-mini-all.safetensors"}

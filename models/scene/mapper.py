@@ -28,7 +28,7 @@ from retain.models.scene.kind import Kind, kind_in, lens_of, plain, with_lens, w
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
 from retain.pipeline.errors import StateError, UsageError
-from retain.pipeline.results import Pose, SplatDelta
+from retain.pipeline.results import KNOWN, Pose, SplatDelta
 from retain.pipeline.stage import StatValue
 
 Matrix = NDArray[np.float64]
@@ -136,7 +136,7 @@ class Mapper:
         if tracked.correction:
             with clock("loop"):
                 self._correct(tracked.correction)
-        known = tracked.state in ("tracked", "recovered")
+        known = tracked.state in KNOWN
         held = may_hold_out and known and not tracked.keyframe and self.begun
         if tracked.keyframe:
             self._anchor, self._anchor_pose = self._anchor + 1, tracked.c2w
