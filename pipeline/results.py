@@ -193,6 +193,36 @@ class SplatDelta(msgspec.Struct, frozen=True, tag="splat-delta/1"):
     """uint8 [N, 32], as in a .splat file: float32 xyz, float32 scale xyz, RGBA, quaternion."""
 
 
-Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta
+class Support(msgspec.Struct, frozen=True):
+    """A remembered row that a box was read from."""
 
-R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta)
+    seq: int
+    """Of the frame it was seen in."""
+    seconds: float
+    box: tuple[float, float, float, float]
+    """x1 y1 x2 y2 there, in pixels of the frame."""
+    share: float
+    """Of all that was read for the box, in [0, 1]."""
+
+
+class Boxes(msgspec.Struct, frozen=True, tag="boxes/1"):
+    """What was detected in a frame: N boxes, the surest first."""
+
+    boxes: np.ndarray
+    """float32 [N, 4] x1 y1 x2 y2 in pixels of the frame."""
+    scores: np.ndarray
+    """float32 [N] in [0, 1]."""
+    labels: np.ndarray
+    """int32 [N], places in ``names``."""
+    names: tuple[str, ...]
+    tracks: np.ndarray
+    """int32 [N]: the same number for what is taken for the same object; -1: in no track."""
+    memory: np.ndarray
+    """float32 [N] in [0, 1]: how much of the box comes from memory; 0: the frame alone."""
+    supports: tuple[tuple[Support, ...], ...] = ()
+    """Of each box, the heaviest first; empty where none are given."""
+
+
+Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes
+
+R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes)
