@@ -1,0 +1,1 @@
+"""Detectors cut in two, so that a memory can be read between."""
