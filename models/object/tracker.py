@@ -1,0 +1,227 @@
+"""One stream's object: sees a frame, says where the object is, remembers, learns.
+
+All that goes on from frame to frame lies in one hub: ``examples`` (pairs of features and masks),
+``heads`` (parameters, moments, gates, the scale of the features) and ``trail`` (the last mask and
+picture). Restored, it goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.memory.examples import Example, ExampleConfig, ExampleMemory
+from retain.memory.hub import Hub
+from retain.memory.notes import Notes
+from retain.models.object import features, head, learn, track
+from retain.models.object.learn import Learned, Recipe
+from retain.models.object.track import Planes, Trust
+from retain.pipeline.errors import UsageError
+from retain.pipeline.frame import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retain.models.object.features import Features
+
+Label = NDArray[np.uint8]
+
+LEAST = 4
+"""Examples without which nothing can be learned: those of the first frame, and some."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerOptions:
+    """How an object is tracked. Raises UsageError for what cannot work."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    trust: Trust = field(default_factory=Trust)
+    side: int = 480
+    """Pixels of the shorter side of the working picture."""
+    examples: int = 32
+    """N, at most; fewer where the budget is small."""
+    budget_bytes: int = 80_000_000
+    seed: int = 0
+    threads: int = 1
+    """Of torch; results are the same bits for the same number only."""
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.side <= 1080:
+            raise UsageError(
+                f"The side of the working picture is from 64 to 1080, not {self.side}."
+            )
+        if self.examples < LEAST or self.threads < 1:
+            raise UsageError(f"An object needs at least {LEAST} examples and one thread.")
+
+
+class Tracker:
+    """Tracks ``objects`` objects through frames of ``size`` (height, width) of one stream.
+
+    ``begin`` with the first frame and its masks, or ``hub.restore``; then ``look`` at each frame
+    after it. Raises UsageError when the budget cannot hold what is needed.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        objects: int,
+        size: tuple[int, int],
+        options: TrackerOptions,
+        extract: Features,
+    ) -> None:
+        self.stream, self.objects, self.options = stream, objects, options
+        self.size = features.working_size(*size, options.side)
+        self._extract = extract
+        maps = features.shapes(self.size)
+        self._grid = maps["x4"][1:]
+        config = ExampleConfig(
+            maps,
+            (objects, *self._grid),
+            digest=maps["x16"][1] * maps["x16"][2],
+            capacity=options.examples,
+            least=LEAST,
+        )
+        self.examples = ExampleMemory(config, extract.device)
+        self.heads = Notes(_bytes(_blank_heads(objects, options.recipe)))
+        self.trail = Notes(_bytes(_blank_trail(objects, self._grid, self.size)))
+        self.hub = Hub(options.budget_bytes, stream)
+        for name in ("heads", "trail", "examples"):
+            self.hub.add(name, getattr(self, name), weight=float(name == "examples"))
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.heads.read(self.stream))
+
+    def begin(self, image: Image, label: Label, seq: int, seconds: float) -> Planes:
+        """Take in the first frame and who is where in it: ``label`` uint8 [H, W] of its size, 0 or
+        the number of an object. Returns the masks as ``look`` does."""
+        picture = features.working_picture(image, self.size)
+        masks = np.stack([label == k + 1 for k in range(self.objects)]).astype(np.float32)
+        small = track.coarse(masks, self._grid)
+        maps = self._extract(picture)
+        scale = _scale(maps)
+        for flip in (False, True):
+            seen = self._extract(np.ascontiguousarray(picture[:, ::-1])) if flip else maps
+            planes = small[..., ::-1].copy() if flip else small
+            self._keep(_scaled(seen, scale), planes, seq, seconds, pinned=True)
+        learned = learn.untaught(self.objects, self.options.recipe, self.options.seed)
+        learned = learn.teach_first(learned, self.examples.read(self.stream), self.options.recipe)
+        self.heads.write(self.stream, _heads_of(learned, scale))
+        self._leave(small, track.grey_of(picture), 0)
+        return track.coarse(masks, (self.size[0] // 2, self.size[1] // 2))
+
+    def look(self, image: Image, seq: int, seconds: float, *, cut: bool = False) -> Planes:
+        """Masks of the next frame, float32 [objects, h, w] at half the working picture's size.
+
+        ``cut``: nothing of the last frame says where things are in this one.
+        """
+        picture = features.working_picture(image, self.size)
+        learned, scale = _learned_from(self.heads.read(self.stream))
+        left = self.trail.read(self.stream)
+        grey, count = track.grey_of(picture), int(left["count"]) + 1
+        maps = _scaled(self._extract(picture), scale)
+        seen = head.logits(learned.theta, maps).cpu().numpy()
+        prior = None if cut else track.moved(left["masks"], left["grey"], grey)
+        planes = track.fused(seen, prior, self.options.trust)
+        planes = track.shared(track.refined(planes, picture, self.options.trust))
+        small = track.coarse(planes, self._grid)
+        self._leave(small, grey, count)
+        recipe = self.options.recipe
+        if recipe.mode != "none" and count % recipe.every == 0:
+            self._keep(maps, small, seq, seconds)
+            held = self.examples.read(self.stream)
+            learned = learn.teach(learned, held, features.digest(maps), recipe)
+            self.heads.write(self.stream, _heads_of(learned, scale))
+        return planes
+
+    def _keep(
+        self,
+        maps: Mapping[str, Tensor],
+        planes: Planes,
+        seq: int,
+        seconds: float,
+        pinned: bool = False,
+    ) -> None:
+        import torch
+
+        example = Example(
+            seq,
+            seconds,
+            {name: x[0] for name, x in maps.items()},
+            torch.from_numpy(planes),
+            features.digest(maps),
+            pinned=pinned,
+        )
+        self.examples.write(self.stream, example)
+
+    def _leave(self, planes: Planes, grey: track.Grey, count: int) -> None:
+        trail = {"masks": planes, "grey": grey, "count": np.array(count, np.int64)}
+        self.trail.write(self.stream, trail)
+
+
+def _scale(maps: Mapping[str, Tensor]) -> Tensor:
+    """float32 [2, channels]: mean and deviation of the first frame's maps, to bring them all to
+    one scale."""
+    import torch
+
+    mean = torch.cat([x[0].mean((1, 2)) for x in maps.values()])
+    spread = torch.cat([x[0].flatten(1).std(1) for x in maps.values()])
+    return torch.stack([mean, spread + 1e-3])
+
+
+def _scaled(maps: Mapping[str, Tensor], scale: Tensor) -> dict[str, Tensor]:
+    out, at = {}, 0
+    for name, x in maps.items():
+        mean, spread = scale[:, at : at + x.shape[1]].view(2, 1, -1, 1, 1)
+        out[name] = (x - mean) / spread
+        at += x.shape[1]
+    return out
+
+
+def _heads_of(learned: Learned, scale: Tensor) -> dict[str, np.ndarray]:
+    """As the memory keeps them."""
+    tensors = {
+        "theta": learned.theta,
+        "first": learned.first,
+        "second": learned.second,
+        "scale": scale,
+    }
+    return {
+        **{name: x.cpu().numpy() for name, x in tensors.items()},
+        "count": np.array(learned.count, np.int64),
+        "gates": learned.gates,
+    }
+
+
+def _learned_from(kept: Mapping[str, np.ndarray]) -> tuple[Learned, Tensor]:
+    import torch
+
+    theta, first, second, scale = (
+        torch.from_numpy(kept[name]) for name in ("theta", "first", "second", "scale")
+    )
+    return Learned(theta, first, second, int(kept["count"]), kept["gates"]), scale
+
+
+def _blank_heads(objects: int, recipe: Recipe) -> dict[str, np.ndarray]:
+    import torch
+
+    scale = torch.zeros(2, sum(features.CHANNELS.values()))
+    return _heads_of(learn.untaught(objects, recipe), scale)
+
+
+def _blank_trail(
+    objects: int, grid: tuple[int, ...], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    return {
+        "masks": np.zeros((objects, *grid), np.float32),
+        "grey": np.zeros((size[0] // 2, size[1] // 2), np.uint8),
+        "count": np.array(0, np.int64),
+    }
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
