@@ -11,55 +11,76 @@ from retain.pipeline.errors import UsageError, nearest
 if TYPE_CHECKING:
     from retain.models.mamba.host import Host
 
-SMALL = ("small",)
-"""Hosts whose weights come with the package."""
-TORCHVISION = (
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-)
-"""Architectures of torchvision; their weights are a file: ``name:WEIGHTS.pth``."""
 FILES = (".onnx", ".pth", ".pt", ".safetensors")
 
 
 def open_host(
     name_or_path: str, device: str = "auto", side: int = 0, names: str | Path = ""
 ) -> Host:
-    """The detector ``name_or_path``: ``small``; a YOLOX in a file; or ``ARCHITECTURE:WEIGHTS`` of
-    torchvision.
+    """The detector ``name_or_path``: ``small``, or a file of it that was trained here; a YOLOX in a
+    file; or a Faster R-CNN of torchvision with its weights, ``ARCHITECTURE:WEIGHTS.pth``.
 
     ``side``: longest side of a YOLOX's input, 0 for the one it was trained for. ``names``: file of
-    class names, one on a line. Raises UsageError for anything else, and for weights that are
-    missing, damaged or of another detector.
+    class names, one on a line. Raises UsageError for a name nobody knows, options that do not apply
+    and weights of another detector; SourceError for files that are missing or damaged.
     """
-    name, _, weights = name_or_path.partition(":")
-    if name in TORCHVISION:
-        _only_yolox(name, side, names)
-        from retain.models.mamba.hosts.rcnn import RCNNHost
+    from retain.models.mamba.rcnn.build import ARCHITECTURES
+    from retain.models.mamba.small.weights import SHIPPED
 
-        return RCNNHost.open(name, weights, device=choose_device(device))
-    if name_or_path in SMALL:
-        _only_yolox(name, side, names)
+    name, colon, weights = name_or_path.partition(":")
+    path = Path(name_or_path)
+    if name in ARCHITECTURES:
+        _refuse(name, side=side)
+        return _rcnn(name, weights, choose_device(device), names)
+    if name_or_path in SHIPPED or _ours(path):
+        _refuse(name_or_path, side=side, names=names)
         from retain.models.mamba.hosts.small import SmallDetector
 
-        return SmallDetector.load(name_or_path, device=choose_device(device))
-    path = Path(name_or_path)
-    if path.suffix.lower() not in FILES:
-        known = (*SMALL, *TORCHVISION)
+        return SmallDetector.load(name_or_path, choose_device(device))
+    if path.suffix.lower() not in FILES or (colon and not path.exists()):
         raise UsageError(
             f"There is no detector {name_or_path!r}.",
-            hint=f"{nearest(name, known)} Or give a YOLOX file ({', '.join(FILES)}).",
+            hint=f"{nearest(name, (*SHIPPED, *ARCHITECTURES))} "
+            f"Or give the file of a YOLOX ({', '.join(FILES)}).",
         )
+    return _yolox(path, choose_device(device), side, names)
+
+
+def _yolox(path: Path, device: str, side: int, names: str | Path) -> Host:
     from retain.models.mamba.hosts.names import names_for
     from retain.models.mamba.hosts.yolox import Yolox
     from retain.models.mamba.hosts.yolox_weights import load
 
     network = load(path)
-    return Yolox(network, names_for(network.plan.classes, names), choose_device(device), side)
+    return Yolox(network, names_for(network.plan.classes, names), device, side)
 
 
-def _only_yolox(name: str, side: int, names: str | Path) -> None:
-    if side or names:
-        option = "an input side" if side else "class names"
-        raise UsageError(f"{name!r} takes no {option}: it has its own.")
+def _rcnn(name: str, weights: str, device: str, names: str | Path) -> Host:
+    from retain.models.mamba.hosts.names import read_names
+    from retain.models.mamba.hosts.rcnn import RCNNHost
+
+    if not weights:
+        raise UsageError(
+            f"{name} needs its weights, which do not come with retain.",
+            hint=f"Write {name}:WEIGHTS.pth.",
+        )
+    return RCNNHost.open(name, weights, read_names(names) if names else None, device)
+
+
+def _ours(path: Path) -> bool:
+    """Whether ``path`` is a safetensors file that retain wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return "retain" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False  # whoever reads it says what is wrong
+
+
+def _refuse(name: str, **options: object) -> None:
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"The option {option!r} means nothing for {name!r}: it has its own.")

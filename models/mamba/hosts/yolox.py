@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from retain.datasets.detect.base import Found, Size
 from retain.memory.bank.rows import digest
 from retain.models.mamba.host import Cells, Predicted
 from retain.models.mamba.hosts.letterbox import STRIDE, boxed, letterbox
+from retain.models.mamba.hosts.suppress import suppressed
 from retain.models.mamba.hosts.yolox_net import STRIDES, YoloxNet
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Image
@@ -106,7 +106,7 @@ class Yolox:
         whole = rows if which is None else cells.rows.index_put((which,), rows)
         parts = [
             self.network.head.decide(level, part)
-            for level, part in enumerate(whole.contiguous().split(own.counts))
+            for level, part in enumerate(torch.split(whole.contiguous(), list(own.counts)))
         ]
         classes, objectness, places = (torch.cat(part) for part in zip(*parts, strict=True))
         anchors = own.anchors
@@ -127,7 +127,7 @@ class Yolox:
             scores, labels = predicted.scores.max(1)
             rows = (scores >= threshold).nonzero()[:, 0]
             boxes, scores, labels = predicted.boxes[rows], scores[rows], labels[rows]
-            kept = batched_nms(boxes, scores, labels, IOU)
+            kept = suppressed(boxes, scores, labels, IOU)
             limits = boxes.new_tensor(cells.size).repeat(2)
             boxes = torch.minimum((boxes / cells.scale).clamp(min=0), limits)
             seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)

@@ -121,8 +121,8 @@ class Csp(nn.Module):
         self.conv3 = Conv(2 * half, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        past = self.conv2(x)
-        out: Tensor = self.conv3(torch.cat((self.m(self.conv1(x)), past), 1))
+        through, past = self.conv1(x), self.conv2(x)
+        out: Tensor = self.conv3(torch.cat((self.m(through), past), 1))
         return out
 
 

@@ -7,7 +7,6 @@ go through torch's restricted reader, ONNX through OpenCV's.
 from __future__ import annotations
 
 import codecs
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from retain.models.mamba.hosts.yolox_net import Plan, YoloxNet
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import SourceError, SourceFault, UsageError
 
 EPSILON = 1e-3
 """Of YOLOX's batch norms."""
@@ -32,11 +31,11 @@ CLOSE = 0.05
 def load(path: str | Path) -> YoloxNet:
     """The network in ``path``: ``.onnx``, ``.safetensors``, else a checkpoint of torch.
 
-    Raises UsageError when it is missing, damaged, or of anything but a YOLOX.
+    Raises SourceError when it is missing or damaged, UsageError when it is anything but a YOLOX.
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"There is no weights file {str(path)!r}.")
+        raise SourceError(SourceFault.NOT_FOUND, f"There is no weights file {str(path)!r}.")
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return _from_onnx(path)
@@ -47,19 +46,20 @@ def load(path: str | Path) -> YoloxNet:
 def from_state(state: Mapping[str, Tensor], what: str = "these weights") -> YoloxNet:
     """A network from tensors by the authors' names, with batch norms or with these folded.
 
-    Raises UsageError when they are not a YOLOX's.
+    Raises UsageError when they are not a YOLOX's, SourceError when they are not finite.
     """
     folded = _folded(state)
     try:
-        stem = folded["backbone.backbone.stem.conv.weight"]
         plan = Plan(
-            base=stem.shape[0],
+            base=len(folded["backbone.backbone.stem.conv.weight"]),
             depth=_depth(folded),
             depthwise="backbone.backbone.dark2.0.dconv.weight" in folded,
-            classes=folded["head.cls_preds.0.bias"].shape[0],
+            classes=len(folded["head.cls_preds.0.bias"]),
         )
     except KeyError as error:
         raise _other(what, f"it has no {error.args[0]!r}") from None
+    except TypeError:
+        raise _other(what, "it has single numbers where there should be tables") from None
     network = _bare(plan)
     own = network.state_dict()
     wrong = [k for k, v in own.items() if k not in folded or folded[k].shape != v.shape]
@@ -82,7 +82,7 @@ def _bare(plan: Plan) -> YoloxNet:
 def _filled(network: YoloxNet, state: Mapping[str, Tensor], what: str) -> YoloxNet:
     own = {key: tensor.float().contiguous() for key, tensor in state.items()}
     if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
-        raise UsageError(f"The weights in {what} are not all finite numbers; the file is damaged.")
+        raise _broken(f"The weights in {what} are not all finite numbers.")
     network.load_state_dict(own, assign=True)
     return network.eval()
 
@@ -94,6 +94,10 @@ def _other(what: str, why: str) -> UsageError:
     )
 
 
+def _broken(what: str, hint: str = "The file is damaged.") -> SourceError:
+    return SourceError(SourceFault.BROKEN, what, hint=hint)
+
+
 # Checkpoints
 
 
@@ -102,11 +106,11 @@ def _checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UsageError(
+    except Exception as error:  # a damaged pickle can raise anything
+        raise _broken(
             f"The weights in {path.name} cannot be read ({type(error).__name__}).",
-            hint="It is no checkpoint of torch, or damaged, or holds more than tensors and "
-            "numbers, which is refused because reading it could run code.",
+            "It is no checkpoint of torch, or damaged, or holds more than tensors and numbers, "
+            "which is refused because reading it could run code.",
         ) from error
     state = saved.get("model", saved) if isinstance(saved, dict) else saved
     tensors = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
@@ -115,9 +119,10 @@ def _checkpoint(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in state.items()}
 
 
+_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
@@ -131,9 +136,10 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path.name} is no whole safetensors file ({error}).") from error
+        raise _broken(f"{path.name} is no whole safetensors file ({error}).") from error
+    return state
 
 
 def _folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,9 +186,9 @@ def _from_onnx(path: Path) -> YoloxNet:
         graph = cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
         reason = str(error.err).strip().rstrip(".") or "no reason given"
-        raise UsageError(
+        raise _broken(
             f"OpenCV cannot read {path.name}: {reason}.",
-            hint="It is damaged, or no ONNX graph of a detector.",
+            "It is damaged, or no ONNX graph of a detector.",
         ) from error
     layers = [graph.getLayer(name) for name in graph.getLayerNames()]
     blobs = [layer.blobs for layer in layers if layer.type == "Convolution"]
