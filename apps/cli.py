@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import retain
-from retain.apps import cli_graphs, cli_keys, cli_models, cli_scene, console
+from retain.apps import cli_detect, cli_graphs, cli_keys, cli_models, cli_scene, console
 from retain.apps.cli_models import Structures
 from retain.apps.cli_options import (
     DeviceOption,
@@ -288,6 +288,7 @@ def segment(
     raise typer.Exit(done.exit_code)
 
 
+app.command()(cli_detect.detect)
 app.command()(cli_scene.reconstruct)
 app.command()(cli_scene.render)
 

@@ -61,3 +61,50 @@ def _stream(container: Any, fps: int, width: int, height: int) -> Any:
     context.colorspace = context.color_primaries = context.color_trc = 1
     context.color_range = 1
     return stream
+
+
+class TimedVideo:
+    """A video whose pictures keep their own times. All are of the first one's size."""
+
+    TICKS = 90_000
+    """Of its clock, per second."""
+    _KEYFRAMES = 48
+
+    def __init__(self, path: str | Path, comment: str = "") -> None:
+        self._path, self._comment = path, comment
+        self._container: Any = None
+        self._stream: Any = None
+        self._start_s, self._pts = 0.0, -1
+
+    def add(self, image: Image, seconds: float) -> None:
+        """Show ``image`` (uint8 [H, W, 3] RGB, even sides) from a presentation time on. A time that
+        does not rise is moved a tick past the one before."""
+        import av
+
+        if self._container is None:
+            self._open(image, seconds)
+        picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709"
+        )
+        self._pts = max(self._pts + 1, round((seconds - self._start_s) * self.TICKS))
+        picture.pts, picture.time_base = self._pts, Fraction(1, self.TICKS)
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Finish the file. Safe to call twice."""
+        if self._container is not None:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._container = None
+
+    def _open(self, image: Image, seconds: float) -> None:
+        import av
+
+        flags = {"movflags": "+faststart"}
+        self._container = av.open(str(self._path), "w", format="mp4", options=flags)
+        self._container.metadata["comment"] = self._comment
+        self._stream = _stream(self._container, 30, image.shape[1], image.shape[0])
+        context = self._stream.codec_context
+        context.time_base = self._stream.time_base = Fraction(1, self.TICKS)
+        context.gop_size = self._KEYFRAMES
+        self._start_s = seconds

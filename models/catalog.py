@@ -23,6 +23,8 @@ STAGES = Catalog(
         "remember": "retain.models.curvestream:Remember",
         "segment": "retain.models.gdkvm.stage:Segment",
         "measure": "retain.models.gdkvm.measure:Measure",
+        "detect": "retain.models.mamba.stage:Detect",
+        "track": "retain.models.mamba.track:Track",
         "reconstruct": "retain.models.scene.stage:Reconstruct",
     },
 )

@@ -223,6 +223,20 @@ class Boxes(msgspec.Struct, frozen=True, tag="boxes/1"):
     """Of each box, the heaviest first; empty where none are given."""
 
 
-Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes
+class Recall(msgspec.Struct, frozen=True, tag="recall/1"):
+    """What a detector's memory is after this frame, and what it took."""
 
-R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes)
+    reset: str
+    """Why it began anew before this frame, in a few words; else empty."""
+    rows: int
+    room: int
+    """Rows that fit."""
+    nbytes: int
+    byte_budget: int
+    parts_ms: dict[str, float]
+    """Where the time of this frame went: ``detector``, ``memory``."""
+
+
+Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes | Recall
+
+R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes, Recall)

@@ -1,8 +1,8 @@
 """What the page knows, in sections. Each is bounded, whatever the length of the stream.
 
 A section has a version that counts its changes; a client is sent the sections that changed since
-the versions it has seen. A new panel is one section (in ``memory.py``, ``heart.py`` or
-``scene.py``, which ``_sections`` lists) and one module in ``static/panels``, listed in
+the versions it has seen. A new panel is one section (in ``memory.py``, ``heart.py``, ``scene.py``
+or ``detect.py``, which ``_sections`` lists) and one module in ``static/panels``, listed in
 ``panels.js``.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import heart, memory, scene
+from retain.apps.page import detect, heart, memory, scene
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -24,7 +24,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "scene", "console"]
+View = Literal["watch", "segment", "scene", "detect", "console"]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
@@ -32,7 +32,7 @@ WATCHED_S = 1 / 15
 UNWATCHED_S = 1.0
 
 
-_OF = {"segment": heart, "scene": scene}
+_OF = {"segment": heart, "scene": scene, "detect": detect}
 """What a kind of page knows; the others are of memories."""
 
 
@@ -42,6 +42,8 @@ def _sections(view: View) -> list[Section]:
         return [heart.Curve(), heart.Beats()]
     if view == "scene":
         return scene.sections()
+    if view == "detect":
+        return detect.sections()
     return [memory.Points(), memory.Whole(), memory.Kept()]
 
 

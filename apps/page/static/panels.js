@@ -12,6 +12,9 @@ import * as view3d from "./panels/view3d.js";
 import * as growth from "./panels/growth.js";
 import * as drift from "./panels/drift.js";
 import * as above from "./panels/above.js";
+import * as recall from "./panels/recall.js";
+import * as boxes from "./panels/boxes.js";
+import * as decided from "./panels/decided.js";
 import * as stages from "./panels/stages.js";
 import * as control from "./panels/control.js";
 import * as streams from "./panels/streams.js";
@@ -20,5 +23,6 @@ export const views = {
   watch: [status, video, plot, budget, strip, stages],
   segment: [status, video, curve, beats, stages],
   scene: [status, view3d, video, growth, drift, above, stages],
+  detect: [status, video, recall, boxes, decided, stages],
   console: [control, streams, stages],
 };

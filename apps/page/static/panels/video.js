@@ -1,5 +1,6 @@
 // The picture with its decision, its outlines or its tracking; a coloured frame whenever one is kept.
 import { TIERS, area, badge, clock, el, mark, number, score, setText, volume } from "../dom.js";
+import { drawBoxes } from "./boxes.js";
 
 export const title = "Stream";
 export const classes = "video tall";
@@ -10,6 +11,7 @@ let loading = false;
 let known = null;   // frames the memory held last time
 let session = "";
 let outlined = true;
+let alone = false;  // what the detector alone says, in place of what memory makes of it
 let last = null;    // what is on the canvas: { picture, view }
 
 const COLOURS = { cavity: "#62abff", myocardium: "#f2ab4b", atrium: "#c79bff" };
@@ -26,9 +28,12 @@ export function mount(root) {
   ui.size = el("span", { class: "size num" });
   const outlines = el("input", { type: "checkbox", checked: true, onchange: (event) => { outlined = event.target.checked; if (last) paint(); } });
   ui.over = el("p", { class: "over", hidden: true });
-  ui.outlines = el("label", { class: "outlines", hidden: true }, outlines, "Outlines");
+  ui.word = el("span", {}, "Outlines");
+  ui.outlines = el("label", { class: "outlines", hidden: true }, outlines, ui.word);
+  const plain = el("input", { type: "checkbox", onchange: (event) => { alone = event.target.checked; if (last) paint(); } });
+  ui.alone = el("label", { class: "outlines alone", hidden: true }, plain, "Detector alone");
   root.append(
-    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept, ui.over, ui.outlines),
+    el("figure", { class: "stage" }, ui.canvas, ui.waiting, ui.frame, ui.kept, ui.over, ui.outlines, ui.alone),
     el("div", { class: "caption" }, ui.time, ui.badge, ui.score, ui.reason, ui.size),
   );
 }
@@ -73,6 +78,7 @@ function draw(picture, view, reasons) {
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
   if (view.outlines) return measured(view);
   if (view.tracking) return placed(view);
+  if (view.boxes) return found(view);
   if (!view.state) return;
   ui.badge.replaceChildren(badge(view.state));
   setText(ui.score, `score ${score(view.score)}`);
@@ -83,11 +89,15 @@ function draw(picture, view, reasons) {
 function paint() {
   const context = ui.canvas.getContext("2d");
   context.drawImage(last.picture, 0, 0);
-  ui.outlines.hidden = !last.view.outlines;
+  const { outlines, boxes } = last.view;
+  ui.outlines.hidden = !outlines && !boxes;
+  setText(ui.word, boxes ? "Boxes" : "Outlines");
+  ui.alone.hidden = !last.view.alone || !outlined;
   if (!outlined) return;
+  if (boxes) drawBoxes(context, alone && last.view.alone ? last.view.alone : boxes);
   context.lineWidth = Math.max(1.5, ui.canvas.width / 320);
   context.lineJoin = "round";
-  for (const { label, points } of last.view.outlines ?? []) {
+  for (const { label, points } of outlines ?? []) {
     const path = new Path2D();
     for (const [x, y] of points) path.lineTo(x + 0.5, y + 0.5);
     path.closePath();
@@ -103,6 +113,12 @@ function measured(view) {
   setText(ui.score, area(view.area, view.unit));
   setText(ui.reason, view.doubts?.length ? view.doubts.join(" ") : volume(view.volume, view.unit).replace("–", ""));
   ui.reason.title = ui.reason.textContent;
+}
+
+function found(view) {
+  const recalled = view.boxes.filter((one) => one.memory > 0.5).length;
+  setText(ui.score, `${number(view.boxes.length)} ${view.boxes.length === 1 ? "box" : "boxes"}`);
+  setText(ui.reason, recalled ? `${number(recalled)} from memory` : "");
 }
 
 const TRACKING = { starting: "Starting", tracked: "Tracked", lost: "Lost", recovered: "Found again" };
