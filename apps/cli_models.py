@@ -92,6 +92,42 @@ def gdkvm(
     raise typer.Exit(job.train(options))
 
 
+@train.command()
+def detector(
+    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, show_default="of the recipe", help="Highest learning rate."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of a run whose network to start from.")
+    ] = None,
+    clips: Annotated[
+        int, typer.Option(min=0, help="Held-out videos to be judged on in the end; 0: none.")
+    ] = 24,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+) -> None:
+    """Train the small detector on procedural objects. Ctrl-C saves; the same command goes on."""
+    from retain.apps import training_detector as job
+
+    options = job.TrainOptions(
+        out=out,
+        steps=steps,
+        seed=seed,
+        rate=rate,
+        init=init,
+        clips=clips,
+        device=device,
+        threads=threads,
+    )
+    raise typer.Exit(job.train(options))
+
+
 @evaluate.command()
 def echo(
     weights: Annotated[str, typer.Option(help="Weights by name or file.")] = "mini",

@@ -16,6 +16,7 @@ from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
     from retain.models.gdkvm.train import Progress, Recipe
+    from retain.models.training import Progress as OtherProgress
 
 CURVE, WEIGHTS = "curve.csv", "weights.safetensors"
 INTERRUPTED = 130
@@ -70,19 +71,19 @@ def train(options: TrainOptions) -> int:
     say = console.messages().print
     say(f"training {recipe.model.size} for {recipe.steps} steps on {device} into {options.out}")
     try:
-        with _shown() as shown, _Curve(options.out / CURVE) as curve:
+        with shown() as bar, Curve(options.out / CURVE) as curve:
 
             def tell(progress: Progress) -> None:
                 curve.add(progress)
                 text = f"training, loss {curve.loss:.3f}"
-                shown.show(text, progress.step, progress.steps)
+                bar.show(text, progress.step, progress.steps)
 
             run(
                 recipe,
                 options.out,
                 cache,
                 device=device,
-                drawn=lambda done, of: shown.show("drawing phantoms", done, of),
+                drawn=lambda done, of: bar.show("drawing phantoms", done, of),
                 tell=tell,
                 init=options.init,
             )
@@ -98,7 +99,7 @@ def train(options: TrainOptions) -> int:
     return 0
 
 
-class _Curve:
+class Curve:
     """One row per step in a CSV file, and the smoothed loss. A continued run adds to its file."""
 
     def __init__(self, path: Path) -> None:
@@ -110,13 +111,13 @@ class _Curve:
             self._writer.writerow(("step", "loss", "learning_rate", "seconds"))
         self.loss = math.nan
 
-    def add(self, p: Progress) -> None:
+    def add(self, p: Progress | OtherProgress) -> None:
         self.loss = (
             p.loss if math.isnan(self.loss) else _SMOOTH * self.loss + (1 - _SMOOTH) * p.loss
         )
         self._writer.writerow((p.step, f"{p.loss:.5f}", f"{p.rate:.3e}", f"{p.seconds:.3f}"))
 
-    def __enter__(self) -> _Curve:
+    def __enter__(self) -> Curve:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -153,13 +154,13 @@ class _Bar:
 
 
 @contextmanager
-def _shown() -> Iterator[_Bar]:
-    shown = _Bar()
-    if not shown._live:
-        yield shown
+def shown() -> Iterator[_Bar]:
+    bar = _Bar()
+    if not bar._live:
+        yield bar
         return
-    with shown._bar:
-        yield shown
+    with bar._bar:
+        yield bar
 
 
 def plot(curve: Path, out: Path) -> None:

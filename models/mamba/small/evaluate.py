@@ -1,0 +1,30 @@
+"""How good a detector of the procedural objects is on videos it was not trained on."""
+
+from __future__ import annotations
+
+from retain.datasets.detect.base import Found, Truth, truths
+from retain.datasets.detect.evaluate import Report, evaluate
+from retain.datasets.detect.motion import motion_iou
+from retain.datasets.detect.objects import NAMES, ObjectVideos
+from retain.models.mamba.host import Host
+from retain.models.mamba.small.data import FRAMES, HELD_OUT
+
+EVERY = 4
+"""Frames between those looked at: neighbours are much the same."""
+
+
+def score(host: Host, degraded: str, clips: int = 24) -> Report:
+    """Frame by frame, by COCO's protocol, on ``clips`` videos of ``FRAMES`` frames that are held
+    out; ``degraded`` is ``clean``, ``mild`` or ``strong``. ``host`` knows the objects' classes."""
+    asked: list[Truth] = []
+    found: list[Found] = []
+    speeds = []
+    for clip in ObjectVideos(clips, HELD_OUT, FRAMES, degraded=degraded):
+        all_truths = truths(clip)
+        motion = motion_iou(all_truths)
+        for index in range(0, FRAMES, EVERY):
+            asked.append(all_truths[index])
+            speeds.append(motion[index])
+            (cells,) = host.describe([clip[index].image])
+            found.append(host.found(host.predict(cells.rows, cells), cells)[0])
+    return evaluate(asked, found, NAMES, motion=speeds)

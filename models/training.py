@@ -1,0 +1,210 @@
+"""What training runs share: steps that can be interrupted, an average of the weights, checkpoints
+from which a run goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retain.models import tensors
+from retain.pipeline.errors import StateError
+
+CHECKPOINT = "checkpoint.safetensors"
+_SCHEMA = "retain-training/1"
+_HINT = "The training command writes it; a run in another folder begins anew."
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run tells after every step."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    seconds: float
+    """Of this step."""
+
+
+def cosine(step: int, steps: int, highest: float, warm: float = 0.1) -> float:
+    """Learning rate of ``step``: up over the first ``warm`` of all, then down along a cosine."""
+    up = max(1, round(steps * warm))
+    if step < up:
+        return highest * (step + 1) / up
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
+
+
+class Run(ABC):
+    """A run in ``out``; ``train`` goes on from the checkpoint there once ``load`` has found it.
+
+    model      its parameters with gradients are trained
+    groups     for AdamW; each with a ``scale`` its learning rate is multiplied by
+    recipe     everything the run depends on, as JSON; a checkpoint of another is refused
+    rate       learning rate of a step
+    average    of the exponential moving average of the weights, which is what is kept
+    clip_norm  of the gradient
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[dict[str, Any]],
+        recipe: Mapping[str, Any],
+        out: Path,
+        *,
+        steps: int,
+        seed: int,
+        rate: Callable[[int], float],
+        average: float,
+        clip_norm: float,
+    ) -> None:
+        self.model, self.out, self.steps = model, out, steps
+        self._recipe, self._seed, self._rate_of = dict(recipe), seed, rate
+        self._keep, self._clip_norm = average, clip_norm
+        self.average = {k: v.clone() for k, v in self._weights().items()}
+        self.optimiser = torch.optim.AdamW([dict(group) for group in groups], rate(0), eps=1e-6)
+        self.step = 0
+
+    @abstractmethod
+    def loss(self, step: int) -> Tensor:
+        """Of one step, with gradients. The same for the same weights and step: draw from ``step``
+        alone (torch's seed is set from it)."""
+
+    def train(self, tell: Callable[[Progress], None], save_every: int = 100) -> None:
+        """Until the last step. A KeyboardInterrupt waits for the end of its step, saves and goes
+        on upwards; a second one does not wait, and leaves the last checkpoint as it is."""
+        whole = True
+        try:
+            while self.step < self.steps:
+                began = time.perf_counter()
+                with _patience():
+                    whole = False
+                    loss, rate = self._one()
+                    self.step += 1
+                    whole = True
+                    took = time.perf_counter() - began
+                    tell(Progress(self.step, self.steps, loss, rate, took))
+                if self.step % save_every == 0:
+                    self.save()
+        finally:
+            if whole:
+                self.save()
+
+    def _one(self) -> tuple[float, float]:
+        # Every step draws from its own seed, so that a continued run sees what one run would have.
+        torch.manual_seed((self._seed << 32) + self.step)
+        rate = self._rate_of(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        loss = self.loss(self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+        self.optimiser.step()
+        self._follow()
+        return float(loss.detach()), rate
+
+    def _follow(self) -> None:
+        """The average; younger than its memory it is a plain mean, so that it forgets the start."""
+        rate = min(self._keep, (1 + self.step) / (10 + self.step))
+        for name, value in self._weights().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - rate)
+            else:
+                self.average[name].copy_(value)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v.detach() for k, v in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        """Everything the next step depends on, atomically."""
+        kept = {f"model/{k}": v for k, v in self._weights().items()}
+        kept |= {f"average/{k}": v for k, v in self.average.items()}
+        states = self.optimiser.state_dict()["state"]
+        for index, name in enumerate(self._names()):
+            state = states.get(index, {})
+            kept |= {f"adam/{name}/{k}": torch.as_tensor(v) for k, v in state.items()}
+        head = {"recipe": self._recipe, "step": self.step}
+        tensors.write(self.out / CHECKPOINT, kept, head, _SCHEMA)
+
+    def load(self) -> bool:
+        """Continue from the checkpoint in ``out``; False when there is none. Raises StateError
+        when it was made by another recipe."""
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            return False
+        kept, head = tensors.read(path, _SCHEMA, _HINT)
+        if _comparable(head.get("recipe", {})) != _comparable(self._recipe):
+            raise StateError(
+                f"{path} belongs to another recipe than this run's.",
+                hint="Train into another folder, or give the options it was started with.",
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
+
+        self.model.load_state_dict(part("model/"))
+        self.average = {k: v.to(self.average[k].device) for k, v in part("average/").items()}
+        state = self.optimiser.state_dict()
+        found = {i: part(f"adam/{name}/") for i, name in enumerate(self._names())}
+        state["state"] = {i: values for i, values in found.items() if values}
+        self.optimiser.load_state_dict(state)
+        self.step = int(head["step"])
+        return True
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Those of another run's network, instead of the model's own."""
+        self.model.load_state_dict(weights)
+        self.average = {k: v.clone() for k, v in self._weights().items()}
+
+    def _names(self) -> list[str]:
+        """Parameter names in the optimiser's order."""
+        named = {id(p): n for n, p in self.model.named_parameters()}
+        return [named[id(p)] for group in self.optimiser.param_groups for p in group["params"]]
+
+
+def averaged(out: Path) -> dict[str, Tensor]:
+    """The averaged weights of the run in ``out``. Raises UsageError where there is none."""
+    kept, _ = tensors.read(out / CHECKPOINT, _SCHEMA, _HINT)
+    prefix = "average/"
+    return {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Ctrl-C is heard at the end of the block, a second one at once. Only where it can be: signals
+    belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    heard: list[int] = []
+
+    def hear(number: int, where: FrameType | None) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _comparable(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)
