@@ -71,7 +71,8 @@ class Host(Protocol):
 
     def predict(self, rows: Tensor, cells: Cells, which: Tensor | None = None) -> Predicted:
         """Decide from ``rows`` [M, C] standing in for those of ``cells`` that ``which`` [M] lists
-        (all, if None). Gradients reach ``rows``, not the host."""
+        (all, if None), each at most once. Gradients reach ``rows``, not the host. A row's decision
+        is the same bits whichever others are listed."""
         ...
 
     def found(

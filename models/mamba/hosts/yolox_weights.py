@@ -2,6 +2,9 @@
 
 Sizes are read off the weights. Batch norms are folded in float64. Nothing in a file is run: pickles
 go through torch's restricted reader, ONNX through OpenCV's.
+
+The authors' very first weights (their "legacy" ones) were trained on normalised RGB pictures. They
+have the same shapes, so nothing tells them apart, and they find little here.
 """
 
 from __future__ import annotations
