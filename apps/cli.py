@@ -55,6 +55,14 @@ class Mode(StrEnum):
     PAPER = "paper"
 
 
+class Learning(StrEnum):
+    NONE = "none"
+    FIFO = "fifo"
+    GRCL = "grcl"
+    RMSCL = "rmscl"
+    HYBRID = "hybrid"
+
+
 class VolumeMethod(StrEnum):
     AREA_LENGTH = "area-length"
     DISKS = "disks"
@@ -231,10 +239,26 @@ def segment(
     source: Annotated[
         str,
         typer.Argument(
-            help="Echo clip: DICOM, AVI, MP4, folder, 'pattern*.png', 0 (camera), rtsp://…"
+            help="Echo clip: DICOM, AVI, MP4, folder, 'pattern*.png', 0 (camera), rtsp://…; with "
+            "--object any video."
         ),
     ],
     out: OutOption = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--object",
+            metavar="MASK.png",
+            help="Follow what this mask marks in the first frame instead: white on black or by a "
+            "palette; a folder of masks gives its first, the others are the truth.",
+        ),
+    ] = None,
+    learn: Annotated[
+        Learning, typer.Option(help="With --object: what is learnt from on the way.")
+    ] = Learning.HYBRID,
+    memory_mb: Annotated[
+        float, typer.Option(min=1, help="With --object: memory in 10^6 bytes.")
+    ] = 80.0,
     structures: Annotated[
         Structures, typer.Option(help="Outline the cavity, or myocardium and atrium as well.")
     ] = Structures.CAVITY,
@@ -260,7 +284,35 @@ def segment(
 
     Needs a grey apical view that shows the whole fan. Writes a mask per frame, the area curve, the
     beats with their ejection fraction and method, an overlay video and a report.
+
+    With --object it follows anything in any video: what a mask marks in the first frame.
     """
+    if mask is not None:
+        from retain.apps.segment_object import run as follow
+
+        followed = follow.segment(
+            follow.ObjectOptions(
+                source=source,
+                out=out,
+                given=mask,
+                learn=learn.value,
+                budget_mb=memory_mb,
+                device=device,
+                page=page,
+                port=port,
+                open_page=open_page,
+                limit=limit,
+                seconds=seconds,
+                pace=1.0 if realtime else 0.0,
+                record=record,
+                record_mb=record_mb,
+                runner=runner.value,
+                state=resume,
+                command=command_line(),
+            ),
+            follow.tell,
+        )
+        raise typer.Exit(followed.exit_code)
     from retain.apps.segment import run as job
 
     done = job.segment(

@@ -161,3 +161,38 @@ def echo(
         json=json,
     )
     raise typer.Exit(job.evaluate(options))
+
+
+@evaluate.command("object")
+def segment_object(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="DAVIS folders, or objects://?seed=40&clips=3&frames=60, which is the default."
+        ),
+    ] = None,
+    learn: Annotated[
+        str,
+        typer.Option(help="none, fifo, grcl, rmscl, hybrid; by commas.", show_default="all"),
+    ] = "",
+    relit: Annotated[
+        bool, typer.Option("--relit", help="Let the light change as the clips go.")
+    ] = False,
+    side: Annotated[int, typer.Option(help="Shorter side of the working picture, pixels.")] = 480,
+    every: Annotated[int, typer.Option(min=1, help="Frames between two updates.")] = 5,
+    memory_mb: Annotated[float, typer.Option(min=1, help="Memory in 10^6 bytes.")] = 80.0,
+    json: Annotated[Path | None, typer.Option(help="Also write the rows here.")] = None,
+) -> None:
+    """Judge `retain segment --object` by J and F: every way to learn on every clip."""
+    from retain.apps.segment_object import judging as job
+
+    options = job.ObjectEvalOptions(
+        clips=clips or job.ObjectEvalOptions.clips,
+        ways=tuple(way for way in learn.split(",") if way),
+        relit=relit,
+        side=side,
+        every=every,
+        budget_mb=memory_mb,
+        json=json,
+    )
+    raise typer.Exit(job.evaluate(options))

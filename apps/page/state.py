@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import detect, heart, memory, scene
+from retain.apps.page import detect, heart, memory, objects, scene
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -24,7 +24,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "scene", "detect", "console"]
+View = Literal["watch", "segment", "object", "scene", "detect", "console"]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
@@ -32,7 +32,7 @@ WATCHED_S = 1 / 15
 UNWATCHED_S = 1.0
 
 
-_OF = {"segment": heart, "scene": scene, "detect": detect}
+_OF = {"segment": heart, "object": objects, "scene": scene, "detect": detect}
 """What a kind of page knows; the others are of memories."""
 
 
@@ -40,6 +40,8 @@ def _sections(view: View) -> list[Section]:
     """What a page of this kind has beside the sections that every page has."""
     if view == "segment":
         return [heart.Curve(), heart.Beats()]
+    if view == "object":
+        return objects.sections()
     if view == "scene":
         return scene.sections()
     if view == "detect":

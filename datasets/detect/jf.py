@@ -1,4 +1,4 @@
-"""J and F of silhouettes, as DAVIS judges them (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017).
+"""J and F of silhouettes, as DAVIS judges them (Perazzi et al., 2016; Pont-Tuset et al., 2017).
 
 J is the overlap of regions (intersection over union); F the harmonic mean of a boundary's precision
 and recall, where a boundary pixel is right within 0.8 % of the picture's diagonal. Where a mask is
@@ -104,13 +104,19 @@ def judge(found: Iterable[Region], truth: Iterable[Region]) -> Judged:
         if "shorter" not in str(error) and "longer" not in str(error):
             raise
         raise UsageError("There are not as many masks as there are frames of truth.") from None
+    return judged_of(js, fs)
+
+
+def judged_of(js: Sequence[float], fs: Sequence[float]) -> Judged:
+    """From J and F of all frames, first and last included. Raises UsageError for fewer than
+    three."""
     if len(js) < 3:
         raise UsageError(
             f"J and F need at least three frames, not {len(js)}.",
             hint="The first frame is given and the last is not judged.",
         )
-    js, fs = js[1:-1], fs[1:-1]
-    return Judged(course(js), course(fs), tuple(js), tuple(fs))
+    js, fs = tuple(js[1:-1]), tuple(fs[1:-1])
+    return Judged(course(js), course(fs), js, fs)
 
 
 def course(scores: Sequence[float]) -> Course:

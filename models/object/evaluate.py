@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from retain.datasets.detect.base import Clip, Sample
 from retain.datasets.detect.jf import Judged, judge, overall
 from retain.models.curvestream import torch_threads
+from retain.models.object.given import Label, objects_of, renumbered
 from retain.models.object.track import Planes
-from retain.models.object.tracker import Label, Tracker, TrackerOptions
+from retain.models.object.tracker import Tracker, TrackerOptions
 from retain.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,19 +46,13 @@ class Scored:
         return (self.frames - 1) / self.cpu_s if self.cpu_s else float("inf")
 
 
-def objects_of(mask: NDArray[np.uint8] | None, least: int = 1) -> list[int]:
-    """Numbers of the objects in ``mask`` with at least ``least`` pixels."""
-    if mask is None:
-        return []
-    numbers, counts = np.unique(mask, return_counts=True)
-    return [int(n) for n, count in zip(numbers, counts, strict=True) if n and count >= least]
-
-
-def renumbered(mask: NDArray[np.uint8], numbers: Sequence[int]) -> Label:
-    """``mask`` with ``numbers`` as 1, 2, ... and everything else as 0."""
-    table = np.zeros(256, np.uint8)
-    table[list(numbers)] = np.arange(1, len(numbers) + 1)
-    return np.asarray(table[mask], np.uint8)
+def largest(mask: Label, least: float, most: int) -> tuple[int, ...]:
+    """Numbers, rising, of the ``most`` largest objects of ``mask`` that cover the share ``least``
+    of it."""
+    counts = np.bincount(mask.ravel(), minlength=256)[1:]
+    big = np.flatnonzero(counts >= least * mask.size)
+    order = big[np.argsort(-counts[big], kind="stable")][:most]
+    return tuple(int(number) + 1 for number in np.sort(order))
 
 
 def on_frame(planes: Planes, height: int, width: int) -> Label:
@@ -72,14 +66,15 @@ def on_frame(planes: Planes, height: int, width: int) -> Label:
 
 
 def score(
-    clip: Clip, options: TrackerOptions, extract: Features, numbers: Sequence[int] = ()
+    clip: Clip, options: TrackerOptions, extract: Features, numbers: tuple[int, ...] = ()
 ) -> Scored:
     """Track the objects ``numbers`` of the first frame, or all in it, to the end of ``clip``.
 
     Raises UsageError for a clip whose first frame shows none, or frames without silhouettes.
     """
     first = clip[0]
-    numbers = numbers or objects_of(first.mask)
+    if first.mask is not None:
+        numbers = numbers or objects_of(first.mask)
     if not numbers or first.mask is None:
         raise UsageError(
             f"The first frame of {clip.name!r} shows no object, so there is nothing to follow."

@@ -85,8 +85,8 @@ def colours(picture: Image) -> Tensor:
 
 def working_size(height: int, width: int, side: int) -> tuple[int, int]:
     """(height, width) of the working picture: the shorter side about ``side``, both of sixteens."""
-    scale = side / min(height, width)
-    return tuple(max(2, round(length * scale / 16)) * 16 for length in (height, width))  # type: ignore[return-value]
+    scale = side / min(height, width) / 16
+    return max(2, round(height * scale)) * 16, max(2, round(width * scale)) * 16
 
 
 def working_picture(image: Image, size: tuple[int, int]) -> Image:
@@ -98,7 +98,7 @@ def working_picture(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size[::-1], interpolation=kind), np.uint8)
 
 
-def shapes(size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+def shapes(size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
     """[C, h, w] of each map of a working picture of ``size``."""
     return {
         name: (CHANNELS[name], size[0] // stride, size[1] // stride)

@@ -61,7 +61,9 @@ def logits(theta: Tensor, maps: Maps) -> Tensor:
 
 def _parts(theta: Tensor) -> Sequence[Tensor]:
     """[objects, *shape] of each of ``_SHAPES``."""
+    import torch
+
     return [
         part.reshape(len(theta), *shape)
-        for part, shape in zip(theta.split(_SIZES, dim=1), _SHAPES, strict=True)
+        for part, shape in zip(torch.split(theta, _SIZES, dim=1), _SHAPES, strict=True)
     ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Mode = Literal["none", "fifo", "grcl", "rmscl", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+CLAMP = 8.0
 _FIRST, _SECOND, _TINY = 0.9, 0.99, 1e-8
 """Decay of Adam's moments, and what keeps its divisor from zero."""
 
@@ -172,7 +173,7 @@ def misfit(found: Tensor, masks: Tensor) -> Tensor:
     """Sum of W^2 (Y - D)^2 of masks [objects, h, w]: the mean error on the object and that on the
     rest have equal say, but for a tiny object, whose pixels count at most eight times."""
     share = masks.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)
-    balance = (masks * (0.5 / share) + (1 - masks) * (0.5 / (1 - share))).clamp(max=8.0)
+    balance = (masks * (0.5 / share) + (1 - masks) * (0.5 / (1 - share))).clamp(max=CLAMP)
     balance = balance / balance.sum((1, 2), keepdim=True)
     return (balance * (masks - found).square()).sum()
 

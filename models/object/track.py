@@ -40,7 +40,8 @@ def grey_of(picture: Image) -> Grey:
 
 def moved(planes: Planes, before: Grey, now: Grey) -> Planes:
     """``planes`` of the frame ``before`` brought to ``now`` along dense optical flow (DIS)."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(now, before, None)
+    measure = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = measure.calc(now, before, None)  # type: ignore[call-overload]
     height, width = planes.shape[1:]
     flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -71,7 +72,7 @@ def guided(guide: NDArray[np.float32], plane: Planes, radius: int, smooth: float
     output is an affine function of the guide.
     """
 
-    def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(x: NDArray[np.floating]) -> NDArray[np.float32]:
         size = (2 * radius + 1, 2 * radius + 1)
         return np.asarray(cv2.boxFilter(x, -1, size, borderType=cv2.BORDER_REFLECT))
 

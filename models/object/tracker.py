@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Label = NDArray[np.uint8]
 
-LEAST = 4
+LEAST = 6
 """Examples without which nothing can be learned: those of the first frame, and some."""
 
 
@@ -77,7 +77,7 @@ class Tracker:
         self.size = features.working_size(*size, options.side)
         self._extract = extract
         maps = features.shapes(self.size)
-        self._grid = maps["x4"][1:]
+        self._grid = maps["x4"][1], maps["x4"][2]
         config = ExampleConfig(
             maps,
             (objects, *self._grid),
@@ -104,10 +104,11 @@ class Tracker:
         small = track.coarse(masks, self._grid)
         maps = self._extract(picture)
         scale = _scale(maps)
-        for flip in (False, True):
-            seen = self._extract(np.ascontiguousarray(picture[:, ::-1])) if flip else maps
-            planes = small[..., ::-1].copy() if flip else small
-            self._keep(_scaled(seen, scale), planes, seq, seconds, pinned=True)
+        self._keep(_scaled(maps, scale), small, seq, seconds, pinned=True)
+        for view in VIEWS:
+            other, planes = seen_as(view, picture, masks)
+            seen = _scaled(self._extract(other), scale)
+            self._keep(seen, track.coarse(planes, self._grid), seq, seconds, pinned=True)
         learned = learn.untaught(self.objects, self.options.recipe, self.options.seed)
         learned = learn.teach_first(learned, self.examples.read(self.stream), self.options.recipe)
         self.heads.write(self.stream, _heads_of(learned, scale))
@@ -159,8 +160,29 @@ class Tracker:
         self.examples.write(self.stream, example)
 
     def _leave(self, planes: Planes, grey: track.Grey, count: int) -> None:
-        trail = {"masks": planes, "grey": grey, "count": np.array(count, np.int64)}
+        trail: dict[str, np.ndarray] = {"masks": planes, "grey": grey, "count": np.array(count, np.int64)}
         self.trail.write(self.stream, trail)
+
+
+VIEWS: list[tuple[bool, float]] = [(True, 1.0)]
+
+
+def seen_as(view: tuple[bool, float], picture: Image, masks: Planes) -> tuple[Image, Planes]:
+    """``picture`` mirrored or not, and zoomed into about the middle of the objects."""
+    import cv2
+
+    flip, zoom = view
+    h, w = picture.shape[:2]
+    masks = track.coarse(masks, (h, w))
+    total = masks.sum(0)
+    y, x = (np.average(np.arange(n), weights=total.sum(1 - a)) for a, n in ((0, h), (1, w)))
+    x0 = min(max(x - w / zoom / 2, 0), w - w / zoom) if zoom > 1 else (w - w / zoom) / 2
+    y0 = min(max(y - h / zoom / 2, 0), h - h / zoom) if zoom > 1 else (h - h / zoom) / 2
+    m = np.array([[zoom, 0, -zoom * x0], [0, zoom, -zoom * y0]])
+    out = [cv2.warpAffine(p, m, (w, h), borderMode=cv2.BORDER_REFLECT) for p in (picture, *masks)]
+    if flip:
+        out = [np.ascontiguousarray(p[:, ::-1]) for p in out]
+    return out[0], np.stack(out[1:])
 
 
 def _scale(maps: Mapping[str, Tensor]) -> Tensor:

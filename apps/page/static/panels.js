@@ -7,6 +7,7 @@ import * as plot from "./panels/plot.js";
 import * as budget from "./panels/budget.js";
 import * as strip from "./panels/strip.js";
 import * as curve from "./panels/curve.js";
+import * as areas from "./panels/areas.js";
 import * as beats from "./panels/beats.js";
 import * as view3d from "./panels/view3d.js";
 import * as growth from "./panels/growth.js";
@@ -22,6 +23,7 @@ import * as streams from "./panels/streams.js";
 export const views = {
   watch: [status, video, plot, budget, strip, stages],
   segment: [status, video, curve, beats, stages],
+  object: [status, video, areas, stages],
   scene: [status, view3d, video, growth, drift, above, stages],
   detect: [status, video, recall, boxes, decided, stages],
   console: [control, streams, stages],

@@ -14,6 +14,7 @@ let outlined = true;
 let alone = false;  // what the detector alone says, in place of what memory makes of it
 let last = null;    // what is on the canvas: { picture, view }
 
+let palette = [];    // colours of objects by number
 const COLOURS = { cavity: "#62abff", myocardium: "#f2ab4b", atrium: "#c79bff" };
 
 export function mount(root) {
@@ -41,6 +42,7 @@ export function mount(root) {
 export function update(patch, state) {
   if (patch.about && patch.about.session !== session) {
     session = patch.about.session;
+    palette = patch.about.colours ?? [];
     shown = 0;
     known = null;
   }
@@ -76,6 +78,7 @@ function draw(picture, view, reasons) {
   ui.waiting.hidden = true;
   setText(ui.time, clock(view.seconds));
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
+  if (view.objects) return followed(view);
   if (view.outlines) return measured(view);
   if (view.tracking) return placed(view);
   if (view.boxes) return found(view);
@@ -97,12 +100,13 @@ function paint() {
   if (boxes) drawBoxes(context, alone && last.view.alone ? last.view.alone : boxes);
   context.lineWidth = Math.max(1.5, ui.canvas.width / 320);
   context.lineJoin = "round";
-  for (const { label, points } of outlines ?? []) {
+  for (const { label, number: k, points } of outlines ?? []) {
+    const colour = COLOURS[label] ?? palette[k % palette.length] ?? "#ffffff";
     const path = new Path2D();
     for (const [x, y] of points) path.lineTo(x + 0.5, y + 0.5);
     path.closePath();
-    context.strokeStyle = COLOURS[label] ?? "#fff";
-    context.fillStyle = `${COLOURS[label] ?? "#ffffff"}2e`;
+    context.strokeStyle = colour;
+    context.fillStyle = `${colour}2e`;
     context.fill(path);
     context.stroke(path);
   }
@@ -113,6 +117,12 @@ function measured(view) {
   setText(ui.score, area(view.area, view.unit));
   setText(ui.reason, view.doubts?.length ? view.doubts.join(" ") : volume(view.volume, view.unit).replace("–", ""));
   ui.reason.title = ui.reason.textContent;
+}
+
+function followed(view) {
+  const seen = view.objects.filter((one) => one.share > 0);
+  setText(ui.score, seen.map((one) => `${one.label} ${number(100 * one.share, 1)} %`).join(" · ") || "Not seen");
+  setText(ui.reason, "");
 }
 
 function found(view) {
