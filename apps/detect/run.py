@@ -26,6 +26,7 @@ from retain.apps.running import (
 from retain.pipeline.errors import UsageError
 from retain.pipeline.graph import Graph
 from retain.pipeline.run import RunReport
+from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
     from retain.apps.detect.judge import Verdict
@@ -67,6 +68,8 @@ class Made:
 
     verdict: Verdict | None
     """Where the source has a truth."""
+    without: bool = False
+    """Whether a read-out was asked for and none ships for the detector."""
 
 
 if TYPE_CHECKING:
@@ -158,6 +161,11 @@ def tell(done: Detected) -> None:
     for line in (head, *rows):
         cells = [cell.rjust(w) for cell, w in zip(line, wide, strict=True)]
         say("  " + "  ".join([line[0].ljust(wide[0]), *cells[1:]]), highlight=False)
+    if done.made.without:
+        say(
+            "  no read-out ships for this detector, so nothing but its last boxes is remembered; "
+            "`retain train mamba` makes one from your videos"
+        )
     for reason, times in journal.reset_kinds.most_common(3):
         say(f"  the memory began anew {times}x: {reason}")
     if done.made.verdict and done.made.verdict.unknown:
@@ -183,6 +191,7 @@ def _write_outputs(
     from retain.apps.detect.tables import facts
     from retain.apps.journal import environment, run_facts, write_json
     from retain.apps.running import RESULTS
+    from retain.models.mamba.stage import NONE_SHIPS
 
     journal.close()
     verdict = _judge(options, folder, journal) if truth else None
@@ -207,7 +216,13 @@ def _write_outputs(
         environment=environment(options, **own),
         incomplete=incomplete(report, journal),
     )
-    return Made(verdict)
+    return Made(verdict, without=_readout(report) == NONE_SHIPS)
+
+
+def _readout(report: RunReport) -> StatValue:
+    """What the detecting stage says it reads its memory with."""
+    stages = (node for node in report.stats.nodes if node.name == "detect")
+    return next((node.extra.get("readout", "") for node in stages), "")
 
 
 def _judge(options: DetectOptions, folder: Path, journal: Recorder) -> Verdict:

@@ -34,6 +34,7 @@ RESETS = {
     "cut": "another scene",
 }
 """Why the memory began anew, in words."""
+NONE_SHIPS = "none ships for this detector"
 MOST = 100
 """Boxes told of a frame, the surest; as many as COCO's evaluation counts."""
 
@@ -195,14 +196,14 @@ def open_parts(
     from retain.models.mamba.memory import Memory, MemoryOptions
 
     opened = Timed(open_host(host, device, names=names))
-    readout, which = _readout(bank, opened)
+    readout, which = _readout(bank, mode, opened)
     budget = {"budget_bytes": int(budget_mb * 1e6)} if budget_mb else {}
     options = MemoryOptions(mode=mode if readout else "none", carry=carry, **budget)  # type: ignore[arg-type]
     told: dict[str, StatValue] = {"host": host, "readout": which, "device": device}
     return opened, lambda stream: Memory(opened, readout, options, stream), told
 
 
-def _readout(bank: str, host: Host) -> tuple[Readout | None, str]:
+def _readout(bank: str, mode: str, host: Host) -> tuple[Readout | None, str]:
     """The read-out that was asked for, and what to call it."""
     if bank == "none":
         return None, "none"
@@ -210,8 +211,8 @@ def _readout(bank: str, host: Host) -> tuple[Readout | None, str]:
 
     name = shipped_for(host) if bank == "auto" else bank
     if not name:
-        return None, "none: none ships for this detector"
-    return load_readout(name, host), name
+        return None, NONE_SHIPS
+    return load_readout(name, host, mode), name
 
 
 T = TypeVar("T")

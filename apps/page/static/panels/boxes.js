@@ -60,14 +60,15 @@ export function update(patch, state) {
   ui.table.hidden = !tracks.length;
   ui.none.hidden = tracks.length > 0;
   setText(ui.none, state.latest?.version && given ? "No track just now." : "Nothing tracked yet.");
-  ui.body.replaceChildren(...tracks.map((one) => row(one, one.last_s === now)));
+  const order = [...tracks].sort((a, b) => (b.last_s === now) - (a.last_s === now) || a.track - b.track);
+  ui.body.replaceChildren(...order.map((one) => row(one, one.last_s === now)));
 }
 
 function row(one, seen) {
   const swatch = el("i", { class: "swatch", "aria-hidden": "true" });
   swatch.style.background = colour(one);
-  const recalled = one.memory > RECALLED;
-  const said = !seen ? "not seen" : recalled ? `${number(100 * one.memory)} %` : one.memory > 0.005 ? `${number(100 * one.memory)} %` : "–";
+  const recalled = seen && one.memory > RECALLED;
+  const said = !seen ? "not seen" : one.memory > 0.005 ? `${number(100 * one.memory)} %` : "–";
   return el("tr", { class: seen ? "" : "away" },
     el("td", { class: "n" }, swatch, ` ${one.track}`), el("td", {}, one.name),
     el("td", { class: "n" }, clock(one.last_s - one.first_s)), el("td", { class: "n" }, number(one.score, 2)),
