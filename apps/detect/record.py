@@ -12,6 +12,7 @@ import msgspec
 from retain.apps.detect.arms import Spent, Tally, arms_of, shown
 from retain.apps.detect.examples import Examples
 from retain.apps.detect.files import mot_lines, told_rows
+from retain.apps.detect.judge import common
 from retain.apps.detect.overlay import RECALLED, Overlay
 from retain.apps.drawing import clock, size
 from retain.apps.journal import dropped_frames, moment
@@ -36,10 +37,21 @@ class Recorder(Footage):
     tracked    whether the boxes have ids
     min_score  boxes from it on count and are drawn; with ids, those in a track
     mot        whether ``tracks.txt`` is written
+    classes    of the truth, where there is one; a detector that knows none of them is refused with
+               a UsageError at the first frame
     """
 
-    def __init__(self, folder: Path, *, tracked: bool, min_score: float, mot: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tracked: bool,
+        min_score: float,
+        mot: bool,
+        classes: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
+        self._classes = classes
         self.folder, self.tracked, self.min_score = folder, tracked, min_score
         self.tallies: dict[str, Tally] = {}
         self.spent = Spent()
@@ -63,6 +75,8 @@ class Recorder(Footage):
         frame, found, recall = packet.frame, packet.get("boxes", Boxes), packet.results["recall"]
         assert isinstance(recall, Recall)
         if not self.frames:
+            if self._classes:
+                common(self._classes, found.names)
             self.names, self.size = found.names, (frame.width, frame.height)
         fresh = bool(recall.reset) or frame.discontinuity or frame.seq != self._seq + 1
         self._seq = frame.seq
@@ -122,7 +136,9 @@ class Recorder(Footage):
 
     def _line(self, packet: Packet, found: Boxes, recall: Recall) -> None:
         frame = packet.frame
-        results: dict[str, Any] = {"boxes": told_rows(found), "recall": recall}
+        held = msgspec.structs.asdict(recall)
+        del held["parts_ms"]  # the same run gives the same bytes
+        results: dict[str, Any] = {"boxes": told_rows(found), "recall": held}
         if isinstance(plain := packet.results.get("plain"), Boxes):
             results["plain"] = told_rows(plain)
         where = {key: frame.meta[key] for key in ("clip", "frame") if key in frame.meta}

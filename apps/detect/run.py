@@ -83,7 +83,7 @@ def detect(options: DetectOptions, tell: Callable[[Detected], None]) -> Detected
     from retain.apps.detect.source import has_boxes
 
     truth = has_boxes(options.source)
-    _check(options, truth)
+    classes = _check(options, truth)
     if options.host == SMALL and not options.source.startswith("objects:"):
         console.messages().print(
             "The detector 'small' knows nothing but the generated objects of objects://; for other "
@@ -94,7 +94,11 @@ def detect(options: DetectOptions, tell: Callable[[Detected], None]) -> Detected
         view="detect",
         build=lambda live, page: build_graph(options, truth=truth, live=live, page=page),
         journal_in=lambda folder: Recorder(
-            folder, tracked=options.tracked, min_score=options.min_score, mot=options.mot
+            folder,
+            tracked=options.tracked,
+            min_score=options.min_score,
+            mot=options.mot,
+            classes=classes,
         ),
         save={},
         write=lambda *run: _write_outputs(options, truth, *run),
@@ -102,8 +106,8 @@ def detect(options: DetectOptions, tell: Callable[[Detected], None]) -> Detected
     )
 
 
-def _check(options: DetectOptions, truth: bool) -> None:
-    """What can be told before anything is opened."""
+def _check(options: DetectOptions, truth: bool) -> tuple[str, ...]:
+    """What can be told before anything runs; the classes of a source with a ``truth``."""
     if not 0 < options.min_score < 1:
         raise UsageError(f"--min-score is between 0 and 1, not {options.min_score:g}.")
     if options.names and not Path(options.names).is_file():
@@ -112,10 +116,11 @@ def _check(options: DetectOptions, truth: bool) -> None:
         from retain.models.mamba.tracker import need_trackers
 
         need_trackers()
-    if truth:
-        from retain.datasets.detect.open import open_clips
+    if not truth:
+        return ()
+    from retain.datasets.detect.open import open_clips
 
-        open_clips(options.source)
+    return tuple(open_clips(options.source).names)
 
 
 def build_graph(options: DetectOptions, *, truth: bool, live: bool, page: bool) -> Graph:
