@@ -77,6 +77,8 @@ class GeoLayer(nn.Module):
 
     def forward(self, query: Tensor, rows: Tensor) -> Tensor:
         """``query`` [N, C] plus what it reads of the raw ``rows`` [M, C]; gradients reach all."""
+        if not len(query) or not len(rows):
+            return query
         keys, values = geo.project(rows, self.weights, self.heads)
         return geo.enhance(query[None], keys, values, self.weights)[0]
 
