@@ -30,6 +30,11 @@ class Poses(StrEnum):
     ESTIMATED = "estimated"
 
 
+class Features(StrEnum):
+    ORB = "orb"
+    XFEAT = "xfeat"
+
+
 def reconstruct(
     source: Annotated[
         str,
@@ -42,6 +47,9 @@ def reconstruct(
     poses: Annotated[
         Poses, typer.Option(help="The source's, or estimated. auto: given if they come with depth.")
     ] = Poses.AUTO,
+    features: Annotated[
+        Features, typer.Option(help="Corners to estimate poses by, with depth; xfeat is an extra.")
+    ] = Features.ORB,
     width: Annotated[int, typer.Option(min=0, help="Working width; 0: as stored.")] = 320,
     every: Annotated[int, typer.Option(min=1, help="Take every n-th frame only.")] = 1,
     camera: Annotated[
@@ -91,6 +99,7 @@ def reconstruct(
             source=source,
             out=out,
             poses=poses.value,
+            features=features.value,
             width=width,
             every=every,
             camera=camera,

@@ -16,17 +16,22 @@ from numpy.typing import NDArray
 from retain.kernels.geometry.rigid import is_rigid
 from retain.memory.base import Json, State
 from retain.memory.carry import refuse_to_shrink
-from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.errors import StateError, UsageError, nearest
 
 NEWEST = 4
 """Places that are never dropped for room: the tracker stands on them."""
 _FIXED = 8 + 8 + 128 + 32
 """Bytes of a place beside its corners."""
+DESCRIPTORS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "orb": ("|u1", (32,)),
+    "xfeat": ("|i1", (64,)),
+}
+"""Type and length, by the kind of features."""
 _CORNER: dict[str, tuple[str, tuple[int, ...]]] = {
-    "uv": ("<f4", (2,)), "octave": ("|u1", ()), "descriptors": ("|u1", (32,)),
-    "points": ("<f4", (3,)),
+    "uv": ("<f4", (2,)), "octave": ("|u1", ()), "points": ("<f4", (3,)),
 }  # fmt: skip
-_CORNER_BYTES = 8 + 1 + 32 + 12
+_CORNER_BYTES = 8 + 1 + 12
+"""Beside its descriptor, which has a byte per element."""
 _TURN = 0.5
 """Radians of turning that make two views as different as moving by the depth of the scene does."""
 
@@ -41,7 +46,7 @@ class Place:
     intrinsics   float64 [4]: fx, fy, cx, cy in pixels
     uv           float32 [N, 2], pixels, pixel i has its centre at i + 0.5
     octave       uint8 [N], level of the pyramid
-    descriptors  uint8 [N, 32], binary
+    descriptors  [N, D] of one of the ``DESCRIPTORS``
     points       float32 [N, 3], camera coordinates in metres; NaN where the depth is unknown
     """
 
@@ -51,23 +56,31 @@ class Place:
     intrinsics: NDArray[np.float64]
     uv: NDArray[np.float32]
     octave: NDArray[np.uint8]
-    descriptors: NDArray[np.uint8]
+    descriptors: NDArray[np.uint8] | NDArray[np.int8]
     points: NDArray[np.float32]
 
     @property
     def nbytes(self) -> int:
-        return _FIXED + _CORNER_BYTES * len(self.uv)
+        return _FIXED + _CORNER_BYTES * len(self.uv) + self.descriptors.nbytes
 
 
 @dataclass(frozen=True, slots=True)
 class KeyframeConfig:
-    """Raises UsageError when a budget cannot hold the newest places."""
+    """Raises UsageError when a budget cannot hold the newest places, or for features that are
+    none of the ``DESCRIPTORS``."""
 
     byte_budget: int = 16_000_000
     max_corners: int = 1500
     """More corners than these are not taken: the budget must be known to suffice."""
+    features: str = "orb"
+    """Kind of descriptors: a memory holds one, since two cannot be compared."""
 
     def __post_init__(self) -> None:
+        if self.features not in DESCRIPTORS:
+            raise UsageError(
+                f"No keyframes with features {self.features!r}.",
+                hint=nearest(self.features, DESCRIPTORS),
+            )
         if self.max_corners < 1:
             raise UsageError(f"Keyframe option max_corners must be >= 1, got {self.max_corners}.")
         if self.byte_budget < self.least:
@@ -78,7 +91,13 @@ class KeyframeConfig:
 
     @property
     def least(self) -> int:
-        return (NEWEST + 1) * (_FIXED + _CORNER_BYTES * self.max_corners)
+        _, (length,) = DESCRIPTORS[self.features]
+        return (NEWEST + 1) * (_FIXED + (_CORNER_BYTES + length) * self.max_corners)
+
+    @property
+    def corner(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of what a place says of each corner."""
+        return _CORNER | {"descriptors": DESCRIPTORS[self.features]}
 
 
 @dataclass(slots=True)
@@ -113,7 +132,7 @@ class KeyframeMemory:
         Raises ValueError for arrays that are no place, or an id that is not the newest.
         """
         held = self._stream(stream)
-        _check(item, self._config.max_corners)
+        _check(item, self._config)
         if held.places and item.id <= next(reversed(held.places)):
             raise ValueError(f"keyframe {item.id} is not newer than those held")
         if gate == 0:
@@ -164,7 +183,7 @@ class KeyframeMemory:
             "c2w": np.array([p.c2w for p in places]).reshape(-1, 4, 4),
             "intrinsics": np.array([p.intrinsics for p in places]).reshape(-1, 4),
         }
-        for name, (dtype, shape) in _CORNER.items():
+        for name, (dtype, shape) in self._config.corner.items():
             none = np.zeros((0, *shape), dtype)
             tensors[name] = np.concatenate([none, *(getattr(p, name) for p in places)])
         return State(tensors, {"limit": held.limit, "dropped": held.dropped})
@@ -180,7 +199,7 @@ class KeyframeMemory:
         ends = np.cumsum(rows["corners"])
         if (rows["corners"] < 0).any() or (np.diff(rows["id"]) <= 0).any():
             raise StateError("The snapshot's keyframes are not in order.")
-        corners = _taken(state.tensors, _CORNER, int(ends[-1]) if len(ends) else 0)
+        corners = _taken(state.tensors, self._config.corner, int(ends[-1]) if len(ends) else 0)
         held = _Stream(limit, dropped=dropped)
         for k, end in enumerate(ends):
             part = slice(end - rows["corners"][k], end)
@@ -190,7 +209,7 @@ class KeyframeMemory:
                 **{name: array[part].copy() for name, array in corners.items()},
             )  # fmt: skip
             try:
-                _check(place, self._config.max_corners)
+                _check(place, self._config)
             except ValueError as error:
                 raise StateError(f"The snapshot's keyframe {place.id}: {error}.") from None
             held.places[place.id] = place
@@ -221,15 +240,15 @@ def most_redundant(places: list[Place]) -> int:
     apart = np.linalg.norm(at[:, None] - at[None], axis=2) / scale
     turned = np.arccos(np.clip(ahead @ ahead.T, -1, 1)) / _TURN
     distance = apart + turned + np.where(np.eye(len(places), dtype=bool), np.inf, 0)
-    nearest = np.sort(distance, axis=1)[:, :2].sum(axis=1)
-    return places[int(np.argmin(nearest[:-NEWEST]))].id
+    crowd = np.sort(distance, axis=1)[:, :2].sum(axis=1)
+    return places[int(np.argmin(crowd[:-NEWEST]))].id
 
 
-def _check(place: Place, most: int) -> None:
+def _check(place: Place, config: KeyframeConfig) -> None:
     n = len(place.uv)
-    if n > most:
-        raise ValueError(f"{n} corners, at most {most} are kept")
-    for name, (dtype, shape) in _CORNER.items():
+    if n > config.max_corners:
+        raise ValueError(f"{n} corners, at most {config.max_corners} are kept")
+    for name, (dtype, shape) in config.corner.items():
         array = getattr(place, name)
         if array.shape != (n, *shape) or array.dtype != np.dtype(dtype):
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")

@@ -1,10 +1,14 @@
-"""Corners of a picture with binary descriptors, spread evenly over it, and their distances."""
+"""Corners of a picture with descriptors, spread evenly over it, and their distances.
+
+Two kinds, told apart by what their descriptors are made of: ``orb`` (bits) and ``xfeat`` (a
+network's, see ``xfeat.py``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,6 +16,10 @@ from numpy.typing import NDArray
 
 from retain.kernels.geometry.camera import Camera
 from retain.pipeline.frame import Image
+
+Kind = Literal["orb", "xfeat"]
+Descriptors = NDArray[np.uint8] | NDArray[np.int8]
+"""See ``Features``."""
 
 EDGE = 0.1
 """A depth that differs by more than this share within its 3x3 pixels belongs to no one surface."""
@@ -32,14 +40,15 @@ class Features:
     """N corners.
 
     uv           float32 [N, 2], pixels, pixel i has its centre at i + 0.5
-    octave       uint8 [N], level of the pyramid, each 1.2 times coarser
-    descriptors  uint8 [N, 32], 256 bits: distance is the number of those that differ
+    octave       uint8 [N], level of the pyramid, each 1.2 times coarser; 0 of xfeat
+    descriptors  of orb uint8 [N, 32], 256 bits; of xfeat int8 [N, 64], a unit vector in steps of
+                 1/127. What their distance is, ``matching.match`` knows
     points       float32 [N, 3], camera coordinates in metres; NaN where the depth is unknown
     """
 
     uv: NDArray[np.float32]
     octave: NDArray[np.uint8]
-    descriptors: NDArray[np.uint8]
+    descriptors: Descriptors
     points: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -50,11 +59,6 @@ class Features:
         return Features(
             self.uv[index], self.octave[index], self.descriptors[index], self.points[index]
         )
-
-    @staticmethod
-    def none() -> Features:
-        empty = np.zeros((0, 2), np.float32), np.zeros(0, np.uint8)
-        return Features(*empty, np.zeros((0, 32), np.uint8), np.zeros((0, 3), np.float32))
 
     @property
     def solid(self) -> NDArray[np.bool_]:
@@ -69,44 +73,71 @@ def _orb(count: int) -> Any:
 
 
 def extract(
-    image: Image, camera: Camera, depth: NDArray[np.float32] | None, count: int = 1500
+    image: Image,
+    camera: Camera,
+    depth: NDArray[np.float32] | None,
+    count: int = 1500,
+    kind: Kind = "orb",
 ) -> Features:
-    """At most ``count`` ORB corners (Rublee et al., ICCV 2011) of ``image`` [H, W, 3] RGB, no more
-    from a cell of a tenth of the width than its share; the strongest of each cell first."""
+    """At most ``count`` corners of ``image`` [H, W, 3] RGB, no more from a cell of a tenth of the
+    width than its share; the strongest of each cell first. Raises MissingExtra where the network's
+    weights are not installed."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    descriptors: Descriptors
+    if kind == "xfeat":
+        from retain.models.scene.tracking.xfeat import described
+
+        at, octave, descriptors = described(image, grey, count)
+    else:
+        at, octave, descriptors = _described(grey, count)
+    uv = sharpened(at, octave, grey) + np.float32(0.5)
+    return Features(uv, octave, descriptors, lifted(uv, camera, depth))
+
+
+def _described(
+    grey: NDArray[np.uint8], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Where ORB corners (Rublee et al., ICCV 2011) are, pixel 0 at 0; levels; descriptors."""
     orb = _orb(count * _OFFERED)
     corners = orb.detect(grey, None)
-    corners = [corners[i] for i in _spread(corners, grey, count)]
+    strength = np.array([corner.response for corner in corners])
+    at = np.array([corner.pt for corner in corners]).reshape(-1, 2)
+    corners = [corners[i] for i in spread(at, strength, grey.shape[1], count)]
     for rank, corner in enumerate(corners):  # describing sorts them by level
         corner.class_id = rank
     corners, descriptors = orb.compute(grey, corners)
     if not corners:
-        return Features.none()
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.uint8), np.zeros((0, 32), np.uint8)
     order = np.argsort([corner.class_id for corner in corners])
     octave = np.array([corner.octave for corner in corners], np.uint8)[order]
-    at = np.array([corner.pt for corner in corners], np.float32)[order]
-    uv = _sharpened(at, octave, grey) + np.float32(0.5)
-    return Features(uv, octave, descriptors[order], lifted(uv, camera, depth))
+    return (
+        np.array([corner.pt for corner in corners], np.float32)[order],
+        octave,
+        descriptors[order],
+    )
 
 
-def _sharpened(
+def sharpened(
     at: NDArray[np.float32], octave: NDArray[np.uint8], grey: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """Where the corners are between the pixels of their level (Foerstner's point of least squares
     to the gradients), unless that is somewhere else."""
+    if not len(at):
+        return at
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
     found = cv2.cornerSubPix(grey, at[:, None].copy(), (3, 3), (-1, -1), stop)[:, 0]
     near = np.linalg.norm(found - at, axis=1) < _ASTRAY * np.float32(_STEP) ** octave
     return np.where(near[:, None], found, at)
 
 
-def _spread(corners: Any, grey: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
-    """Which ``count`` of ``corners`` to keep: the strongest of each cell, in turns."""
-    if not len(corners):
+def spread(
+    at: NDArray[np.floating], strength: NDArray[np.floating], width: int, count: int
+) -> NDArray[np.intp]:
+    """Which ``count`` of the corners ``at`` [N, 2] to keep: the strongest of each cell, in
+    turns."""
+    if not len(at):
         return np.zeros(0, np.intp)
-    at = np.array([corner.pt for corner in corners])
-    strength = np.array([corner.response for corner in corners])
-    side = max(grey.shape[1] / _COLUMNS, 1.0)
+    side = max(width / _COLUMNS, 1.0)
     cell = (at[:, 1] // side).astype(np.int64) * _COLUMNS + (at[:, 0] // side).astype(np.int64)
     order = np.lexsort((-strength, cell))
     cell = cell[order]

@@ -85,7 +85,7 @@ def view_of(key: int, c2w: Pose, features: Features, grey: NDArray[np.uint8]) ->
     octave = features.octave
     return View(
         key, c2w.copy(), features.uv.copy(), octave,
-        SIGMA * LEVEL ** octave.astype(np.float64), features.descriptors,
+        SIGMA * LEVEL ** octave.astype(np.float64), np.asarray(features.descriptors, np.uint8),
         np.full(len(features), -1, np.int64), grey,
     )  # fmt: skip
 

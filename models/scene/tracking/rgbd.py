@@ -14,14 +14,14 @@ import numpy as np
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
-from retain.memory.keyframes import KeyframeMemory, Place
+from retain.memory.keyframes import KeyframeConfig, KeyframeMemory, Place
 from retain.models.scene.tracking import keyframes, locate, loops
 from retain.models.scene.tracking.base import Fit, Model, Pose, Tracked
-from retain.models.scene.tracking.features import Features, extract
+from retain.models.scene.tracking.features import Features, Kind, extract
 from retain.models.scene.tracking.graph import Edge, PoseGraph
 from retain.models.scene.tracking.locate import Found
 from retain.models.scene.tracking.polish import Front, polish
-from retain.pipeline.errors import StateError
+from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import Tracking
 
 FEW = 50
@@ -46,6 +46,8 @@ class RgbdTracker:
     keyframes are fitted to the stable map after that (frame to model, KinectFusion 2011): less
     drift where depth is noisy (kitchen clip: ATE 2.3 for 2.9 cm), more where it is good (rooms: 1.4
     for 0.7 cm), since the map's surface is only as sharp as its cells.
+
+    ``features``: the corners that are matched. Raises UsageError when ``memory`` is for others.
     """
 
     def __init__(
@@ -54,9 +56,14 @@ class RgbdTracker:
         stream: str = "",
         corners: int = 1500,
         fit: Fit = "keyframe",
+        features: Kind = "orb",
     ) -> None:
-        self._memory, self._stream, self._corners = memory or KeyframeMemory(), stream, corners
-        self._fit = fit
+        self._memory = memory or KeyframeMemory(KeyframeConfig(features=features))
+        if self._memory.config["features"] != features:
+            kept = self._memory.config["features"]
+            raise UsageError(f"Keyframes that hold {kept} features cannot be told by {features}.")
+        self._stream, self._corners = stream, corners
+        self._fit, self._features = fit, features
         self._graph = PoseGraph()
         self._c2w: Pose = np.eye(4)
         self._velocity = np.zeros(6)
@@ -70,7 +77,7 @@ class RgbdTracker:
         """The newest keyframe, for polishing."""
 
     def track(self, shot: Shot, model: Model | None = None) -> Tracked:
-        features = extract(shot.image, shot.camera, shot.depth, self._corners)
+        features = extract(shot.image, shot.camera, shot.depth, self._corners, self._features)
         if not self._next:
             return self._start(shot, features)
         places = self._memory.read(self._stream)
