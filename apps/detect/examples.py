@@ -23,8 +23,8 @@ ROOM = 900
 """How many; the oldest go."""
 KEPT = 6
 """Examples in a report."""
-APART_S = 1.0
-"""Examples of one run are at least so far from each other."""
+SLOT_S = 1.0
+"""Of the stream, for one example at most."""
 CROPS = 4
 CROP_SIDE = 96
 MARGIN = 0.2
@@ -106,7 +106,7 @@ def decided(found: Boxes, alone: Boxes | None, min_score: float) -> tuple[int, f
 
 
 class Examples:
-    """The boxes of a run that owe most to memory, some time apart."""
+    """The boxes of a run that owe most to memory, one of each second at most."""
 
     def __init__(self, min_score: float) -> None:
         self.pictures = Pictures()
@@ -124,9 +124,9 @@ class Examples:
 
     def _least(self, seconds: float) -> float:
         """What an example at this time must be worth."""
-        near = [one.gain for one in self.kept if abs(one.seconds - seconds) < APART_S]
-        if near:
-            return max(near)
+        rival = next((one for one in self.kept if _slot(one.seconds) == _slot(seconds)), None)
+        if rival is not None:
+            return rival.gain
         return min((one.gain for one in self.kept), default=0.0) if len(self.kept) >= KEPT else 0.0
 
     def _take(self, frame: Frame, found: Boxes, alone: Boxes | None, row: int, gain: float) -> None:
@@ -150,8 +150,12 @@ class Examples:
             alone is not None,
             tuple(crops),
         )
-        far = [one for one in self.kept if abs(one.seconds - frame.seconds) >= APART_S]
-        self.kept = sorted([*far, example], key=lambda one: -one.gain)[:KEPT]
+        others = [one for one in self.kept if _slot(one.seconds) != _slot(frame.seconds)]
+        self.kept = sorted([*others, example], key=lambda one: -one.gain)[:KEPT]
+
+
+def _slot(seconds: float) -> int:
+    return int(seconds // SLOT_S)
 
 
 def _around(box: NDArray[np.float32], height: int, width: int) -> tuple[int, int, int, int]:
