@@ -8,6 +8,7 @@ MEMORIES = Catalog(
     "memory",
     {
         "bank": "retain.memory.bank.memory:Bank",
+        "examples": "retain.memory.examples:ExampleMemory",
         "frames": "retain.memory.curvestream:FrameMemory",
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
         "delta-scan": "retain.memory.delta_scan:DeltaScan",

@@ -29,6 +29,7 @@ Mode = Literal["none", "fifo", "grcl", "rmscl", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 CLAMP = 8.0
+DROP = 0.0
 _FIRST, _SECOND, _TINY = 0.9, 0.99, 1e-8
 """Decay of Adam's moments, and what keeps its divisor from zero."""
 
@@ -161,7 +162,13 @@ def gradients(theta: Tensor, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
     """The slope of each lesson's loss, [objects, size] like ``theta``."""
     import torch
 
-    for maps, masks, weight in lessons:
+    for i, (maps, masks, weight) in enumerate(lessons):
+        if DROP:
+            rng = torch.Generator().manual_seed(int(theta.sum().item() * 1e6) % 2**31 + i)
+            maps = {
+                n: x * (torch.rand(x.shape[1], generator=rng) >= DROP).float().view(1, -1, 1, 1) / (1 - DROP)
+                for n, x in maps.items()
+            }
         with torch.enable_grad():
             at = theta.detach().requires_grad_()
             loss = weight**2 * misfit(head.logits(at, maps).sigmoid(), masks)

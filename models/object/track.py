@@ -13,6 +13,8 @@ from retain.pipeline.frame import Image
 Planes = NDArray[np.float32]
 """float32 [objects, h, w] in [0, 1]."""
 Grey = NDArray[np.uint8]
+_THERE = 0.5
+"""A mask that is nowhere likelier than that is of no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Trust:
     """Cells by which a moved mask is blurred: how wrong motion may be."""
     doubt: float = 0.02
     """The least probability that motion gives anything."""
+    wary: float = 2.0
+    """Log odds that an object which was not seen must have more to be found again."""
     radius: int = 6
     """Of the guided filter, in cells of half the working picture; 0: none."""
     smooth: float = 1e-3
@@ -56,12 +60,19 @@ def moved(planes: Planes, before: Grey, now: Grey) -> Planes:
 
 
 def fused(seen: Planes, prior: Planes | None, trust: Trust) -> Planes:
-    """Probabilities of log odds ``seen`` and, where there is one, a mask brought along."""
+    """Probabilities of log odds ``seen`` and masks brought along, [objects, h, w] each.
+
+    An object that was nowhere in the last frame, or of which nothing is known (None), may be
+    anywhere: motion says nothing of it then, and appearance alone must be surer.
+    """
     odds = np.clip(seen, -8, 8)
-    if prior is not None and trust.prior:
-        likely = np.stack([cv2.GaussianBlur(plane, (0, 0), trust.blur) for plane in prior])
-        likely = likely.clip(trust.doubt, 1 - trust.doubt)
-        odds = odds + trust.prior * np.log(likely / (1 - likely))
+    for k in range(len(odds)):
+        if prior is None or prior[k].max(initial=0.0) < _THERE:
+            odds[k] -= trust.wary
+        elif trust.prior:
+            likely = cv2.GaussianBlur(prior[k], (0, 0), trust.blur)
+            likely = likely.clip(trust.doubt, 1 - trust.doubt)
+            odds[k] += trust.prior * np.log(likely / (1 - likely))
     return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 

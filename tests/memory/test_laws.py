@@ -22,6 +22,7 @@ from retain.memory.carry import Carry
 from retain.memory.catalog import MEMORIES
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
+from retain.memory.examples import Example, ExampleConfig, ExampleMemory
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.keyframes import KeyframeConfig, KeyframeMemory, Place
@@ -82,6 +83,17 @@ def carried(count: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
         yield {name: torch.randn(CARRIED[name], generator=rng) for name in names}
 
 
+EXAMPLES = ExampleConfig({"a": (3, 2, 4), "b": (1, 1, 2)}, (2, 2, 4), digest=5, capacity=9)
+
+
+def examples(count: int, seed: int) -> Iterator[Example]:
+    rng = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        maps = {name: torch.randn(shape, generator=rng) for name, shape in EXAMPLES.maps.items()}
+        masks = torch.rand(EXAMPLES.masks, generator=rng)
+        yield Example(i, i / 25, maps, masks, torch.randn(5, generator=rng), pinned=i < 2)
+
+
 VIEWS = ViewConfig(width=6, height=4, views=12, newest=3)
 
 
@@ -127,6 +139,7 @@ def detections(count: int, seed: int) -> Iterator[BankWrite]:
 
 CASES = {
     "bank": Case(bank, 70 * bank().row_bytes, detections, None),
+    "examples": Case(lambda: ExampleMemory(EXAMPLES), 9 * EXAMPLES.item_bytes, examples, None),
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
         150_000,
