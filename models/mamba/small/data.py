@@ -72,7 +72,8 @@ def paste(onto: Sample, other: Sample, rng: np.random.Generator) -> tuple[Image,
     """``onto`` with what is wholly seen in ``other``, each at a place of its own (Ghiasi et al.,
     arXiv 2012.07177): more to learn from in a frame that costs the same. Both know silhouettes."""
     width, height = onto.truth.size
-    assert onto.mask is not None and other.mask is not None
+    assert onto.mask is not None
+    assert other.mask is not None
     image, owner = onto.image.copy(), onto.mask.copy()
     boxes, labels = list(onto.truth.boxes), list(onto.truth.labels)
     flags, names = list(onto.truth.flags), list(onto.truth.tracks + 1)

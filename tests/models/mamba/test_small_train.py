@@ -16,7 +16,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from retain.apps import training_detector
 from retain.apps.training import CURVE
-from retain.datasets.detect.base import CROWD, IGNORE, OCCLUDED, truth_of
+from retain.datasets.detect.base import CROWD, IGNORE, OCCLUDED, Sample, truth_of
 from retain.datasets.detect.objects import NAMES
 from retain.models import tensors
 from retain.models.mamba.small import data, evaluate, weights
@@ -223,6 +223,40 @@ def test_a_batch_depends_on_its_step_alone(monkeypatch: pytest.MonkeyPatch) -> N
         data.batch(step, seed=3, size=2)
     assert len(set(seeds)) == 3
     assert max(seeds) < data.HELD_OUT
+
+
+def test_pasted_objects_are_whole_and_cover_what_they_cover() -> None:
+    """Two squares of one colour: where the pasted one lies, its colour is and its box fits it."""
+    base, other = np.full((240, 320, 3), 50, np.uint8), np.full((240, 320, 3), 50, np.uint8)
+    mask, mask_other = np.zeros((240, 320), np.uint8), np.zeros((240, 320), np.uint8)
+    base[115:119, 150:154], mask[115:119, 150:154] = 90, 3
+    other[40:140, 60:260], mask_other[40:140, 60:260] = 200, 1
+    other[0:30, 0:30], mask_other[0:30, 0:30] = 240, 2  # touches the edge: not whole
+    small, large = [150, 115, 154, 119], [60, 40, 260, 140]
+    onto = Sample(0, 0.0, base, truth_of((320, 240), [small], [2], [2], [OCCLUDED]), mask)
+    boxes = [large, [0, 0, 30, 30], [5, 150, 50, 190]]
+    there = Sample(
+        0, 0.0, other, truth_of((320, 240), boxes, [5, 6, 7], [0, 1, 2], [0, 0, IGNORE]), mask_other
+    )
+    covered = 0
+    for seed in range(12):
+        image, truth = data.paste(onto, there, np.random.default_rng(seed))
+        assert truth.labels.tolist() == [2, 5]
+        assert truth.boxes[0].tolist() == small
+        x0, y0, x1, y1 = truth.boxes[1].astype(int)
+        assert (x1 - x0, y1 - y0) == (200, 100)
+        bright = image[..., 0] > 125
+        assert bright[y0:y1, x0:x1].all()
+        assert bright.sum() == 200 * 100
+        hidden = bool(y0 <= 115 and y1 >= 119)  # it is too wide to lie beside
+        covered += hidden
+        beside = y0 >= 119 or y1 <= 115
+        if hidden or beside:
+            assert truth.flags.tolist() == [OCCLUDED | (IGNORE if hidden else 0), 0]
+    assert 0 < covered < 12
+    assert (onto.image == base).all()
+    assert onto.mask is mask
+    assert set(np.unique(mask)) == {0, 3}
 
 
 class Tiny(Run):
