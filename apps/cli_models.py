@@ -22,6 +22,12 @@ class LabelsGiven(StrEnum):
     ENDS = "ends"
 
 
+class Spoilt(StrEnum):
+    CLEAN = "clean"
+    MILD = "mild"
+    STRONG = "strong"
+
+
 class Structures(StrEnum):
     CAVITY = "cavity"
     ALL = "all"
@@ -193,6 +199,87 @@ def segment_object(
         side=side,
         every=every,
         budget_mb=memory_mb,
+        json=json,
+    )
+    raise typer.Exit(job.evaluate(options))
+
+
+@train.command()
+def mamba(
+    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    host: Annotated[
+        str, typer.Option(help="The detector: small, or a YOLOX in .onnx or .pth.")
+    ] = "small",
+    video: Annotated[
+        list[str] | None,
+        typer.Option(help="Any SOURCE that ends; again for more.", show_default="procedural"),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=8, show_default="of the recipe", help="Windows of 12 frames to draw."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, show_default="of the recipe", help="Training rounds.")
+    ] = None,
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="Also train what to compare with: no memory, the paper's."),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where features are kept.", show_default="the user's cache folder"),
+    ] = None,
+) -> None:
+    """Train a memory for a detector, without labels. Ctrl-C saves; the same command goes on."""
+    from retain.apps import training_mamba as job
+
+    options = job.TrainOptions(
+        out=out,
+        host=host,
+        videos=tuple(video or ()),
+        episodes=episodes,
+        rounds=rounds,
+        controls=controls,
+        seed=seed,
+        device=device,
+        threads=threads,
+        cache=cache,
+    )
+    raise typer.Exit(job.train(options))
+
+
+@evaluate.command()
+def detect(
+    clips: Annotated[
+        list[str],
+        typer.Argument(help="COCO-VID, DAVIS, ImageNet VID, MOT, or objects://?seed=40&clips=8."),
+    ],
+    host: Annotated[
+        str, typer.Option(help="The detector: small, or a YOLOX in .onnx or .pth.")
+    ] = "small",
+    bank: Annotated[
+        str, typer.Option(metavar="auto|none|FILE", help="Weights of the memory's read-out.")
+    ] = "auto",
+    degraded: Annotated[Spoilt, typer.Option(help="How some frames are spoilt.")] = Spoilt.STRONG,
+    seed: Annotated[int, typer.Option(min=0, help="Which frames are.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Clips of each place; 0: all.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    json: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+) -> None:
+    """Judge a detector's memory: spoilt and whole frames, against controls, after cuts."""
+    from retain.apps import evaluation_detect as job
+
+    options = job.EvalOptions(
+        clips=tuple(clips),
+        host=host,
+        bank=bank,
+        degraded=degraded.value,
+        seed=seed,
+        limit=limit,
+        device=device,
         json=json,
     )
     raise typer.Exit(job.evaluate(options))

@@ -87,7 +87,7 @@ def judge(weights: Path | str, clips: int, device: str) -> None:
     """Print what ``weights`` find on held-out videos: by class, by speed, by degradation."""
     from rich.table import Table
 
-    from retain.datasets.detect.objects import NAMES
+    from retain.datasets.detect.objects_kinds import NAMES
     from retain.models.mamba.hosts.small import SmallDetector
     from retain.models.mamba.small.evaluate import score
 

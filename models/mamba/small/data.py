@@ -58,7 +58,7 @@ def batch(step: int, *, seed: int, size: int) -> Batch:
 def _draw(first: int, seed: int, size: int, rng: np.random.Generator) -> list[Sample]:
     """Frames ``first`` to ``first + size`` of all a run sees, ``PER_VIDEO`` of each video and far
     enough apart for its objects to have moved."""
-    out = []
+    out: list[Sample] = []
     part = FRAMES // PER_VIDEO
     for place in range(first, first + size):
         number, which = divmod(place, PER_VIDEO)

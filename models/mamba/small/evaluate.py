@@ -5,7 +5,8 @@ from __future__ import annotations
 from retain.datasets.detect.base import Found, Truth, truths
 from retain.datasets.detect.evaluate import Report, evaluate
 from retain.datasets.detect.motion import motion_iou
-from retain.datasets.detect.objects import NAMES, ObjectVideos
+from retain.datasets.detect.objects import ObjectVideos
+from retain.datasets.detect.objects_kinds import NAMES
 from retain.models.mamba.host import Host
 from retain.models.mamba.small.data import FRAMES, HELD_OUT
 
@@ -19,7 +20,8 @@ def score(host: Host, degraded: str, clips: int = 24) -> Report:
     asked: list[Truth] = []
     found: list[Found] = []
     speeds = []
-    for clip in ObjectVideos(clips, HELD_OUT, FRAMES, degraded=degraded):
+    videos = ObjectVideos(clips, HELD_OUT, FRAMES, degraded=degraded)
+    for clip in (videos[k] for k in range(clips)):
         all_truths = truths(clip)
         motion = motion_iou(all_truths)
         for index in range(0, FRAMES, EVERY):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.datasets.detect.objects import NAMES
+from retain.datasets.detect.objects_kinds import NAMES
 from retain.models.mamba.small import data, weights
 from retain.models.mamba.small.losses import Target, loss
 from retain.models.mamba.small.network import FROZEN, Network, grid, pretrained
@@ -50,7 +50,7 @@ class Trainer(Run):
         network = Network(len(NAMES))
         pretrained(network.backbone)
         network.backbone.blocks[:FROZEN].requires_grad_(False)
-        network = network.to(self._device, memory_format=torch.channels_last).train()
+        network = network.to(self._device).to(memory_format=torch.channels_last).train()
         self.network = network
         super().__init__(
             network,

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retain.datasets.detect.objects import NAMES, ObjectVideo
+from retain.datasets.detect.objects import ObjectVideo
+from retain.datasets.detect.objects_kinds import NAMES
 from retain.models.mamba.host import Cells, Host, Predicted
 from retain.models.mamba.hosts.small import IOU, SmallDetector
 from retain.models.mamba.small import weights

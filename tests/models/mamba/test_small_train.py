@@ -17,7 +17,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 from retain.apps import training_detector
 from retain.apps.training import CURVE
 from retain.datasets.detect.base import CROWD, IGNORE, OCCLUDED, Sample, truth_of
-from retain.datasets.detect.objects import NAMES
+from retain.datasets.detect.objects_kinds import NAMES
 from retain.models import tensors
 from retain.models.mamba.small import data, evaluate, weights
 from retain.models.mamba.small.assign import Assignment, assign, overlap
