@@ -146,6 +146,10 @@ class MambaRCNN(nn.Module):
         self.geo = nn.ModuleDict({k: GeoLayer(c, heads, form) for k, c in widths.items()})
         self.eval()
 
+    def train(self, mode: bool = True) -> MambaRCNN:
+        """Changes nothing; see above."""
+        return super().train(False)
+
     @property
     def instance_places(self) -> tuple[str, ...]:
         return tuple(name for name in self.geo if name != PIXEL)

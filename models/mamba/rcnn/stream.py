@@ -74,9 +74,10 @@ class RcnnMemory:
         self.config = config or RcnnMemoryConfig()
         self._banks = {place: self._bank(place) for place in model.geo}
         self._progress = Carry({_PROGRESS: (3,)})
+        # A row more than each can hold, because shares are rounded down.
         full = {k: (self.config.capacity + 1) * b.row_bytes for k, b in self._banks.items()}
-        budget = budget_bytes or sum(full.values()) + self._progress.min_bytes
-        self.hub: Hub = Hub(budget, stream)
+        whole = sum(full.values()) + self._progress.min_bytes
+        self.hub: Hub = Hub(whole if budget_bytes is None else budget_bytes, stream)
         self.hub.add(_PROGRESS, self._progress, weight=0.0)
         for place, bank in self._banks.items():
             self.hub.add(place, bank, weight=float(full[place]))

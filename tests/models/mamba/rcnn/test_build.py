@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from rcnn_parts import NAMES, clip
+from rcnn_parts import NAMES, clip, tiny_base
+from torchvision.models.detection import FasterRCNN
+from torchvision.ops import FrozenBatchNorm2d
 
+from retain.models.mamba.rcnn import build as build_module
 from retain.models.mamba.rcnn.build import (
     ARCHITECTURES,
     build,
@@ -114,6 +118,33 @@ def test_classes_must_be_those_of_the_classifier(path: Path) -> None:
         RCNNHost.open(MOBILE, path, NAMES[:7])
     with pytest.raises(UsageError, match="no architecture 'fasterrcnn_resnet'"):
         open_base("fasterrcnn_resnet", path)
+
+
+def test_the_first_coco_file_has_norms_without_epsilon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchvision opens it; known by its contents, whatever it is called."""
+
+    def small(name: str, classes: int) -> FasterRCNN:
+        base = tiny_base("conv")
+        build_module._freeze_norms(base)
+        return base
+
+    path = tmp_path / "weights.pth"
+    torch.save(small("", 8).state_dict(), path)
+    monkeypatch.setattr(build_module, "build", small)
+
+    def epsilons() -> set[float]:
+        base = open_base("fasterrcnn_resnet50_fpn", path, NAMES)[0]
+        return {m.eps for m in base.modules() if isinstance(m, FrozenBatchNorm2d)}
+
+    assert epsilons() == {1e-5}
+    own = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(build_module, "_NO_EPSILON", own)
+    assert epsilons() == {0.0}
+    coco = ARCHITECTURES["fasterrcnn_resnet50_fpn"].file
+    monkeypatch.undo()
+    assert coco.endswith(f"{build_module._NO_EPSILON}.pth")
 
 
 def test_names() -> None:

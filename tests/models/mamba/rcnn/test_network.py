@@ -110,3 +110,8 @@ def test_names_heads_and_levels_must_fit() -> None:
     model = MambaRCNN(tiny_base(), NAMES, ("0", "7"), heads=8)
     with pytest.raises(UsageError, match="no '7'"):
         model.detect(clip()[0].image)
+
+
+def test_it_stays_in_evaluation_mode() -> None:
+    model = tiny_model("conv").train()
+    assert not any(part.training for part in model.modules())

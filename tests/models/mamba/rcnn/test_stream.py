@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from rcnn_parts import clip, same, tiny_model
+from torch import Tensor
 
 from retain.datasets.detect.base import Found
+from retain.kernels.bank_read import reference
+from retain.kernels.bank_read.reference import Form
 from retain.memory.bank.cells import CellRule
 from retain.memory.bank.rows import BankQuery
 from retain.models.mamba.rcnn.levels import remembered
@@ -39,6 +42,43 @@ def test_first_frames_are_plain_and_later_ones_read() -> None:
     assert same(found[:2], alone[:2])
     assert not same(found[2:3], alone[2:3])
     assert not same(found[3:], alone[3:])
+
+
+class Oracle:
+    """A Read of raw rows of earlier frames, by the definition; keeps those of this frame."""
+
+    def __init__(self, model: MambaRCNN, held: dict[tuple[str, int], list[Tensor]]) -> None:
+        self.model, self.held, self.rows = model, held, dict[str, Tensor]()
+
+    def __call__(self, place: str, query: Tensor, level: int = 0) -> Tensor:
+        layer, rows = self.model.layer(place), self.held.get((place, level), [])
+        out = query
+        if rows:
+            out = reference.enhance(query, torch.cat(rows), layer.weights, layer.heads, layer.form)
+        self.rows[place] = out
+        return out
+
+
+@pytest.mark.parametrize(
+    ("head", "form"), [("two", "paper"), ("two", "released_2022"), ("conv", "paper")]
+)
+def test_a_stream_reads_as_the_definition_does(head: str, form: Form) -> None:
+    model = tiny_model(head, form=form)
+    config = RcnnMemoryConfig(capacity=2000, key_set=2000, proposals=10, warm=1)
+    own, held = RcnnMemory(model, "s", config), dict[tuple[str, int], list[Tensor]]()
+    for k, sample in enumerate(clip(4)):
+        oracle = Oracle(model, held)
+        seen = model.detect(sample.image, oracle)
+        got = own.look(sample.image, k)
+        np.testing.assert_allclose(got.boxes, seen.found.boxes, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(got.scores, seen.found.scores, rtol=1e-4, atol=1e-5)
+        for place in model.instance_places:
+            held.setdefault((place, 0), []).append(oracle.rows[place][:10])
+        cells = remembered(seen, model.levels, config.cells, config.seed, k)
+        for level in (0, 1):
+            rows = cells.rows[torch.from_numpy(cells.levels == level)]
+            held.setdefault((PIXEL, level), []).append(rows)
+        assert all(len(torch.cat(rows)) for rows in held.values())
 
 
 def test_an_empty_bank_changes_nothing() -> None:
