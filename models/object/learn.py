@@ -166,7 +166,9 @@ def gradients(theta: Tensor, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
         if DROP:
             rng = torch.Generator().manual_seed(int(theta.sum().item() * 1e6) % 2**31 + i)
             maps = {
-                n: x * (torch.rand(x.shape[1], generator=rng) >= DROP).float().view(1, -1, 1, 1) / (1 - DROP)
+                n: x
+                * (torch.rand(x.shape[1], generator=rng) >= DROP).float().view(1, -1, 1, 1)
+                / (1 - DROP)
                 for n, x in maps.items()
             }
         with torch.enable_grad():

@@ -109,7 +109,7 @@ class SegmentObject:
         planes = None
         if self._resume:
             path, self._resume = self._resume, ""
-            self._seen_to = self._seq = tracker.hub.restore(path)
+            self._seen_to = self._seq = tracker.restore(path)
         else:
             planes = tracker.begin(frame.image, self._given.label, frame.seq, frame.seconds)
         self._tracker = tracker

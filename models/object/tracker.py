@@ -7,6 +7,7 @@ picture). Restored, it goes on bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from retain.memory.notes import Notes
 from retain.models.object import features, head, learn, track
 from retain.models.object.learn import Learned, Recipe
 from retain.models.object.track import Planes, Trust
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Image
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Tracker:
         self.stream, self.objects, self.options = stream, objects, options
         self.size = features.working_size(*size, options.side)
         self._extract = extract
+        told = repr((options.recipe, options.trust, options.side, options.seed)).encode()
+        self._made = np.frombuffer(hashlib.sha256(told).digest()[:16], np.uint8)
         maps = features.shapes(self.size)
         self._grid = maps["x4"][1], maps["x4"][2]
         config = ExampleConfig(
@@ -92,9 +95,17 @@ class Tracker:
         for name in ("heads", "trail", "examples"):
             self.hub.add(name, getattr(self, name), weight=float(name == "examples"))
 
-    @property
-    def begun(self) -> bool:
-        return bool(self.heads.read(self.stream))
+    def restore(self, path: str) -> int:
+        """Go on from a snapshot of the hub, and return the number of the last frame it has seen.
+        Raises StateError for one that is damaged or was made with other options."""
+        seq = self.hub.restore(path)
+        left = self.trail.read(self.stream)
+        if not np.array_equal(left.get("made", ()), self._made):
+            raise StateError(
+                f"{path} was saved by a tracker with other options, so it would go on otherwise.",
+                hint="Resume with the options of the first run.",
+            )
+        return seq
 
     def begin(self, image: Image, label: Label, seq: int, seconds: float) -> Planes:
         """Take in the first frame and who is where in it: ``label`` uint8 [H, W] of its size, 0 or
@@ -123,7 +134,7 @@ class Tracker:
         picture = features.working_picture(image, self.size)
         learned, scale = _learned_from(self.heads.read(self.stream))
         left = self.trail.read(self.stream)
-        grey, count = track.grey_of(picture), int(left["count"]) + 1
+        grey, count = track.grey_of(picture), int(left["count"][0]) + 1
         maps = _scaled(self._extract(picture), scale)
         seen = head.logits(learned.theta, maps).cpu().numpy()
         prior = None if cut else track.moved(left["masks"], left["grey"], grey)
@@ -160,7 +171,12 @@ class Tracker:
         self.examples.write(self.stream, example)
 
     def _leave(self, planes: Planes, grey: track.Grey, count: int) -> None:
-        trail: dict[str, np.ndarray] = {"masks": planes, "grey": grey, "count": np.array(count, np.int64)}
+        trail: dict[str, np.ndarray] = {
+            "masks": planes,
+            "grey": grey,
+            "count": np.array([count], np.int64),
+            "made": self._made,
+        }
         self.trail.write(self.stream, trail)
 
 
@@ -214,7 +230,7 @@ def _heads_of(learned: Learned, scale: Tensor) -> dict[str, np.ndarray]:
     }
     return {
         **{name: x.cpu().numpy() for name, x in tensors.items()},
-        "count": np.array(learned.count, np.int64),
+        "count": np.array([learned.count], np.int64),
         "gates": learned.gates,
     }
 
@@ -225,7 +241,7 @@ def _learned_from(kept: Mapping[str, np.ndarray]) -> tuple[Learned, Tensor]:
     theta, first, second, scale = (
         torch.from_numpy(kept[name]) for name in ("theta", "first", "second", "scale")
     )
-    return Learned(theta, first, second, int(kept["count"]), kept["gates"]), scale
+    return Learned(theta, first, second, int(kept["count"][0]), kept["gates"]), scale
 
 
 def _blank_heads(objects: int, recipe: Recipe) -> dict[str, np.ndarray]:
@@ -241,7 +257,8 @@ def _blank_trail(
     return {
         "masks": np.zeros((objects, *grid), np.float32),
         "grey": np.zeros((size[0] // 2, size[1] // 2), np.uint8),
-        "count": np.array(0, np.int64),
+        "count": np.array([0], np.int64),
+        "made": np.zeros(16, np.uint8),
     }
 
 
