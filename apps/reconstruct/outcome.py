@@ -96,7 +96,7 @@ class Outcome:
 def finish(mapper: Mapper, steps: int, seed: int, tell: Callable[[int], None]) -> int:
     """Make all of the map stable and refine it on the pictures it kept; ``tell`` hears how many
     steps are done. Ctrl-C ends it early and loses nothing. Returns the steps taken."""
-    mapper.map.settle(mapper.stream)
+    mapper.settle()
     rng = np.random.default_rng(seed)
     done = 0
     try:

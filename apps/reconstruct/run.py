@@ -51,7 +51,6 @@ class ReconstructOptions(StreamOptions):
     """What `retain reconstruct` was asked. Zeros and empty words mean: the default."""
 
     poses: str = "auto"
-    features: str = "orb"
     width: int = 320
     every: int = 1
     camera: str = ""
@@ -75,7 +74,6 @@ class ReconstructOptions(StreamOptions):
         """Options of the stage that maps."""
         return {
             "poses": self.poses,
-            "features": self.features,
             "budget_mb": self.memory_mb,
             "holdout": self.holdout,
             "refine": self.refine,
@@ -220,12 +218,9 @@ def _nothing_mapped(report: RunReport, journal: Recorder, mapper: Mapper) -> Ret
         error = RetainError(
             f"The camera could not be tracked in any of {journal.frames} frames"
             + (f": {why[0][0]}." if why else "."),
-            hint="Maps need texture, light and, without depth, a camera that moves sideways.",
-        )
-    elif mapper.kind.given and not mapper.kind.depth:
-        error = RetainError(
-            "The poses are given but there is no depth, so nothing says where surfaces are.",
-            hint="With --poses estimated, depth is worked out from the pictures.",
+            hint="With --poses estimated, those that are given are not needed."
+            if mapper.kind.given
+            else "Maps need texture, light and, without depth, a camera that moves sideways.",
         )
     else:
         error = RetainError(

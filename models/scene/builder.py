@@ -65,12 +65,13 @@ def build(
     *,
     step: int = 2,
     far: float = FAR,
+    unit: float = 1.0,
 ) -> Built:
     """One Gaussian per ``step`` x ``step`` block of pixels.
 
     ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown, negative guessed (see
     ``complete``); ``camera`` of both; ``labels`` uint8 [H, W] are rows of ``codes`` float32
-    [K, 16], when the map keeps them.
+    [K, 16], when the map keeps them; ``unit``: what counts as a metre.
     """
     height, width = depth.shape[0] // step, depth.shape[1] // step
     z, colors, trust = _blocks(image, depth, step, height, width)
@@ -79,7 +80,7 @@ def build(
     points = small.unproject(z)
     normals, facing = _normals(points, small)
     trust = np.where(_calm(z), trust, trust * MIXED)
-    rows = np.flatnonzero((z > NEAR) & (z < far) & (facing > 0))
+    rows = np.flatnonzero((z > NEAR * unit) & (z < far * unit) & (facing > 0))
 
     z, facing, trust = (plane.reshape(-1)[rows] for plane in (z, facing, trust))
     turned = normals.reshape(-1, 3)[rows] @ c2w[:3, :3].T.astype(np.float32)
@@ -92,7 +93,7 @@ def build(
         colors=colors.reshape(-1, 3)[rows] / np.float32(255),
         codes=None if codes is None else _codes(labels, codes, step, height, width)[rows],
     )
-    sure = np.minimum(1, (SURE / z) ** 2) * np.maximum(facing, GRAZING) * trust
+    sure = np.minimum(1, (SURE * unit / z) ** 2) * np.maximum(facing, GRAZING) * trust
     return Built(gaussians, sure.astype(np.float32), turned, GRAIN * size)
 
 

@@ -23,6 +23,9 @@ class Kind:
     """Poses are the source's."""
     depth: bool
     codes: bool
+    unit: float = 1.0
+    """Length that counts as a metre: poses that come without depth have a unit of their own, which
+    turns out when their map begins."""
 
     @staticmethod
     def of(shot: Shot, *, given: bool) -> Kind:
@@ -36,9 +39,12 @@ def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
         width, height = map(int, notes["size"])
         camera = Camera(fx, fy, cx, cy, width, height)
         given, depth, codes = map(bool, notes["kind"])
+        (unit,) = map(float, notes["unit"])
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"{path} holds no map of a scene: {error}.") from error
-    return Kind(camera, given, depth, codes)
+    if not 0 < unit < np.inf:
+        raise StateError(f"{path} holds a map whose unit is {unit}.")
+    return Kind(camera, given, depth, codes, unit)
 
 
 def lens_of(camera: Camera) -> NDArray[np.float64]:

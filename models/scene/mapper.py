@@ -27,7 +27,6 @@ from retain.models.scene.builder import build, complete
 from retain.models.scene.kind import Kind, kind_in, lens_of, plain, with_lens, words
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
-from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import KNOWN, Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -59,7 +58,6 @@ class MapperOptions:
     seed: int
     threads: int
     fit: Fit = "keyframe"
-    features: Features = "orb"
 
 
 @dataclass
@@ -85,25 +83,13 @@ class Mapper:
         from retain.models.scene.tracking.make import make_tracker
 
         self.stream, self.kind, self._options = stream, kind, options
-        self.map = GaussianMemory(
-            GaussianConfig(
-                byte_budget=options.budget_bytes,
-                cell=options.cell,
-                codes=kind.codes,
-                confirmations=2 if kind.depth else 3,
-            )
-        )
         self.views = ViewMemory(ViewConfig(kind.camera.width, kind.camera.height))
         self.tracker, keyframes = make_tracker(
-            stream, given=kind.given, depth=kind.depth, fit=options.fit,
-            features=options.features,
-        )  # fmt: skip
+            stream, given=kind.given, depth=kind.depth, fit=options.fit
+        )
         self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
-        self.hub = Hub(options.budget_bytes, stream)
-        self.hub.add("notes", self._notes)
-        self.hub.add("keyframes", keyframes)
-        self.hub.add("views", self.views)
-        self.hub.add("map", self.map, weight=4.0)
+        self._keyframes = keyframes
+        self._measure(kind.unit)
         self._anchor, self._anchor_pose = -1, np.eye(4)
         self._epoch = self._told = 0
         self._viewed = -1
@@ -112,6 +98,27 @@ class Mapper:
         self.held_out = -1
         """Seq of the last frame that was kept from the map."""
         self._rng = np.random.default_rng(options.seed)
+
+    def _measure(self, unit: float) -> None:
+        """An empty map in which ``unit`` counts as a metre, beside the other memories."""
+        self.kind, options = replace(self.kind, unit=unit), self._options
+        plain = GaussianConfig()
+        self.map = GaussianMemory(
+            replace(
+                plain,
+                byte_budget=options.budget_bytes,
+                cell=options.cell * unit,
+                codes=self.kind.codes,
+                confirmations=2 if self.kind.depth else 3,
+                agree=(plain.agree[0], plain.agree[1] * unit),
+                front=(plain.front[0], plain.front[1] * unit),
+            )
+        )
+        self.hub = Hub(options.budget_bytes, self.stream)
+        self.hub.add("notes", self._notes)
+        self.hub.add("keyframes", self._keyframes)
+        self.hub.add("views", self.views)
+        self.hub.add("map", self.map, weight=4.0)
 
     def check(self, camera: Camera) -> None:
         """Raises UsageError for a camera that this map cannot be made with."""
@@ -132,13 +139,15 @@ class Mapper:
     def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
         """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by."""
         clock, self.seq = _Clock(), shot.seq
-        if not self.kind.given and not self.kind.depth:
-            shot = replace(shot, depth=None)  # metres would not fit lengths without a unit
+        if not self.kind.depth:
+            shot = replace(shot, depth=None)  # metres would not fit lengths in another unit
         with clock("track"):
             tracked = self.tracker.track(shot, self._draw)
         if tracked.correction:
             with clock("loop"):
                 self._correct(tracked.correction)
+        if tracked.keyframe and not self.begun and isinstance(self.tracker, MakesDepth):
+            self._measure(self.tracker.unit)
         known = tracked.state in KNOWN
         held = may_hold_out and known and not tracked.keyframe and self.begun
         if tracked.keyframe:
@@ -180,14 +189,21 @@ class Mapper:
         if tracked.keyframe:
             self._refine(clock)
 
-    def _take_dense(self, clock: _Clock) -> None:
+    def settle(self) -> None:
+        """The stream is over: what was waiting is taken in, and all of the map becomes stable."""
+        self._take_dense(_Clock(), last=True)
+        self.map.settle(self.stream)
+
+    def _take_dense(self, clock: _Clock, *, last: bool = False) -> None:
         """Keyframes that have got depth since, where the tracker makes it."""
         if not isinstance(self.tracker, MakesDepth):
             return
         with clock("depth"):
-            found = self.tracker.dense()
+            found = self.tracker.dense(last=last)
         for dense in found:
-            self._add(dense.keyframe, dense.shot, dense.c2w, clock)
+            assert dense.shot.depth is not None
+            full = replace(dense.shot, depth=complete(dense.shot.depth))
+            self._add(dense.keyframe, full, dense.c2w, clock)
             self._keep(dense.shot, dense.keyframe, np.eye(4))
             self._refine(clock)
 
@@ -198,7 +214,9 @@ class Mapper:
         if self.kind.codes and codes is None:
             codes = np.zeros((1, CODE), np.float32)  # a frame that is not labelled names nothing
         with clock("build"):
-            built = build(shot.image, shot.depth, shot.camera, c2w, shot.labels, codes)
+            built = build(
+                shot.image, shot.depth, shot.camera, c2w, shot.labels, codes, unit=self.kind.unit
+            )
         with clock("fuse"):
             self.map.write(
                 self.stream,
@@ -212,7 +230,8 @@ class Mapper:
         """Keep a picture to refine against. It moves with the keyframe ``anchor``."""
         assert shot.depth is not None
         lens = lens_of(shot.camera)
-        view = StoredView(shot.seq, anchor, local, lens, shot.image, shot.depth)
+        depth = shot.depth / np.float32(self.kind.unit)
+        view = StoredView(shot.seq, anchor, local, lens, shot.image, depth)
         self.views.write(self.stream, view)
         self._viewed = shot.seq
 
@@ -248,13 +267,13 @@ class Mapper:
                 with_lens(camera, one.lens),
                 poses[one.anchor] @ one.local,
                 one.image,
-                one.depth,
+                one.depth * np.float32(self.kind.unit),
             )
             for one in self.views.read(self.stream, seqs)
             if one.anchor in poses
         ]
         view = self.map.read(self.stream, "all")
-        ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets)
+        ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets, unit=self.kind.unit)
         try:
             with torch_threads(self._options.threads):
                 yield refiner
@@ -304,6 +323,7 @@ class Mapper:
             "camera": lens_of(camera),
             "size": np.array([camera.width, camera.height]),
             "kind": np.array([kind.given, kind.depth, kind.codes], np.uint8),
+            "unit": np.array([kind.unit]),
             "counters": np.array([self._anchor, self._viewed, self.held_out]),
             "anchor": self._anchor_pose,
             "random": words(self._rng),

@@ -27,8 +27,8 @@ from retain.pipeline.frame import Image
 
 OPACITY = 1e-3, 1 - 1e-3
 """Between which an opacity stays, so that its logit stays finite."""
-THICK = 1e-4
-"""Metres: the least scale."""
+THICK, NEAR = 1e-4, 0.05
+"""Metres: the least scale; what is nearer is not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,19 @@ class Target:
 
 
 class Refiner:
-    """Adam on ``gaussians`` against ``targets``. What it makes depends on nothing but its arguments
-    and the steps taken."""
+    """Adam on ``gaussians`` against ``targets``, ``unit`` counting as a metre. What it makes
+    depends on nothing but its arguments and the steps taken."""
 
     def __init__(
-        self, gaussians: Gaussians, targets: Sequence[Target], rates: Rates | None = None
+        self,
+        gaussians: Gaussians,
+        targets: Sequence[Target],
+        rates: Rates | None = None,
+        *,
+        unit: float = 1.0,
     ) -> None:
-        self._targets = targets
-        self._values = _Parameters(gaussians, rates or Rates())
+        self._targets, self._unit = targets, unit
+        self._values = _Parameters(gaussians, rates or Rates(), THICK * unit)
         self.steps = 0
         """Taken so far."""
         self.loss = float("nan")
@@ -79,7 +84,7 @@ class Refiner:
             if taken and spent + spent / taken > budget_s:
                 break
             self._values.thaw(self.steps)
-            loss = loss_of(self._values.tensors(), self._targets[index])
+            loss = loss_of(self._values.tensors(), self._targets[index], self._unit)
             self._values.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._values.optimiser.step()
@@ -94,14 +99,15 @@ class Refiner:
         return self._values.gaussians()
 
 
-def loss_of(parts: Sequence[Tensor], target: Target) -> Tensor:
-    """The loss of ``(means, quats, scales, opacities, colors)``, activated, against one picture."""
+def loss_of(parts: Sequence[Tensor], target: Target, unit: float = 1.0) -> Tensor:
+    """The loss of ``(means, quats, scales, opacities, colors)``, activated, against one picture;
+    ``unit``: what counts as a metre."""
     means, quats, scales, opacities, colors = parts
     camera = target.camera
     w2c = torch.from_numpy(rigid.inverse(target.c2w)).float()[None]
     render, alpha, _ = rasterization(
         means, quats, scales, opacities, colors, w2c, torch.from_numpy(camera.K).float()[None],
-        camera.width, camera.height, near_plane=0.05, render_mode="RGB+ED",
+        camera.width, camera.height, near_plane=NEAR * unit, render_mode="RGB+ED",
     )  # fmt: skip
     color, depth = render[0, ..., :3], render[0, ..., 3]
     wanted = torch.tensor(target.image, dtype=torch.float32) / 255
@@ -111,7 +117,7 @@ def loss_of(parts: Sequence[Tensor], target: Target) -> Tensor:
     loss = loss + 0.2 * (1 - ssim(color * shown, wanted * shown))
     known = torch.tensor(target.depth)
     sure = (known > 0) & (alpha[0, ..., 0] > 0.5)
-    return loss + 0.5 * ((depth - known).abs() * sure).clamp(max=0.5).mean()
+    return loss + 0.5 * ((depth - known).abs() / unit * sure).clamp(max=0.5).mean()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -152,10 +158,10 @@ def _blurred(picture: Tensor) -> Tensor:
 class _Parameters:
     """The Gaussians as what Adam moves."""
 
-    def __init__(self, gaussians: Gaussians, rates: Rates) -> None:
-        g = gaussians
+    def __init__(self, gaussians: Gaussians, rates: Rates, thick: float) -> None:
+        g, self._thick = gaussians, thick
         opacity = torch.tensor(g.opacities).clamp(*OPACITY)
-        scales = torch.tensor(g.scales).clamp(min=THICK)
+        scales = torch.tensor(g.scales).clamp(min=thick)
         self._codes = g.codes
         # A disc's own size is the pixel's at its depth: one rate fits near and far.
         self._start = torch.tensor(g.means)
@@ -197,7 +203,7 @@ class _Parameters:
             arrays = (
                 means,
                 F.normalize(quats, dim=1),
-                scales.clamp(min=THICK),
+                scales.clamp(min=self._thick),
                 opacities.clamp(*OPACITY),
                 colors.clamp(0, 1),
             )

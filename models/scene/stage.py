@@ -17,7 +17,6 @@ from retain.datasets.scene.views import shot_of
 from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper, MapperOptions
 from retain.models.scene.tracking.base import Fit
-from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, SplatDelta, View
@@ -33,7 +32,7 @@ class Reconstruct:
     """Adds ``pose`` to each packet, and ``splats`` to some; see the module's text.
 
     poses        ``given``: those of the source; ``estimated``: the tracker's; ``auto``: given if
-                 the first frame has one, and depth to go with it
+                 the first frame has one
     budget_mb    bytes of all memories together, in 10^6
     holdout      every so many frames, one is kept from the map to judge it by; 0: none
     refine       gradient steps per keyframe; 0: none
@@ -45,8 +44,6 @@ class Reconstruct:
                  miss one; 0: never
     fit          what estimated poses are fitted to, with depth: ``keyframe`` or ``map``; see
                  RgbdTracker
-    features     corners that are matched, with depth: ``orb``, or ``xfeat`` of a network (extra
-                 ``xfeat``)
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
 
@@ -64,7 +61,6 @@ class Reconstruct:
         seed: int = 0,
         whole_s: float = 0.0,
         fit: Fit = "keyframe",
-        features: Features = "orb",
         threads: int = 2,
         resume: str = "",
     ) -> None:
@@ -72,12 +68,6 @@ class Reconstruct:
             raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
         if fit not in get_args(Fit):
             raise UsageError(f"Poses are fitted to a keyframe or the map, not to {fit!r}.")
-        if features not in get_args(Features):
-            raise UsageError(f"Features are orb or xfeat, not {features!r}.")
-        if features == "xfeat":
-            from retain.models.scene.tracking.xfeat import installed
-
-            installed()  # at once, not at the first frame
         none = {"holdout": holdout, "refine": refine, "refine_ms": refine_ms, "whole_s": whole_s,
                 "seed": seed}  # fmt: skip
         some = {"threads": threads, "budget_mb": budget_mb, "cell": cell}
@@ -90,7 +80,7 @@ class Reconstruct:
         self._poses = poses
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
-            cell=cell, seed=seed, threads=threads, fit=fit, features=features,
+            cell=cell, seed=seed, threads=threads, fit=fit,
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume
@@ -145,15 +135,16 @@ class Reconstruct:
         return seq % self._holdout >= self._holdout // 2
 
     def _kind(self, shot: Shot) -> Kind:
-        whole = shot.c2w is not None and shot.depth is not None
-        given = self._poses == "given" or (self._poses == "auto" and whole)
+        given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
         return Kind.of(shot, given=given)
 
     def _says_more(self, shot: Shot, mapper: Mapper) -> bool:
         """Whether ``shot`` has depth or a pose that the first one, of a covered lens say, lacked,
         and nothing is lost by beginning anew."""
         had, has = mapper.kind, self._kind(shot)
-        return not mapper.begun and has.depth and (has.given > had.given or not had.depth)
+        less = has.given < had.given or has.depth < had.depth
+        more = has.given > had.given or has.depth > had.depth
+        return more and not less and not mapper.begun
 
     def _begin(self, shot: Shot, stream: str) -> Mapper:
         if not self._resume:

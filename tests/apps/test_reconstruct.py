@@ -321,7 +321,7 @@ def test_sources_without_anything_to_map_are_one_error_each(retain: Retain) -> N
     assert not any(Path("retain-out").glob("*")) if Path("retain-out").exists() else True
 
 
-def test_given_poses_without_depth_say_what_to_do(retain: Retain) -> None:
+def test_given_poses_with_too_little_to_see_depth_by_say_what_to_do(retain: Retain) -> None:
     write_scene(Room(1, 6, *SMALL), Path("scene"), "nerfstudio")
     for picture in Path("scene").rglob("*depth*"):
         if picture.is_file():
@@ -332,7 +332,7 @@ def test_given_poses_without_depth_say_what_to_do(retain: Retain) -> None:
     Path("scene/transforms.json").write_text(json.dumps(document))
     said = reconstruct(retain, "scene", "--width", "96", "--poses", "given", "--out", "out")
     assert said.code == 1
-    assert "no depth" in said.err
+    assert "could not be tracked in any of 6 frames" in said.err
     assert "--poses estimated" in said.err
     assert not Path("out").exists()
 

@@ -91,6 +91,10 @@ class Tracker(Protocol):
 class MakesDepth(Protocol):
     """A tracker that works out the depth of keyframes itself."""
 
-    def dense(self) -> list[Dense]:
-        """Keyframes whose depth has become known since the last call, in order of id."""
+    unit: float
+    """Length that counts as a metre, once the tracker has begun."""
+
+    def dense(self, *, last: bool = False) -> list[Dense]:
+        """Keyframes whose depth has become known since the last call, in order of id; ``last``: the
+        stream is over, so those that wait for neighbours do with the ones they have."""
         ...

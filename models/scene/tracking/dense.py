@@ -75,10 +75,11 @@ class Densifier:
         self._held.append(_Held(key, bare, grey, np.zeros_like(grey), False))
         del self._held[:-HELD]
 
-    def ready(self, known: Mapping[int, Known]) -> list[Dense]:
-        """Keyframes whose depth can be made now. One without neighbours gets none."""
+    def ready(self, known: Mapping[int, Known], *, last: bool = False) -> list[Dense]:
+        """Keyframes whose depth can be made now; ``last``: as none will follow, of all that are
+        left. One without neighbours gets none."""
         made = []
-        for at, held in enumerate(self._held[: len(self._held) - AFTER]):
+        for at, held in enumerate(self._held[: len(self._held) - (0 if last else AFTER)]):
             if held.done:
                 continue
             held.done = True

@@ -35,10 +35,11 @@ _STEPS = 6
 _compiled = njit(cache=True, nogil=True)
 
 
-def grow(marks: Landmarks, camera: Camera) -> int:
-    """New points of the newest view and its neighbours; how many."""
+def grow(marks: Landmarks, camera: Camera, usual: tuple[float, float, float] | None = None) -> int:
+    """New points of the newest view and its neighbours; how many. ``usual``: between which depths,
+    about which; else those of the points it shows."""
     view = marks.views[-1]
-    low, middle, high = depths(marks, view)
+    low, middle, high = usual or depths(marks, view)
     narrow = NARROW if (view.point >= 0).sum() >= SCARCE else NARROW / 2
     made = 0
     partners = [
@@ -135,6 +136,13 @@ def settle(marks: Landmarks, camera: Camera) -> float:
     while len(fixed) < 2 and len(free) > 1:  # or place and scale would be free
         fixed.append(free.pop(0))
     return _adjusted(marks, camera, free, fixed, rows)
+
+
+def place(marks: Landmarks, camera: Camera) -> float:
+    """Adjust the points of the newest views alone; where these are is known. The cost per
+    observation."""
+    views = list(range(max(len(marks.views) - RECENT, 0), len(marks.views)))
+    return _adjusted(marks, camera, [], views, _points(marks, views))
 
 
 def _points(marks: Landmarks, views: list[int]) -> NDArray[np.int64]:

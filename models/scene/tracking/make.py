@@ -17,11 +17,12 @@ more."""
 def make_tracker(
     stream: str, *, given: bool, depth: bool, fit: Fit, features: Kind = "orb"
 ) -> tuple[Tracker, KeyframeMemory]:
-    """The tracker of a stream and the memory of its keyframes: given poses are taken as they are;
-    with depth, tracking is metric, poses fitted as ``fit`` says (see RgbdTracker); pictures alone
-    leave the scale open. Raises UsageError for ``features`` that would not be looked at."""
+    """The tracker of a stream and the memory of its keyframes: given poses are taken as they are,
+    and depth is made with them where there is none; with depth, tracking is metric, poses fitted as
+    ``fit`` says (see RgbdTracker); pictures alone leave the scale open. Raises UsageError for ``features`` that would not be looked at."""
     from retain.models.scene.tracking.given import GivenPoses
     from retain.models.scene.tracking.mono import MonoTracker
+    from retain.models.scene.tracking.posed import PosedTracker
     from retain.models.scene.tracking.rgbd import RgbdTracker
 
     if features != "orb" and (given or not depth):
@@ -31,6 +32,8 @@ def make_tracker(
             hint="Leave the option out, or add --poses estimated." if given else "",
         )
     memory = KeyframeMemory(KeyframeConfig(features=features))
+    if given and not depth:
+        return PosedTracker(), memory
     if given:
         return GivenPoses(farthest=GIVEN_M, turned=GIVEN_TURN), memory
     if depth:

@@ -62,6 +62,8 @@ class MonoTracker:
     """The world is the first view of the pair that the map began with. That view was over before
     the map was there, so it is no keyframe; the second is keyframe 0."""
 
+    unit = 1.0
+
     def __init__(self, corners: int = 1000) -> None:
         self._corners = corners
         self._marks = Landmarks()
@@ -98,14 +100,14 @@ class MonoTracker:
             self._keep(shot, view)
         return Tracked("recovered" if recovered else "tracked", "", self._c2w.copy(), inliers, due)
 
-    def dense(self) -> list[Dense]:
+    def dense(self, *, last: bool = False) -> list[Dense]:
         """Keyframes whose depth has become known since the last call; to be asked after each shot.
         A keyframe whose neighbours show too little of the same from elsewhere gets none."""
         marks = self._marks
         known = {
             v.id: Known(v.c2w, marks.xyz[v.point[v.point >= 0]]) for v in marks.views[-RECENT:]
         }
-        return self._densifier.ready(known)
+        return self._densifier.ready(known, last=last)
 
     def reset(self) -> None:
         self.__init__(self._corners)  # type: ignore[misc]
