@@ -51,6 +51,7 @@ class ReconstructOptions(StreamOptions):
     """What `retain reconstruct` was asked. Zeros and empty words mean: the default."""
 
     poses: str = "auto"
+    features: str = "orb"
     width: int = 320
     every: int = 1
     camera: str = ""
@@ -74,6 +75,7 @@ class ReconstructOptions(StreamOptions):
         """Options of the stage that maps."""
         return {
             "poses": self.poses,
+            "features": self.features,
             "budget_mb": self.memory_mb,
             "holdout": self.holdout,
             "refine": self.refine,

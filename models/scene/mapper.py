@@ -27,6 +27,7 @@ from retain.models.scene.builder import build, complete
 from retain.models.scene.kind import Kind, kind_in, lens_of, plain, with_lens, words
 from retain.models.scene.refine import Refiner, Target
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
+from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import KNOWN, Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -58,6 +59,7 @@ class MapperOptions:
     seed: int
     threads: int
     fit: Fit = "keyframe"
+    features: Features = "orb"
 
 
 @dataclass
@@ -85,7 +87,8 @@ class Mapper:
         self.stream, self.kind, self._options = stream, kind, options
         self.views = ViewMemory(ViewConfig(kind.camera.width, kind.camera.height))
         self.tracker, keyframes = make_tracker(
-            stream, given=kind.given, depth=kind.depth, fit=options.fit
+            stream, given=kind.given, depth=kind.depth, fit=options.fit,
+            features=options.features,
         )
         self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
         self._keyframes = keyframes

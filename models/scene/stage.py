@@ -17,6 +17,7 @@ from retain.datasets.scene.views import shot_of
 from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper, MapperOptions
 from retain.models.scene.tracking.base import Fit
+from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, SplatDelta, View
@@ -44,6 +45,8 @@ class Reconstruct:
                  miss one; 0: never
     fit          what estimated poses are fitted to, with depth: ``keyframe`` or ``map``; see
                  RgbdTracker
+    features     corners that are matched, with depth: ``orb``, or ``xfeat`` of a network (extra
+                 ``xfeat``)
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
 
@@ -61,6 +64,7 @@ class Reconstruct:
         seed: int = 0,
         whole_s: float = 0.0,
         fit: Fit = "keyframe",
+        features: Features = "orb",
         threads: int = 2,
         resume: str = "",
     ) -> None:
@@ -68,6 +72,12 @@ class Reconstruct:
             raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
         if fit not in get_args(Fit):
             raise UsageError(f"Poses are fitted to a keyframe or the map, not to {fit!r}.")
+        if features not in get_args(Features):
+            raise UsageError(f"Features are orb or xfeat, not {features!r}.")
+        if features == "xfeat":
+            from retain.models.scene.tracking.xfeat import installed
+
+            installed()  # at once, not at the first frame
         none = {"holdout": holdout, "refine": refine, "refine_ms": refine_ms, "whole_s": whole_s,
                 "seed": seed}  # fmt: skip
         some = {"threads": threads, "budget_mb": budget_mb, "cell": cell}
@@ -80,7 +90,7 @@ class Reconstruct:
         self._poses = poses
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
-            cell=cell, seed=seed, threads=threads, fit=fit,
+            cell=cell, seed=seed, threads=threads, fit=fit, features=features,
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume

@@ -19,7 +19,8 @@ def make_tracker(
 ) -> tuple[Tracker, KeyframeMemory]:
     """The tracker of a stream and the memory of its keyframes: given poses are taken as they are,
     and depth is made with them where there is none; with depth, tracking is metric, poses fitted as
-    ``fit`` says (see RgbdTracker); pictures alone leave the scale open. Raises UsageError for ``features`` that would not be looked at."""
+    ``fit`` says (see RgbdTracker); pictures alone leave the scale open. Raises UsageError for
+    ``features`` that would not be looked at."""
     from retain.models.scene.tracking.given import GivenPoses
     from retain.models.scene.tracking.mono import MonoTracker
     from retain.models.scene.tracking.posed import PosedTracker
