@@ -22,6 +22,7 @@ from retain.models.mamba.rcnn.build import (
     open_mamba,
 )
 from retain.models.mamba.rcnn.host import RCNNHost
+from retain.models.mamba.rcnn.network import PIXEL, MambaRCNN
 from retain.pipeline.errors import SourceError, UsageError
 
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -145,6 +146,19 @@ def test_the_first_coco_file_has_norms_without_epsilon(
     coco = ARCHITECTURES["fasterrcnn_resnet50_fpn"].file
     monkeypatch.undo()
     assert coco.endswith(f"{build_module._NO_EPSILON}.pth")
+
+
+def test_every_architecture_has_its_places_and_maps() -> None:
+    for name, known in ARCHITECTURES.items():
+        with torch.device("meta"):
+            model = MambaRCNN(build(name, 90), coco_names(), known.levels)
+        one = name.endswith("_v2")
+        assert model.instance_places == (("fc5",) if one else ("fc6", "fc7"))
+        assert {model.layer(k).key.in_features for k in model.instance_places} == {1024}
+        assert model.layer(PIXEL).key.in_features == 256
+        # The last maps before the subsampled one, which are the coarsest.
+        maps = list(model.backbone.body.return_layers.values())
+        assert list(known.levels) == maps[-2:]
 
 
 def test_names() -> None:
