@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from retain.models.object.features import CHANNELS, STRIDES, colours
 from retain.models.object.learn import Mode, Recipe
+from retain.models.object.stage import SegmentObject
 from retain.models.object.tracker import TrackerOptions
 from retain.pipeline.frame import Frame, Image
 
@@ -74,3 +75,11 @@ def crossing(frames: int) -> Iterator[tuple[Image, Label]]:
     """The red disc goes from left to right through the picture."""
     for k in range(frames):
         yield scene((20 + 50 * k / max(frames - 1, 1), 30))
+
+
+class Small(SegmentObject):
+    """The stage with cheap features and a small working picture."""
+
+    def __init__(self, mask: str, mode: Mode, every: int, budget_mb: float) -> None:
+        super().__init__(mask, mode, every, side=HEIGHT, budget_mb=budget_mb)
+        self._extract = Cheap()  # type: ignore[assignment]

@@ -126,7 +126,7 @@ def _numbers(journal: Recorder, report: RunReport) -> list[str]:
     cells.append(cell("Not seen", number(journal.unseen), f"of {number(journal.frames)} frames"))
     node = next((node for node in report.stats.nodes if node.name == "object"), None)
     if node and (budget := float(node.extra.get("budget_bytes", 0))):
-        held = float(node.extra.get("memory_bytes", 0))
+        held = float(node.memory_bytes)
         cells.append(cell("Memory", size(held), f"of {size(budget)}", share=held / budget))
     return cells + speed_cell(journal.footage_s, report.stats)
 

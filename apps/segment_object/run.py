@@ -150,5 +150,5 @@ def _facts(journal: Recorder, report: RunReport) -> dict[str, Any]:
         "unseen_frames": journal.unseen,
         "judged": judged,
         "left_out": journal.left_out,
-        "memory_bytes": node.extra.get("memory_bytes", 0) if node else 0,
+        "memory_bytes": node.memory_bytes if node else 0,
     }

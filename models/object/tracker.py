@@ -139,7 +139,8 @@ class Tracker:
         seen = head.logits(learned.theta, maps).cpu().numpy()
         prior = None if cut else track.moved(left["masks"], left["grey"], grey)
         planes = track.fused(seen, prior, self.options.trust)
-        planes = track.shared(track.refined(planes, picture, self.options.trust))
+        planes = track.refined(planes, picture, self.options.trust)
+        planes = track.shared(track.filled(planes, self.options.trust.fill))
         small = track.coarse(planes, self._grid)
         self._leave(small, grey, count)
         recipe = self.options.recipe
