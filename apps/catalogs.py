@@ -6,11 +6,15 @@ from retain.models.catalog import STAGES
 from retain.pipeline.catalog import SINKS, SOURCES, Catalog
 from retain.pipeline.graph import Role
 
-SCENE = {"scene": "retain.datasets.scene.source:SceneSource"}
-"""Frames with cameras, depth and poses; it stands above the sources that know frames alone."""
+DATA = {
+    "scene": "retain.datasets.scene.source:SceneSource",
+    "clips": "retain.datasets.detect.source:ClipSource",
+}
+"""Data sets: frames with cameras, depth and poses; videos whose boxes are known. They stand above
+the sources that know frames alone."""
 
 CATALOGS: dict[Role, Catalog] = {
-    "source": Catalog("source", {**SOURCES, **SCENE}),
+    "source": Catalog("source", {**SOURCES, **DATA}),
     "stage": STAGES,
     "sink": SINKS,
 }

@@ -348,12 +348,16 @@ app.command()(cli_scene.render)
 class Demo(StrEnum):
     WATCH = "watch"
     SCENE = "scene"
+    DETECT = "detect"
 
 
 @app.command()
 def demo(
     what: Annotated[
-        Demo, typer.Argument(help="A real clip being remembered, or a room being mapped in 3D.")
+        Demo,
+        typer.Argument(
+            help="A real clip being remembered, a room being mapped in 3D, or objects being found."
+        ),
     ] = Demo.WATCH,
     out: OutOption = None,
     page: PageOption = True,
@@ -361,12 +365,12 @@ def demo(
     open_page: OpenOption = False,
     runner: RunnerOption = RunnerName.LOCAL,
 ) -> None:
-    """Watch a clip that came with an installed package, or map a room that is generated. Needs no
-    network, camera or GPU."""
+    """Watch a clip that came with an installed package, map a room that is generated, or find
+    generated objects. Needs no network, camera or GPU."""
     from retain.apps import demo as job
 
-    show = job.demo_scene if what is Demo.SCENE else job.demo
-    raise typer.Exit(show(out, page, port, open_page, runner.value, command_line()))
+    shows = {Demo.WATCH: job.demo, Demo.SCENE: job.demo_scene, Demo.DETECT: job.demo_detect}
+    raise typer.Exit(shows[what](out, page, port, open_page, runner.value, command_line()))
 
 
 @app.command()

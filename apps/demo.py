@@ -1,5 +1,5 @@
-"""`retain demo`: a clip or a generated room in, a live page and a report out, from what is
-installed."""
+"""`retain demo`: a clip, a generated room or generated objects in, a live page and a report out,
+from what is installed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ ROOM = "room://?seed={seed}&frames={frames}&width={width}&height={height}"
 ROOM_SEED = 3
 ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 100, 200, 40
 """A loop through a room, in some 40 s on two cores that have nothing else to do."""
+OBJECTS = "objects://?seed={seed}&clips=1&frames={frames}&degraded=strong"
+OBJECTS_SEED, OBJECTS_FRAMES = 3, 120
 LINGER_S = 45.0
 
 
@@ -92,6 +94,39 @@ def demo_scene(
     return scene.reconstruct(options, told).exit_code
 
 
+def demo_detect(
+    out: Path | None,
+    page: bool,
+    port: int,
+    open_page: bool,
+    runner: Runner,
+    command: str,
+    frames: int = OBJECTS_FRAMES,
+) -> int:
+    """Find generated objects in a video that is blurred, dark and covered in turns, with a memory
+    and without; the exit code."""
+    from retain.apps.detect import run as objects
+
+    options = objects.DetectOptions(
+        source=OBJECTS.format(seed=OBJECTS_SEED, frames=frames),
+        name="demo-detect",
+        pace=1.0 if page else 0.0,
+        out=out,
+        page=page,
+        port=port,
+        open_page=open_page,
+        runner=runner,
+        linger_s=LINGER_S,
+        command=command,
+    )
+
+    def told(done: objects.Detected) -> None:
+        objects.tell(done)
+        objects.recommend()
+
+    return objects.detect(options, told).exit_code
+
+
 def _tell(done: job.Watched) -> None:
     job.tell(done)
     print("\nnext, try:")
@@ -99,6 +134,7 @@ def _tell(done: job.Watched) -> None:
         ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
         ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
         ("retain demo scene", "a 3D map that grows while a camera walks"),
+        ("retain demo detect", "objects found again in frames that hide them"),
         ("retain doctor", "what this machine can do"),
     ):
         print(f"  {command:42}{what}")

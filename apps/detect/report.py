@@ -170,15 +170,17 @@ def _memory_note(journal: Recorder) -> str:
     )
     anew = journal.reset_kinds.total()
     told = f"It held at most {size(journal.most_bytes)} of {size(recall.byte_budget)}; {rows}."
-    return told + (f" It began anew {number(anew)} times." if anew else " It never began anew.")
+    times = "once" if anew == 1 else f"{number(anew)} times"
+    return told + (f" It began anew {times}." if anew else " It never began anew.")
 
 
 def _resets(journal: Recorder) -> str:
     if not journal.resets:
         return ""
-    counts = [[reason, number(times)] for reason, times in journal.reset_kinds.most_common()]
     last = [[clock(seconds), reason] for seconds, reason in list(journal.resets)[-LAST_RESETS:]]
-    return _sheet(["because of", "times"], counts) + "<br>" + _sheet(["at", "because of"], last)
+    counts = [[reason, number(times)] for reason, times in journal.reset_kinds.most_common()]
+    more = _sheet(["because of", "times"], counts) + "<br>" if len(journal.resets) > 1 else ""
+    return more + _sheet(["at", "because of"], last)
 
 
 def _sheet(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -188,7 +190,7 @@ def _sheet(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns but the first are set flush right where they hold numbers."""
     right = [all(row[k][:1].isdigit() or row[k] == "–" for row in rows) for k in range(len(head))]
-    kinds = [" class=n" if number else "" for number in right]
+    kinds = [" class=n" if number and k else "" for k, number in enumerate(right)]
     top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
     lines = "".join(
         "<tr>"

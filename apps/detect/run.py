@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from retain.apps.detect.judge import Verdict
     from retain.apps.detect.record import Recorder
 
-SOURCE = "retain.apps.detect.source:ClipSource"
+SOURCE = "retain.datasets.detect.source:ClipSource"
 ANY_SOURCE = "retain.pipeline.sources.any:AnySource"
 STAGE = "retain.models.mamba.stage:Detect"
 TRACK = "retain.models.mamba.track:Track"
@@ -80,7 +80,7 @@ def detect(options: DetectOptions, tell: Callable[[Detected], None]) -> Detected
     """Run it, with progress on stderr. ``tell`` is called when the results are in place, before
     the page goes. Raises RetainError when there is nothing to show for it."""
     from retain.apps.detect.record import Recorder
-    from retain.apps.detect.source import has_boxes
+    from retain.datasets.detect.source import has_boxes
 
     truth = has_boxes(options.source)
     classes = _check(options, truth)

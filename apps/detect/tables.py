@@ -28,7 +28,8 @@ WORDS = {
     "length": "Mean seconds from a track's first box to its last.",
     "gaps": "Share of their frames in which tracks were not found.",
     "ms": "Milliseconds per frame, median. With memory: all of it, the detector included.",
-    "AP50": "Average precision at IoU 0.5, COCO's.",
+    "AP50": "Average precision at IoU 0.5, COCO's. Rows with ids count boxes in a track only, so "
+    "they miss what was seen once or weakly.",
     "AP": "The same, mean over IoU 0.50 to 0.95.",
     "lost": "Share of steps at which a true track is found or lost anew.",
     "delay": "Mean frames until a true track is found for the first time.",

@@ -29,7 +29,7 @@ class Track:
 
     method     ``byte`` or ``ocsort``; see Tracker
     lost_s     seconds a track outlives its last box
-    min_score  boxes from it on may begin a track
+    min_score  see Tracker
     resume     a state saved by ``save``; frames it has seen are passed over
 
     Tracks end at a cut, a gap in the stream, and wherever the memory began anew. A box that the

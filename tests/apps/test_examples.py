@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from retain.apps.catalogs import CATALOGS
 from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.run import start
@@ -40,3 +42,16 @@ def test_the_scene_graph_runs(tmp_path: Path) -> None:
     lines = [json.loads(line)["results"]["pose"] for line in results.read_text().splitlines()]
     assert [line["state"] for line in lines] == ["tracked"] * 3
     assert lines[0]["keyframe"]
+
+
+def test_the_detect_graph_runs(tmp_path: Path) -> None:
+    pytest.importorskip("trackers")
+    results = tmp_path / "results.jsonl"
+    changes = {"clips.limit": "4", "detect.bank": "none", "log.path": str(results)}
+    graph = load_graph(EXAMPLES / "detect.yaml", CATALOGS, changes)
+    report = start(graph, runner="inline").wait(60)
+    assert report.ok, report.errors
+    lines = [json.loads(line)["results"] for line in results.read_text().splitlines()]
+    assert len(lines) == 4
+    assert all({"boxes", "plain", "recall"} <= set(line) for line in lines)
+    assert [node.name for node in graph.order()] == ["clips", "detect", "track", "log"]

@@ -21,7 +21,7 @@ import pytest
 
 from retain.apps import cli
 from retain.apps.detect import run as job
-from retain.apps.detect.source import ClipSource, has_boxes
+from retain.datasets.detect.source import ClipSource, has_boxes
 
 FRAMES, RATE = 30, 25
 OBJECTS = "objects://?seed=5&clips=2&frames=12&width=96&height=72"
