@@ -1,0 +1,367 @@
+"""Training a read-out as it will be used: streams of frames, a bank filled from their past.
+
+Each round, ``batch`` episodes run side by side from empty memories, some of them behind the end of
+another video that the memory is not told about. After each frame the read-out takes a step towards
+what the host says of the whole frame; then the frame is remembered, as it would be in use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retain.models.mamba import distil, weights
+from retain.models.mamba.distil import Episode, Episodes
+from retain.models.mamba.gated import Gated, GatedConfig
+from retain.models.mamba.host import Cells, Host, Predicted
+from retain.models.mamba.memory import Memory, MemoryOptions
+from retain.models.mamba.paper import Paper, PaperConfig
+from retain.models.mamba.reading import Readout
+from retain.pipeline.errors import StateError, UsageError
+
+Kind = Literal["gated", "control", "paper"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""``control``: the gated read-out, trained and run on the frame's own rows: no memory."""
+_PREFIX = 4
+"""Frames of another video before an episode, where there are any."""
+_APART_S = 0.04
+_BLOCK, _EVERY = 8, 8
+"""Episodes held out: every eighth block of eight, so that few of their frames are learned from."""
+_SAMPLE = 48
+"""Frames from which mean and deviation of the rows are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a training run depends on beside its material and host. Raises UsageError for
+    values that cannot work."""
+
+    kind: Kind = "gated"
+    rounds: int = 150
+    """Of ``batch`` episodes each; a round takes a step for every frame but the first."""
+    batch: int = 6
+    spoilt: float = 0.6
+    """Share of frames that are."""
+    burst: float = 4.0
+    """Their mean number in a row."""
+    foreign: float = 0.3
+    """Share of episodes behind the end of another video."""
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    clip_norm: float = 3.0
+    average: float = 0.995
+    """Of the exponential moving average of the weights, which is what is kept."""
+    judge_every: int = 10
+    """Rounds between looks at the episodes held out; the best weights by them are kept."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"What is trained is {', '.join(KINDS)}, not {self.kind!r}.")
+        for name in ("rounds", "batch", "judge_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"The recipe's {name} must be at least 1.")
+        if not 0 < self.spoilt < 1 or self.burst < 1 or not 0 <= self.foreign <= 1:
+            raise UsageError("spoilt is between 0 and 1, burst from 1, foreign from 0 to 1.")
+
+    def rate(self, round_: int) -> float:
+        """Learning rate: up over the first twentieth, then down along a cosine."""
+        warm = max(1, self.rounds // 20)
+        if round_ < warm:
+            return self.lr * (round_ + 1) / warm
+        left = (round_ - warm) / max(1, self.rounds - warm)
+        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * left)))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a run says after every round."""
+
+    kind: Kind
+    round: int
+    rounds: int
+    loss: float
+    held_out: float
+    """Loss on the episodes held out, when last looked at; NaN before."""
+    seconds: float
+
+
+def build(kind: Kind, host: Host) -> Readout:
+    """An untrained read-out for ``host``: of no effect."""
+    if kind == "paper":
+        return Paper(PaperConfig(host.channels, host.side))
+    return Gated(GatedConfig(host.channels, host.side))
+
+
+class Trainer:
+    """A run of one kind in ``out``; ``load`` takes it up where a checkpoint there left it."""
+
+    def __init__(self, recipe: Recipe, host: Host, episodes: Episodes, out: Path) -> None:
+        self.recipe, self.host, self.out = recipe, host, out
+        held_out = [k for k in range(len(episodes)) if k // _BLOCK % _EVERY == _EVERY // 2]
+        held_out = held_out or [len(episodes) - 1]
+        self._held_out = episodes.only(held_out)
+        self._episodes = episodes.only([k for k in range(len(episodes)) if k not in held_out])
+        torch.manual_seed(recipe.seed)
+        self.readout = build(recipe.kind, host).train()
+        _standardise(self.readout, self._episodes)
+        if isinstance(self.readout, Gated):
+            self.readout.scale.fill_(1.0)
+        self.average = {k: v.clone() for k, v in self.readout.state_dict().items()}
+        self.best, self.best_loss, self.last_loss = dict(self.average), math.inf, math.nan
+        decayed = [p for p in self.readout.parameters() if p.dim() > 1]
+        others = [p for p in self.readout.parameters() if p.dim() <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay)
+        self.round = self._steps = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / f"checkpoint-{self.recipe.kind}.safetensors"
+
+    def train(self, tell: Callable[[Told], None], save_every_s: float = 30.0) -> None:
+        """Until the last round. A KeyboardInterrupt leaves the last round that was whole."""
+        saved = time.monotonic()
+        while self.round < self.recipe.rounds:
+            began = time.perf_counter()
+            loss = self._one()
+            self.round += 1
+            if self.round % self.recipe.judge_every == 0 or self.round == self.recipe.rounds:
+                self._judge()
+            took = time.perf_counter() - began
+            r = self.recipe
+            tell(Told(r.kind, self.round, r.rounds, loss, self.last_loss, took))
+            if time.monotonic() - saved > save_every_s or self.round == r.rounds:
+                self.save()
+                saved = time.monotonic()
+
+    def _one(self) -> float:
+        """A round. Everything random in it follows from the seed and its number."""
+        r = self.recipe
+        rng = np.random.default_rng((r.seed, self.round))
+        for group in self.optimiser.param_groups:
+            group["lr"] = r.rate(self.round)
+        chosen = rng.choice(len(self._episodes), r.batch, replace=len(self._episodes) < r.batch)
+        runs = [self._run(self.readout, self._episodes, int(k), rng) for k in chosen]
+        total = count = 0.0
+        for t in range(len(runs[0].frames)):
+            losses = [one for run in runs if (one := run.step(t)) is not None]
+            if not losses:
+                continue
+            loss = torch.stack(losses).sum() / len(runs)
+            if loss.requires_grad:
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.readout.parameters(), r.clip_norm)
+                self.optimiser.step()
+                self._follow()
+            total, count = total + float(loss.detach()), count + 1
+        return total / max(count, 1)
+
+    def _run(self, readout: Readout, episodes: Episodes, k: int, rng: np.random.Generator) -> _Run:
+        r = self.recipe
+        episode = episodes[k]
+        hit = _bursts(len(episode.whole), rng, r.spoilt, r.burst)
+        other = None
+        if rng.random() < r.foreign and len(episodes) > 1:
+            other = episodes[int((k + 1 + rng.integers(len(episodes) - 1)) % len(episodes))]
+        return _Run(self.host, readout, r.kind == "control", episode, hit, other)
+
+    def _follow(self) -> None:
+        """The average; younger than its memory it is a plain mean, so that it forgets the start."""
+        self._steps += 1
+        rate = min(self.recipe.average, (1 + self._steps) / (10 + self._steps))
+        for name, value in self.readout.state_dict().items():
+            self.average[name].lerp_(value.detach(), 1 - rate)
+
+    @torch.no_grad()
+    def _judge(self) -> None:
+        readout = build(self.recipe.kind, self.host).train()
+        readout.load_state_dict(self.average)
+        rng = np.random.default_rng(self.recipe.seed)
+        losses = []
+        for k in range(len(self._held_out)):
+            run = self._run(readout, self._held_out, k, rng)
+            losses += [
+                float(one) for t in range(len(run.frames)) if (one := run.step(t)) is not None
+            ]
+        self.last_loss = float(np.mean(losses))
+        if self.last_loss < self.best_loss:
+            self.best_loss = self.last_loss
+            self.best = {k: v.clone() for k, v in self.average.items()}
+
+    def result(self) -> Readout:
+        """The read-out that is kept, ready to use."""
+        readout = build(self.recipe.kind, self.host)
+        readout.load_state_dict(self.best)
+        return readout.eval()
+
+    def save(self) -> None:
+        """Everything the next round depends on, atomically."""
+        parts = {"now": self.readout.state_dict(), "average": self.average, "best": self.best}
+        tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
+        states = self.optimiser.state_dict()["state"]
+        tensors |= {
+            f"adam/{index}/{k}": torch.as_tensor(v)
+            for index, state in states.items()
+            for k, v in state.items()
+        }
+        head = {
+            "recipe": asdict(self.recipe),
+            "host": self.host.digest,
+            "round": self.round,
+            "steps": self._steps,
+            "best": None if math.isinf(self.best_loss) else self.best_loss,
+            "last": None if math.isnan(self.last_loss) else self.last_loss,
+        }
+        weights.write(self.checkpoint, tensors, head)
+
+    def load(self) -> bool:
+        """Continue from the checkpoint; False when there is none. Raises StateError when it was
+        made by another recipe or for another host."""
+        if not self.checkpoint.exists():
+            return False
+        tensors, head = weights.read(self.checkpoint)
+        if head.get("recipe") != asdict(self.recipe) or head.get("host") != self.host.digest:
+            raise StateError(
+                f"{self.checkpoint} belongs to another recipe or host than this run's.",
+                hint="Train into another folder, or give the options it was started with.",
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.readout.load_state_dict(part("now/"))
+        self.average, self.best = part("average/"), part("best/")
+        state = self.optimiser.state_dict()
+        count = sum(len(group["params"]) for group in state["param_groups"])
+        found = {k: part(f"adam/{k}/") for k in range(count)}
+        state["state"] = {k: values for k, values in found.items() if values}
+        self.optimiser.load_state_dict(state)
+        self.round, self._steps = int(head["round"]), int(head["steps"])
+        self.best_loss = math.inf if head["best"] is None else float(head["best"])
+        self.last_loss = math.nan if head["last"] is None else float(head["last"])
+        return True
+
+
+class _Run:
+    """One episode on its way: a memory of its own, a frame a step."""
+
+    def __init__(
+        self,
+        host: Host,
+        readout: Readout,
+        own: bool,
+        episode: Episode,
+        hit: np.ndarray,
+        other: Episode | None,
+    ) -> None:
+        kind: Any = readout.config.as_json()["kind"]
+        options = MemoryOptions(mode=kind, supports=0, resets=False, own_rows=own)
+        self._host, self._episode, self._hit = host, episode, hit
+        self._memory = Memory(host, readout, options, "train")
+        self.frames = episode.whole
+        self._astray = other is not None
+        if other is not None:
+            self._remember(other)
+
+    @torch.no_grad()
+    def _remember(self, other: Episode) -> None:
+        begins = self._episode.seconds[0] - _APART_S - other.seconds[-1]
+        for cells, seconds in list(zip(other.whole, other.seconds, strict=True))[-_PREFIX:]:
+            self._memory.see(cells, 0, seconds + begins)
+
+    def step(self, t: int) -> Tensor | None:
+        """The loss of frame ``t``, None where nothing was read; then it is remembered."""
+        whole = self._episode.whole[t]
+        cells: Cells = self._episode.spoilt[t] if self._hit[t] else whole
+        seconds = self._episode.seconds[t]
+        with torch.no_grad():
+            plain = self._host.predict(cells.rows, cells)
+            # What the memory cannot know it should not change.
+            alike = not self._hit[t] or self._astray
+            wanted = plain if alike else self._host.predict(whole.rows, whole)
+        if not self._hit[t]:
+            self._astray = False
+        seen = self._memory.read(cells, plain, seconds)
+        which = seen.enhanced.which
+        loss = None
+        if len(which):
+            got = seen.enhanced.predicted
+            at = Predicted(got.objectness[which], got.classes[which], got.boxes[which])
+            aim = (
+                Predicted(plain.objectness[which], plain.classes[which], plain.boxes[which])
+                if alike
+                else distil.aims(wanted, cells, which)
+            )
+            loss = distil.loss(at, aim)
+        with torch.no_grad():
+            _, rows = self._host.found(seen.enhanced.predicted, cells)
+            self._memory.write(cells, plain, seen, rows, t, seconds)
+        return loss
+
+
+def _bursts(count: int, rng: np.random.Generator, share: float, burst: float) -> np.ndarray:
+    """bool [count]: which frames are spoilt, in bursts of geometric length."""
+    hit = np.zeros(count, bool)
+    state = bool(rng.random() < share / 3)
+    for k in range(count):
+        hit[k] = state
+        leave = 1 / burst if state else share / (1 - share) / burst
+        state ^= bool(rng.random() < leave)
+    return hit
+
+
+def _standardise(readout: Readout, episodes: Episodes) -> None:
+    """Mean and deviation of the rows, of whole and spoilt frames."""
+    picked = np.unique(np.linspace(0, len(episodes) - 1, _SAMPLE // 4).astype(int))
+    rows = []
+    for k in picked.tolist():
+        episode = episodes[k]
+        rows += [cells.rows for cells in (*episode.whole[::6], *episode.spoilt[3::6])]
+    every = torch.cat(rows)
+    readout.mean.copy_(every.mean(0))
+    readout.std.copy_(every.std(0).clamp(min=1e-3))
+
+
+def run(
+    recipes: Mapping[Kind, Recipe],
+    host: Host,
+    material: distil.Material,
+    out: Path,
+    cache: Path,
+    drawn: distil.Progress = lambda done, of: None,
+    tell: Callable[[Told], None] = lambda told: None,
+) -> Path:
+    """Draw what is missing, train each kind to the end, write ``out``/weights.safetensors: one file
+    for all of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    episodes = distil.draw(host, material, cache, drawn)
+    made: dict[str, Readout] = {}
+    metrics: dict[str, float] = {}
+    for kind, recipe in recipes.items():
+        trainer = Trainer(recipe, host, episodes, out)
+        trainer.load()
+        trainer.train(tell)
+        made[kind], metrics[kind] = trainer.result(), trainer.best_loss
+    head = {
+        "recipes": {kind: asdict(recipe) for kind, recipe in recipes.items()},
+        "held_out_loss": metrics,
+        "videos": [Path(video).name for video in material.videos] or ["procedural"],
+        "episodes": len(episodes),
+    }
+    path = out / "weights.safetensors"
+    weights.save(path, made, host, json.loads(json.dumps(head)))
+    return path
