@@ -14,7 +14,7 @@ import msgspec
 
 from retain.apps.drawing import clock, data_uri, jpeg, number, size
 from retain.apps.plots import Axes, drawing, grid
-from retain.apps.report_parts import cell, speed_cell, write_page
+from retain.apps.report_parts import cell, write_page
 from retain.apps.running import REPORT
 from retain.apps.segment.overlay import poster
 from retain.apps.segment_object.files import COLOURS
@@ -128,7 +128,10 @@ def _numbers(journal: Recorder, report: RunReport) -> list[str]:
     if node and (budget := float(node.extra.get("budget_bytes", 0))):
         held = float(node.memory_bytes)
         cells.append(cell("Memory", size(held), f"of {size(budget)}", share=held / budget))
-    return cells + speed_cell(journal.footage_s, report.stats)
+    if report.stats.uptime_s > 0:
+        rate, took = journal.frames / report.stats.uptime_s, clock(report.stats.uptime_s)
+        cells.append(cell("Speed", f"{rate:.1f}", f"frames a second; took {took}"))
+    return cells
 
 
 def _judged(journal: Recorder) -> str:

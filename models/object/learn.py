@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 Mode = Literal["none", "fifo", "grcl", "rmscl", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-CLAMP = 8.0
-DROP = 0.0
 _FIRST, _SECOND, _TINY = 0.9, 0.99, 1e-8
 """Decay of Adam's moments, and what keeps its divisor from zero."""
+_MOST = 40.0
+"""How much more than an average pixel one of a small object can count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Recipe:
     """
 
     mode: Mode = "hybrid"
-    every: int = 3
+    every: int = 5
     """Delta_C: frames between two updates."""
     first_steps: int = 60
     steps: int = 3
@@ -52,7 +52,7 @@ class Recipe:
     rate: float = 0.005
     decay: float = 1e-3
     """lambda."""
-    anchor: float = 0.7
+    anchor: float = 0.9
     """Share of the loss that the first frame has."""
     fade: float = 0.95
     """Of an example's weight per newer example, without selection."""
@@ -162,15 +162,7 @@ def gradients(theta: Tensor, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
     """The slope of each lesson's loss, [objects, size] like ``theta``."""
     import torch
 
-    for i, (maps, masks, weight) in enumerate(lessons):
-        if DROP:
-            rng = torch.Generator().manual_seed(int(theta.sum().item() * 1e6) % 2**31 + i)
-            maps = {
-                n: x
-                * (torch.rand(x.shape[1], generator=rng) >= DROP).float().view(1, -1, 1, 1)
-                / (1 - DROP)
-                for n, x in maps.items()
-            }
+    for maps, masks, weight in lessons:
         with torch.enable_grad():
             at = theta.detach().requires_grad_()
             loss = weight**2 * misfit(head.logits(at, maps).sigmoid(), masks)
@@ -180,9 +172,9 @@ def gradients(theta: Tensor, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
 
 def misfit(found: Tensor, masks: Tensor) -> Tensor:
     """Sum of W^2 (Y - D)^2 of masks [objects, h, w]: the mean error on the object and that on the
-    rest have equal say, but for a tiny object, whose pixels count at most eight times."""
+    rest have equal say, but for a tiny object, whose pixels count at most ``_MOST`` times."""
     share = masks.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)
-    balance = (masks * (0.5 / share) + (1 - masks) * (0.5 / (1 - share))).clamp(max=CLAMP)
+    balance = (masks * (0.5 / share) + (1 - masks) * (0.5 / (1 - share))).clamp(max=_MOST)
     balance = balance / balance.sum((1, 2), keepdim=True)
     return (balance * (masks - found).square()).sum()
 

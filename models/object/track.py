@@ -29,8 +29,6 @@ class Trust:
     """The least probability that motion gives anything."""
     wary: float = 2.0
     """Log odds that an object which was not seen must have more to be found again."""
-    fill: float = 0.1
-    """Of an object's area: holes up to so large are taken for parts not recognised; 0: none."""
     radius: int = 6
     """Of the guided filter, in cells of half the working picture; 0: none."""
     smooth: float = 1e-3
@@ -115,28 +113,6 @@ def refined(planes: Planes, picture: Image, trust: Trust) -> Planes:
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         large = [guided(small, plane, trust.radius, trust.smooth) for plane in large]
     return np.clip(np.stack(large), 0, 1)
-
-
-def filled(planes: Planes, largest: float) -> Planes:
-    """``planes`` with the small holes of each object closed.
-
-    A hole is ground that the object encloses on all sides, of at most ``largest`` of its area. A
-    hole would grow: motion brings it along, and the head learns that it is ground.
-    """
-    out = planes.copy()
-    for plane in out:
-        inside = (plane > _THERE).astype(np.uint8)
-        most = largest * inside.sum()
-        if most < 1:
-            continue
-        count, parts, stats, _ = cv2.connectedComponentsWithStats(1 - inside, connectivity=4)
-        height, width = plane.shape
-        for k in range(1, count):
-            left, top, wide, tall, area = (int(value) for value in stats[k])
-            enclosed = left > 0 and top > 0 and left + wide < width and top + tall < height
-            if enclosed and area <= most:
-                plane[parts == k] = 0.5 + _THERE / 2
-    return out
 
 
 def coarse(planes: Planes, size: tuple[int, int]) -> Planes:

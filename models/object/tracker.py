@@ -21,6 +21,7 @@ from retain.memory.notes import Notes
 from retain.models.object import features, head, learn, track
 from retain.models.object.learn import Learned, Recipe
 from retain.models.object.track import Planes, Trust
+from retain.models.object.views import views
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Image
 
@@ -116,8 +117,7 @@ class Tracker:
         maps = self._extract(picture)
         scale = _scale(maps)
         self._keep(_scaled(maps, scale), small, seq, seconds, pinned=True)
-        for view in VIEWS:
-            other, planes = seen_as(view, picture, masks)
+        for other, planes in views(picture, track.coarse(masks, self.size)):
             seen = _scaled(self._extract(other), scale)
             self._keep(seen, track.coarse(planes, self._grid), seq, seconds, pinned=True)
         learned = learn.untaught(self.objects, self.options.recipe, self.options.seed)
@@ -139,8 +139,7 @@ class Tracker:
         seen = head.logits(learned.theta, maps).cpu().numpy()
         prior = None if cut else track.moved(left["masks"], left["grey"], grey)
         planes = track.fused(seen, prior, self.options.trust)
-        planes = track.refined(planes, picture, self.options.trust)
-        planes = track.shared(track.filled(planes, self.options.trust.fill))
+        planes = track.shared(track.refined(planes, picture, self.options.trust))
         small = track.coarse(planes, self._grid)
         self._leave(small, grey, count)
         recipe = self.options.recipe
@@ -179,27 +178,6 @@ class Tracker:
             "made": self._made,
         }
         self.trail.write(self.stream, trail)
-
-
-VIEWS: list[tuple[bool, float]] = [(True, 1.0)]
-
-
-def seen_as(view: tuple[bool, float], picture: Image, masks: Planes) -> tuple[Image, Planes]:
-    """``picture`` mirrored or not, and zoomed into about the middle of the objects."""
-    import cv2
-
-    flip, zoom = view
-    h, w = picture.shape[:2]
-    masks = track.coarse(masks, (h, w))
-    total = masks.sum(0)
-    y, x = (np.average(np.arange(n), weights=total.sum(1 - a)) for a, n in ((0, h), (1, w)))
-    x0 = min(max(x - w / zoom / 2, 0), w - w / zoom) if zoom > 1 else (w - w / zoom) / 2
-    y0 = min(max(y - h / zoom / 2, 0), h - h / zoom) if zoom > 1 else (h - h / zoom) / 2
-    m = np.array([[zoom, 0, -zoom * x0], [0, zoom, -zoom * y0]])
-    out = [cv2.warpAffine(p, m, (w, h), borderMode=cv2.BORDER_REFLECT) for p in (picture, *masks)]
-    if flip:
-        out = [np.ascontiguousarray(p[:, ::-1]) for p in out]
-    return out[0], np.stack(out[1:])
 
 
 def _scale(maps: Mapping[str, Tensor]) -> Tensor:
