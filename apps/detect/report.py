@@ -205,5 +205,6 @@ def _stage(report: RunReport) -> dict[str, Any]:
     """What the detecting stage says of itself: its host, its read-out, ..."""
     node = next((node for node in report.stats.nodes if node.name == "detect"), None)
     told = node.extra if node else {}
-    left_out = ("memory_bytes", "rows", "room", "resets", "boxes", "boxes_from_memory", "host")
+    left_out = ("memory_bytes", "rows", "room", "resets", "boxes", "boxes_from_memory", "host",
+                "readout")  # fmt: skip
     return {name.replace("_", " "): value for name, value in told.items() if name not in left_out}

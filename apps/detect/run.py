@@ -205,6 +205,7 @@ def _write_outputs(
     own: dict[str, Any] = {
         "host": options.host,
         "bank": options.bank,
+        "readout": _readout(report),
         "mode": options.mode,
         "carry": options.carry,
         "track": options.track,

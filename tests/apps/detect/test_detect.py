@@ -18,10 +18,14 @@ import detect_app_parts as parts
 import media
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from retain.apps import cli
 from retain.apps.detect import run as job
 from retain.datasets.detect.source import ClipSource, has_boxes
+from retain.models.mamba import weights
+from retain.models.mamba.gated import Gated, GatedConfig
 
 FRAMES, RATE = 30, 25
 OBJECTS = "objects://?seed=5&clips=2&frames=12&width=96&height=72"
@@ -291,3 +295,52 @@ def test_what_cannot_work_is_one_sentence(
 def test_it_is_said_that_the_small_detector_knows_little(retain: Retain, clip: Path) -> None:
     assert "knows nothing but the generated objects" in retain(clip, "--out", "a").err
     assert "knows nothing" not in retain(OBJECTS, "--host", OBJECTS, "--out", "b").err
+
+
+def test_frames_of_another_size_fit_into_the_first_ones_place(retain: Retain) -> None:
+    folder = Path("frames")
+    folder.mkdir()
+    for seq in range(6):
+        size = parts.SIZE if seq < 3 else (120, 160)
+        Image.fromarray(parts.picture(seq, size)).save(folder / f"{seq}.png")
+    said = retain(folder, "--host", "squares", "--out", "out")
+    assert said.code == 0, said.err
+    assert [line["size"] for line in lines(Path("out"))] == [[160, 120]] * 3 + [[120, 160]] * 3
+    with av.open("out/overlay.mp4") as file:
+        assert len({(f.width, f.height) for f in file.decode(video=0)}) == 1
+
+
+def test_a_video_that_breaks_leaves_what_there_was(retain: Retain) -> None:
+    whole = media.write_video(
+        Path("torn.avi"), FRAMES, codec="mpeg4", size=parts.SIZE, draw=parts.picture
+    )
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    said = retain("torn.avi", "--host", "squares", "--out", "out")
+    assert said.code == 1
+    assert 0 < len(lines(Path("out"))) < FRAMES
+    assert "This run is incomplete" in Path("out/report.html").read_text()
+    assert summary(Path("out"))["complete"] is False
+
+
+@pytest.mark.parametrize("kind", ["no weights", "another network", "another detector's read-out"])
+def test_weights_that_do_not_fit_are_one_sentence(
+    retain: Retain, clip: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """With the real stage."""
+    monkeypatch.setattr(job, "STAGE", "retain.models.mamba.stage:Detect")
+    if kind == "no weights":
+        Path("host.pth").write_bytes(b"PK")
+    elif kind == "another network":
+        torch.save({"model": {"fc.weight": torch.zeros(3, 3)}}, "host.pth")
+    else:
+        readout = Gated(GatedConfig(8, 160))
+        weights.save(Path("bank.safetensors"), {"gated": readout}, parts.Colours(), {})
+    bank = ["--bank", "bank.safetensors"] if "read-out" in kind else ["--host", "host.pth"]
+    before = sorted(Path().iterdir())
+    said = retain(clip, *bank, "--out", "out")
+    assert said.code in (1, 2)
+    assert said.out == ""
+    last = said.err.strip().splitlines()
+    assert "Traceback" not in said.err
+    assert any(word in said.err for word in ("host.pth", "trained for another detector")), last
+    assert sorted(Path().iterdir()) == before
