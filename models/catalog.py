@@ -23,6 +23,7 @@ STAGES = Catalog(
         "remember": "retain.models.curvestream:Remember",
         "segment": "retain.models.gdkvm.stage:Segment",
         "measure": "retain.models.gdkvm.measure:Measure",
+        "segment-object": "retain.models.object.stage:SegmentObject",
         "detect": "retain.models.mamba.stage:Detect",
         "track": "retain.models.mamba.track:Track",
         "reconstruct": "retain.models.scene.stage:Reconstruct",
