@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -11,12 +12,15 @@ from torch import Tensor
 
 from retain.datasets.detect.base import Clips, Found, found_of
 from retain.datasets.detect.open import open_clips
+from retain.models.mamba import stage
+from retain.models.mamba.gated import Gated, GatedConfig
 from retain.models.mamba.host import Cells, Predicted
+from retain.models.mamba.memory import Memory, MemoryOptions
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Frame, Image
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Boxes, Recall, Support
-from retain.pipeline.stage import StatValue
+from retain.pipeline.stage import SourceInfo, StatValue
 
 SIZE = 160, 120
 NAMES = ("square", "disc")
@@ -165,4 +169,29 @@ class Colours:
         return found_of(boxes.numpy(), scores[order].numpy(), labels[order].numpy()), order
 
 
-Feed = Callable[[Sequence[Frame]], list[Packet]]
+class Pictures:
+    """A source of ``picture``, a finite one."""
+
+    def __init__(self, frames: int = 30, delay_s: float = 0.0) -> None:
+        self._frames, self._delay_s = frames, delay_s
+
+    def open(self) -> SourceInfo:
+        return SourceInfo(kind="finite", description="pictures")
+
+    def frames(self) -> Iterator[Frame]:
+        for seq in range(self._frames):
+            time.sleep(self._delay_s)
+            yield frame(seq)
+
+    def close(self) -> None: ...
+
+
+def opened(host: str, bank: str, mode: str, carry: bool, *rest: object) -> object:
+    """Stands in for ``stage.open_parts``: ``Colours``, with a read-out that changes boxes."""
+    torch.manual_seed(0)
+    readout = Gated(GatedConfig(Colours.channels, Colours.side)).eval()
+    readout.scale.fill_(1.0)
+    timed = stage.Timed(Colours())
+    options = MemoryOptions(mode="none" if bank == "none" else "gated", carry=carry, capacity=40)
+    reads = None if bank == "none" else readout
+    return timed, lambda stream: Memory(timed, reads, options, stream), {"readout": bank}

@@ -8,11 +8,9 @@ from pathlib import Path
 import detect_app_parts as parts
 import numpy as np
 import pytest
-import torch
 
 from retain.models.mamba import stage as module
-from retain.models.mamba.gated import Gated, GatedConfig
-from retain.models.mamba.memory import Memory, MemoryOptions, Seen
+from retain.models.mamba.memory import Memory, Seen
 from retain.models.mamba.stage import Detect
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
@@ -25,19 +23,7 @@ Make = Callable[..., Detect]
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     """A stage with a host that sees colours, and a read-out that changes what it says."""
-    torch.manual_seed(0)
-    readout = Gated(GatedConfig(parts.Colours.channels, parts.Colours.side)).eval()
-    readout.scale.fill_(1.0)
-
-    def opened(host: str, bank: str, mode: str, carry: bool, *rest: object) -> object:
-        timed = module.Timed(parts.Colours())
-        options = MemoryOptions(
-            mode="none" if bank == "none" else "gated", carry=carry, capacity=40
-        )
-        reads = None if bank == "none" else readout
-        return timed, lambda stream: Memory(timed, reads, options, stream), {"readout": bank}
-
-    monkeypatch.setattr(module, "open_parts", opened)
+    monkeypatch.setattr(module, "open_parts", parts.opened)
     return Detect
 
 
