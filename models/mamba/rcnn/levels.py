@@ -46,9 +46,7 @@ def remembered(seen: Detected, names: Sequence[str], rule: CellRule, seed: int, 
         cells = seen.maps[name][0]
         stride = seen.padded[1] / cells.shape[-1]
         norms = cells.norm(dim=0).cpu().numpy()
-        at, box = cells_in_boxes(
-            boxes, scores, norms, stride, rule=rule, seed=seed + level, turn=turn
-        )
+        at, box = cells_in_boxes(boxes, scores, norms, stride, rule=rule, seed=seed, turn=turn)
         rows.append(cells.flatten(1).T[torch.from_numpy(at).to(cells.device)])
         levels += [level] * len(at)
         of.append(box)

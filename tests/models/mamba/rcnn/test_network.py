@@ -18,11 +18,12 @@ class Keep:
 
     def __init__(self, model: MambaRCNN) -> None:
         self.model, self.came = model, list[tuple[str, int, int]]()
+        self.rows = dict[str, Tensor]()
 
     def __call__(self, place: str, query: Tensor, level: int = 0) -> Tensor:
         self.came.append((place, level, len(query)))
         rows = torch.randn(20, query.shape[1], generator=torch.Generator().manual_seed(1))
-        out: Tensor = self.model.layer(place)(query, rows)
+        self.rows[place] = out = self.model.layer(place)(query, rows)
         return out
 
 
@@ -61,6 +62,14 @@ def test_reads_come_from_coarse_maps_and_after_each_linear() -> None:
             *((place, 0, n) for place in instance),
         ]
         assert list(model.instance_places) == instance
+
+
+@pytest.mark.parametrize("head", ["two", "conv"])
+def test_rows_are_those_before_the_relu(head: str) -> None:
+    model = tiny_model(head)
+    read = Keep(model)
+    model.detect(clip()[0].image, read)
+    assert all(bool((read.rows[place] < 0).any()) for place in model.instance_places)
 
 
 def test_the_subsampled_map_follows_the_enhanced_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_an_empty_bank_changes_nothing() -> None:
     model, own = tiny_model(), memory(tiny_model())
     video = clip()
     assert same([own.look(video[0].image, 0, read=True)], [model.detect(video[0].image).found])
+    assert not any(columns(own, place)["enhanced"].any() for place in model.geo)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 7])
@@ -157,16 +159,33 @@ def test_a_memory_begins_anew(how: str) -> None:
     assert columns(own, "fc6")["frame"].min() == 20
 
 
+def doubled() -> np.ndarray:
+    """A picture of twice the input's size: its pixels are not those of the input."""
+    return np.ascontiguousarray(clip()[2].image.repeat(2, 0).repeat(2, 1))
+
+
 def test_the_first_proposals_are_written_in_the_order_of_the_rpn() -> None:
     model, own = tiny_model(), memory(tiny_model())
-    image = clip()[0].image
-    seen = model.detect(image)
-    own.look(image, 0)
+    seen = model.detect(doubled())
+    own.look(doubled(), 4, 0.5)
     for place in ("fc6", "fc7"):
         held = columns(own, place)
-        np.testing.assert_array_equal(held["box"], seen.in_picture(seen.proposals[:10]).numpy())
+        np.testing.assert_array_equal(held["box"], 2 * seen.proposals[:10].numpy())
+        np.testing.assert_allclose(held["score"], seen.likely[:10].numpy())
         assert len(held["box"]) == 10
+        assert set(held["frame"]) == {4}
+        assert set(held["seconds"]) == {0.5}
         assert not held["enhanced"].any()
+
+
+def test_cells_know_the_box_they_are_from() -> None:
+    config = replace(SMALL, cells=CellRule(0.06, 20, 60))
+    own = memory(tiny_model(), config=config)
+    found = own.look(doubled(), 0)
+    held = columns(own, PIXEL)
+    known = {tuple(box): score for box, score in zip(found.boxes, found.scores, strict=True)}
+    for box, score in zip(held["box"], held["score"], strict=True):
+        assert known[tuple(box)] == pytest.approx(score)
 
 
 def test_rows_say_whether_they_were_enhanced() -> None:
@@ -178,10 +197,8 @@ def test_rows_say_whether_they_were_enhanced() -> None:
 
 
 def test_cells_lie_in_boxes_of_the_input_not_of_the_picture() -> None:
-    """A picture twice the input's size: boxes in its pixels would lead elsewhere."""
     model = tiny_model()
-    big = np.ascontiguousarray(clip()[2].image.repeat(2, 0).repeat(2, 1))
-    seen = model.detect(big)
+    seen = model.detect(doubled())
     assert seen.inner[0] * 2 == seen.original[0]
     cells = remembered(seen, model.levels, CellRule(0.06, 20, 60), 0, 0)
     assert (cells.of >= 0).all()

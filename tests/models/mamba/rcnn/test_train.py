@@ -66,6 +66,7 @@ def test_later_steps_move_all_layers_and_never_a_frozen_detector(tmp_path: Path)
     before = state(model)
     train_rcnn(model, clips(), recipe(), tmp_path)
     after = state(model)
+    assert all(p.grad is None for k, p in model.named_parameters() if "geo." not in k)
     assert not model.training
     assert not model.rpn.training
     for name, value in after.items():
