@@ -145,8 +145,8 @@ class Examples:
             frame.seconds,
             caption(found, row),
             float(found.memory[row]),
-            _picture(frame.image, found, np.union1d(ours, [row]), around),
-            _picture(frame.image, alone or found, theirs, around),
+            _picture(frame.image, found, np.union1d(ours, [row]), around, np.array([row])),
+            _picture(frame.image, alone or found, theirs, around, theirs),
             alone is not None,
             tuple(crops),
         )
@@ -170,11 +170,14 @@ def _around(box: NDArray[np.float32], height: int, width: int) -> tuple[int, int
     return left, top, left + int(wide), top + int(tall)
 
 
-def _picture(image: Image, found: Boxes, rows: Rows, around: tuple[int, int, int, int]) -> bytes:
-    """The part ``around`` of a frame, with the ``rows`` of ``found`` on it, as JPEG."""
+def _picture(
+    image: Image, found: Boxes, rows: Rows, around: tuple[int, int, int, int], named: Rows
+) -> bytes:
+    """The part ``around`` of a frame as JPEG, with the ``rows`` of ``found`` on it, those that are
+    ``named`` with what they are."""
     left, top, right, bottom = around
     moved = msgspec.structs.replace(
         found, boxes=found.boxes - np.array([left, top, left, top], np.float32)
     )
     part = np.ascontiguousarray(image[top:bottom, left:right])
-    return jpeg(draw(part, moved, rows, SHOWN_WIDTH / (right - left)))
+    return jpeg(draw(part, moved, rows, SHOWN_WIDTH / (right - left), named))

@@ -103,9 +103,12 @@ def fitting(height: int, width: int) -> tuple[int, int]:
     return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
 
 
-def draw(image: Image, found: Boxes, rows: Rows, scale: float = 1.0) -> Image:
+def draw(
+    image: Image, found: Boxes, rows: Rows, scale: float = 1.0, named: Rows | None = None
+) -> Image:
     """``image`` (uint8 [H, W, 3]) times ``scale`` with the ``rows`` of ``found`` on it. Boxes that
-    come from memory by more than ``RECALLED`` are dashed, and say by how much."""
+    come from memory by more than ``RECALLED`` are dashed, and say by how much. ``named``: those
+    that say what they are; None: all."""
     height, width = image.shape[:2]
     size = max(2, round(width * scale)), max(2, round(height * scale))
     way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
@@ -118,7 +121,8 @@ def draw(image: Image, found: Boxes, rows: Rows, scale: float = 1.0) -> Image:
         colour = PALETTE[(track if track >= 0 else int(found.labels[row])) % len(PALETTE)]
         recalled = share > RECALLED
         _outline(picture, box, colour, thick, dashed=recalled)
-        _label(picture, box, caption(found, int(row)), MARK if recalled else colour)
+        if named is None or row in named:
+            _label(picture, box, caption(found, int(row)), MARK if recalled else colour)
     return picture
 
 

@@ -124,7 +124,12 @@ def _timeline(journal: Recorder) -> str:
     key = (
         '<div class="key"><span><i class="swatch seen"></i>found in the frame</span>'
         '<span><i class="swatch recalled"></i>mostly from memory</span>'
-        '<span><i class="swatch anew"></i>the memory began anew</span></div>'
+        + (
+            '<span><i class="swatch anew"></i>the memory began anew</span>'
+            if journal.resets
+            else ""
+        )
+        + "</div>"
     )
     return f'<div class="sheet">{drawn}{key}</div>'
 
