@@ -54,7 +54,8 @@ class Tally:
         self._alone = self._looked = 0
 
     def add(self, seq: int, seconds: float, found: Boxes, rows: Rows, fresh: bool) -> None:
-        """Count the ``rows`` of a frame; ``fresh``: it does not follow the one before."""
+        """Count the ``rows`` of the frame ``seq`` (counted without gaps); ``fresh``: it has nothing
+        to do with the one before."""
         self.frames += 1
         self.boxes += len(rows)
         now = found.boxes[rows], found.labels[rows]

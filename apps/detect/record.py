@@ -69,7 +69,6 @@ class Recorder(Footage):
         self._encoder = msgspec.json.Encoder()
         self._tracks = (folder / TRACKS).open("w") if mot and tracked else None
         self._overlay = Overlay(folder / OVERLAY)
-        self._seq = -1
 
     def process(self, packet: Packet) -> None:
         frame, found, recall = packet.frame, packet.get("boxes", Boxes), packet.results["recall"]
@@ -78,13 +77,13 @@ class Recorder(Footage):
             if self._classes:
                 common(self._classes, found.names)
             self.names, self.size = found.names, (frame.width, frame.height)
-        fresh = bool(recall.reset) or frame.discontinuity or frame.seq != self._seq + 1
-        self._seq = frame.seq
+        fresh = bool(recall.reset) or frame.discontinuity
         panels = []
         for arm, boxes in arms_of(packet, self.tracked):
             rows = shown(arm, boxes, self.min_score)
             tally = self.tallies.setdefault(arm, Tally(arm.endswith("+track")))
-            tally.add(frame.seq, frame.seconds, boxes, rows, fresh)
+            # By frames that came here: those a live source dropped are nobody's misses.
+            tally.add(self.frames, frame.seconds, boxes, rows, fresh)
             if arm.endswith("+track") == self.tracked:
                 panels.append((TITLES[arm.removesuffix("+track")], boxes, rows))
         rows = panels[-1][2]
