@@ -24,6 +24,7 @@ from retain.apps.running import (
     incomplete,
     run_stream,
 )
+from retain.pipeline.errors import UsageError
 from retain.pipeline.graph import Graph
 from retain.pipeline.run import RunReport
 
@@ -57,6 +58,11 @@ def segment(options: ObjectOptions, tell: Callable[[Segmented], None]) -> Segmen
     from retain.apps.segment_object.record import Recorder
     from retain.models.object.given import read_given
 
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"Objects are followed on the CPU only, not on {options.device!r}.",
+            hint="Leave --device out.",
+        )
     first, truth = mask_files(options.given)
     numbers = read_given(first).numbers  # a mask that cannot be used is refused at once
     return run_stream(

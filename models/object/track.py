@@ -23,7 +23,7 @@ class Trust:
 
     prior: float = 1.0
     """Of the log odds of the mask that motion brings along; 0: appearance alone."""
-    blur: float = 2.0
+    blur: float = 1.0
     """Cells by which a moved mask is blurred: how wrong motion may be."""
     doubt: float = 0.02
     """The least probability that motion gives anything."""

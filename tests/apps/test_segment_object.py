@@ -166,6 +166,12 @@ def test_a_mask_that_cannot_be_used_is_refused_in_one_sentence(
         assert not Path("o").exists()
 
 
+def test_another_device_is_refused(retain: Retain, davis: Path) -> None:
+    mask = davis / "Annotations/disc"
+    said = retain(*SEGMENT, davis / "JPEGImages/disc", "--object", mask, "--device", "cuda")
+    assert (said.code, "on the CPU only" in said.err) == (2, True)
+
+
 def test_the_ways_to_learn_are_judged_in_one_table(
     retain: Retain, davis: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
