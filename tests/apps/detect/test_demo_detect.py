@@ -1,0 +1,48 @@
+"""`retain demo detect` in its smallest form, with the detector that ships."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from retain.apps import cli, demo
+from retain.apps.page.server import Page
+
+
+def test_the_demo_finds_objects_shows_them_and_says_what_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[dict[str, dict[str, object]]] = []
+    finish = Page.finish
+
+    def look(page: Page, report: Path, message: str, failed: bool) -> None:
+        finish(page, report, message, failed)
+        with urlopen(f"{page.url}api/state") as answer:
+            shown.append(json.load(answer))
+
+    monkeypatch.setattr(Page, "finish", look)
+    out = tmp_path / "objects"
+    code = demo.demo_detect(out, True, 0, False, "inline", "retain demo detect", frames=8)
+    said = capsys.readouterr()
+    assert code == 0
+    assert {"overlay.mp4", "report.html", "tracks.txt"} <= {path.name for path in out.iterdir()}
+    assert "(8 frames" in said.out
+    assert "retain detect VIDEO.mp4" in said.out
+    assert "AP50" in said.out
+    assert "knows nothing but" not in said.err, "these are the objects it knows"
+    assert shown[0]["run"]["state"] == "finished"
+    assert shown[0]["recall"]["frames"] == 8
+
+
+def test_the_word_leads_to_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(demo, "demo_detect", lambda *_: ran.append("detect") or 0)
+    monkeypatch.setattr(sys, "argv", ["retain", "demo", "detect"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert ran == ["detect"]
