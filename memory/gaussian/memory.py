@@ -211,24 +211,21 @@ class GaussianMemory:
         meet in a voxel merge. Ids of keyframes no longer kept are passed over: another one answers
         for their Gaussians."""
         s = self._stream(stream)
-        for keyframe, pose in poses.items():
-            if not rigid.is_rigid(pose):
-                raise ValueError(f"the new pose of keyframe {keyframe} is not rigid")
-        wanted = np.array(list(poses), np.int64)
-        slots = s.keyframes.slots(wanted)
-        new = np.array(list(poses.values()), np.float64).reshape(-1, 4, 4)[slots >= 0]
-        slots = slots[slots >= 0]
+        slots, motions = s.keyframes.place(poses)
         if not len(slots):
             return
         s.epoch += 1
-        motions = new @ rigid.inverse(s.keyframes.c2w[slots])
-        s.keyframes.c2w[slots] = new
         number = np.full(len(s.keyframes.ids), -1)
         number[slots] = np.arange(len(slots))
         which = number[s.arena["anchor"]]
         rows = np.flatnonzero(which >= 0)
         stable.move(s.arena, rows, motions, which[rows])
         self._moved(s, rows)
+
+    def repose(self, stream: str, poses: Mapping[int, NDArray[np.float64]]) -> None:
+        """Give keyframes new poses (c2w) by id, and leave Gaussians where they are: a refiner that
+        moved both found that so the pictures fit. Ids no longer kept are passed over."""
+        self._stream(stream).keyframes.place(poses)
 
     def update(self, stream: str, ids: NDArray[np.uint32], gaussians: Gaussians) -> None:
         """Write back what a refiner made of the Gaussians ``ids`` [N] (codes stay as they are);

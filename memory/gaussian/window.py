@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+from retain.kernels.geometry import rigid
 
 NONE = -1
 
@@ -54,6 +58,21 @@ class Keyframes:
         self.ids[slot], self.seqs[slot], self.c2w[slot] = keyframe, seq, c2w
         self.window.append(slot)
         return slot
+
+    def place(
+        self, poses: Mapping[int, NDArray[np.float64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Give those that are here new poses by id: their slots [M], and the motions [M, 4, 4] in
+        the world that they made. Raises ValueError for a pose that is none."""
+        for keyframe, pose in poses.items():
+            if not rigid.is_rigid(pose):
+                raise ValueError(f"the new pose of keyframe {keyframe} is not rigid")
+        slots = self.slots(np.array(list(poses), np.int64))
+        new = np.array(list(poses.values()), np.float64).reshape(-1, 4, 4)[slots >= 0]
+        slots = slots[slots >= 0]
+        motions = new @ rigid.inverse(self.c2w[slots])
+        self.c2w[slots] = new
+        return slots, motions
 
     @property
     def full(self) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry.camera import Camera
+from retain.memory.gaussian.config import GaussianConfig
 from retain.pipeline.errors import StateError
 
 
@@ -45,6 +46,19 @@ def kind_in(notes: Mapping[str, np.ndarray], path: str) -> Kind:
     if not 0 < unit < np.inf:
         raise StateError(f"{path} holds a map whose unit is {unit}.")
     return Kind(camera, given, depth, codes, unit)
+
+
+def map_config(kind: Kind, budget_bytes: int, cell: float) -> GaussianConfig:
+    """Of the map of such a stream; ``cell`` in metres."""
+    plain = GaussianConfig()
+    return GaussianConfig(
+        byte_budget=budget_bytes,
+        cell=cell * kind.unit,
+        codes=kind.codes,
+        confirmations=2 if kind.depth else 3,
+        agree=(plain.agree[0], plain.agree[1] * kind.unit),
+        front=(plain.front[0], plain.front[1] * kind.unit),
+    )
 
 
 def lens_of(camera: Camera) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -24,8 +24,9 @@ from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.models.curvestream import torch_threads
 from retain.models.scene.builder import build, complete
-from retain.models.scene.kind import Kind, kind_in, lens_of, plain, with_lens, words
-from retain.models.scene.refine import Refiner, Target
+from retain.models.scene.kind import Kind, kind_in, lens_of, map_config, plain, with_lens, words
+from retain.models.scene.poses import KeyframePoses, Target
+from retain.models.scene.refine import Refiner
 from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
 from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
@@ -60,6 +61,7 @@ class MapperOptions:
     threads: int
     fit: Fit = "keyframe"
     features: Features = "orb"
+    refine_poses: bool = True
 
 
 @dataclass
@@ -105,18 +107,8 @@ class Mapper:
     def _measure(self, unit: float) -> None:
         """An empty map in which ``unit`` counts as a metre, beside the other memories."""
         self.kind, options = replace(self.kind, unit=unit), self._options
-        plain = GaussianConfig()
-        self.map = GaussianMemory(
-            replace(
-                plain,
-                byte_budget=options.budget_bytes,
-                cell=options.cell * unit,
-                codes=self.kind.codes,
-                confirmations=2 if self.kind.depth else 3,
-                agree=(plain.agree[0], plain.agree[1] * unit),
-                front=(plain.front[0], plain.front[1] * unit),
-            )
-        )
+        config = map_config(self.kind, options.budget_bytes, options.cell)
+        self.map = GaussianMemory(config)
         self.hub = Hub(options.budget_bytes, self.stream)
         self.hub.add("notes", self._notes)
         self.hub.add("keyframes", self._keyframes)
@@ -263,7 +255,8 @@ class Mapper:
     @contextmanager
     def refining(self, seqs: Collection[int] | None = None) -> Iterator[Refiner]:
         """A refiner of the whole map on the pictures of the frames ``seqs``, or on all that are
-        kept; what it has done by the end goes into the map, also when it is interrupted."""
+        kept, whose poses then move too if they are estimated and ``refine_poses`` is on; what it
+        has done by the end goes into the map, also when it is interrupted."""
         poses, camera = self.map.poses(self.stream), self.kind.camera
         targets = [
             Target(
@@ -271,18 +264,32 @@ class Mapper:
                 poses[one.anchor] @ one.local,
                 one.image,
                 one.depth * np.float32(self.kind.unit),
+                one.anchor,
             )
             for one in self.views.read(self.stream, seqs)
             if one.anchor in poses
         ]
         view = self.map.read(self.stream, "all")
-        ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets, unit=self.kind.unit)
+        unit, moving = self.kind.unit, self._moving(targets, poses) if seqs is None else None
+        ids, refiner = view.ids.copy(), Refiner(view.gaussians, targets, unit=unit, poses=moving)
         try:
             with torch_threads(self._options.threads):
                 yield refiner
         finally:
             if refiner.steps:
                 self.map.update(self.stream, ids, refiner.gaussians())
+                if moving is not None:
+                    self.map.repose(self.stream, moving.moved())
+
+    def _moving(
+        self, targets: Sequence[Target], poses: Mapping[int, Matrix]
+    ) -> KeyframePoses | None:
+        """The poses of keyframes whose pictures are ``targets``, to be refined. The oldest one
+        stays, or the whole map could wander."""
+        if self.kind.given or not self._options.refine_poses or not targets:
+            return None
+        seen = sorted({target.keyframe for target in targets})
+        return KeyframePoses(targets, poses, seen[:1], self.kind.unit)
 
     def _correct(self, poses: Mapping[int, Matrix]) -> None:
         """Keyframes have new poses after a loop closure; the map follows."""

@@ -2,7 +2,8 @@
 
 Loss per step, one picture: 0.8 L1 + 0.2 (1 - SSIM) on colour, plus 0.5 times the L1 of depth in
 metres where it is known and the map covers it. Colours and opacities move from the first step;
-scales, centres and turns follow, once colours have taken their place.
+scales, centres and turns follow, once colours have taken their place, and with them, if they may,
+the poses that pictures were taken from.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from retain.kernels.geometry import rigid
-from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.op import rasterization
-from retain.pipeline.frame import Image
+from retain.models.scene.poses import COLOR, DEPTH, KeyframePoses, Target
 
 OPACITY = 1e-3, 1 - 1e-3
 """Between which an opacity stays, so that its logit stays finite."""
@@ -45,18 +44,6 @@ class Rates:
     """Steps in which colour and opacity move alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A picture to come close to."""
-
-    camera: Camera
-    c2w: NDArray[np.float64]
-    image: Image
-    """uint8 [H, W, 3] RGB."""
-    depth: NDArray[np.float32]
-    """[H, W] metres, 0 unknown."""
-
-
 class Refiner:
     """Adam on ``gaussians`` against ``targets``, ``unit`` counting as a metre. What it makes
     depends on nothing but its arguments and the steps taken."""
@@ -68,8 +55,9 @@ class Refiner:
         rates: Rates | None = None,
         *,
         unit: float = 1.0,
+        poses: KeyframePoses | None = None,
     ) -> None:
-        self._targets, self._unit = targets, unit
+        self._targets, self._unit, self._poses = targets, unit, poses
         self._values = _Parameters(gaussians, rates or Rates(), THICK * unit)
         self.steps = 0
         """Taken so far."""
@@ -84,11 +72,20 @@ class Refiner:
             if taken and spent + spent / taken > budget_s:
                 break
             self._values.thaw(self.steps)
-            loss = loss_of(self._values.tensors(), self._targets[index], self._unit)
-            self._values.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._values.optimiser.step()
-            self.steps, self.loss = self.steps + 1, float(loss.detach())
+            self.loss = self._step(index)
+            self.steps += 1
+
+    def _step(self, index: int) -> float:
+        target, poses = self._targets[index], self._poses
+        w2c, twist = (None, None) if poses is None else poses.w2c(index)
+        loss = loss_of(self._values.tensors(), target, self._unit, w2c)
+        self._values.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._values.optimiser.step()
+        value = float(loss.detach())
+        if poses is not None and twist is not None and self._values.thawed:
+            poses.step(index, twist, value)
+        return value
 
     def __len__(self) -> int:
         """How many targets there are."""
@@ -99,25 +96,29 @@ class Refiner:
         return self._values.gaussians()
 
 
-def loss_of(parts: Sequence[Tensor], target: Target, unit: float = 1.0) -> Tensor:
+def loss_of(
+    parts: Sequence[Tensor], target: Target, unit: float = 1.0, w2c: Tensor | None = None
+) -> Tensor:
     """The loss of ``(means, quats, scales, opacities, colors)``, activated, against one picture;
-    ``unit``: what counts as a metre."""
+    ``unit``: what counts as a metre; ``w2c`` [4, 4] in place of the target's pose."""
     means, quats, scales, opacities, colors = parts
     camera = target.camera
-    w2c = torch.from_numpy(rigid.inverse(target.c2w)).float()[None]
+    if w2c is None:
+        w2c = torch.from_numpy(rigid.inverse(target.c2w))
     render, alpha, _ = rasterization(
-        means, quats, scales, opacities, colors, w2c, torch.from_numpy(camera.K).float()[None],
-        camera.width, camera.height, near_plane=NEAR * unit, render_mode="RGB+ED",
+        means, quats, scales, opacities, colors, w2c.float()[None],
+        torch.from_numpy(camera.K).float()[None], camera.width, camera.height,
+        near_plane=NEAR * unit, render_mode="RGB+ED",
     )  # fmt: skip
     color, depth = render[0, ..., :3], render[0, ..., 3]
     wanted = torch.tensor(target.image, dtype=torch.float32) / 255
     # Where the sensor saw nothing, the map may have nothing either: only what it shows is judged.
     shown = (alpha[0] > 0.5).float().detach()
-    loss = 0.8 * ((color - wanted).abs() * shown).mean()
+    loss = COLOR * ((color - wanted).abs() * shown).mean()
     loss = loss + 0.2 * (1 - ssim(color * shown, wanted * shown))
     known = torch.tensor(target.depth)
     sure = (known > 0) & (alpha[0, ..., 0] > 0.5)
-    return loss + 0.5 * ((depth - known).abs() / unit * sure).clamp(max=0.5).mean()
+    return loss + DEPTH * ((depth - known).abs() / unit * sure).clamp(max=0.5).mean()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -177,12 +178,12 @@ class _Parameters:
         for name, value in self._values.items():
             value.requires_grad_(True)
             groups.append({"params": [value], "lr": getattr(rates, name), "name": name})
-        self._rates = rates
+        self._rates, self.thawed = rates, False
         self.optimiser = torch.optim.Adam(groups, eps=1e-15)
 
     def thaw(self, step: int) -> None:
         """Let shapes and places move as well, once ``geometry_after`` steps are over."""
-        geometry = step >= self._rates.geometry_after
+        geometry = self.thawed = step >= self._rates.geometry_after
         for group in self.optimiser.param_groups:
             if group["name"] in ("scales", "means", "quats"):
                 group["lr"] = getattr(self._rates, group["name"]) if geometry else 0.0

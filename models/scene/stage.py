@@ -47,6 +47,7 @@ class Reconstruct:
                  RgbdTracker
     features     corners that are matched, with depth: ``orb``, or ``xfeat`` of a network (extra
                  ``xfeat``)
+    refine_poses whether estimated poses move too, when the finished map is refined
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
 
@@ -65,6 +66,7 @@ class Reconstruct:
         whole_s: float = 0.0,
         fit: Fit = "keyframe",
         features: Features = "orb",
+        refine_poses: bool = True,
         threads: int = 2,
         resume: str = "",
     ) -> None:
@@ -91,6 +93,7 @@ class Reconstruct:
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
             cell=cell, seed=seed, threads=threads, fit=fit, features=features,
+            refine_poses=refine_poses,
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume
