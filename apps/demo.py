@@ -114,7 +114,7 @@ def demo_detect(
         need_trackers()
     except MissingExtra as error:
         track = "none"
-        console.messages().print(f"{error} The demo goes without ids.")
+        console.messages().print(f"{error} The demo goes without ids.", markup=False)
     options = objects.DetectOptions(
         source=OBJECTS.format(seed=OBJECTS_SEED, frames=frames),
         name="demo-detect",
