@@ -174,15 +174,15 @@ def test_no_two_boxes_of_a_class_are_the_same(shipped: SmallDetector) -> None:
 def test_shipped_weights_find_objects_they_have_not_seen(shipped: SmallDetector) -> None:
     report = score(shipped, "clean", 3)
     assert report.whole.boxes > 50
-    assert report.whole.ap50 > 0.3
+    assert report.whole.ap50 > 0.7
 
 
 def test_a_picture_twice_as_large_has_boxes_twice_as_large(shipped: SmallDetector) -> None:
-    image = ObjectVideo(HELD_OUT + 1)[10].image
+    image = ObjectVideo(HELD_OUT + 3)[10].image
     large = np.repeat(np.repeat(image, 2, 0), 2, 1)
     small_cells, large_cells = shipped.describe([image, large])
     (one, _), (two, _) = (
-        shipped.found(shipped.predict(cells.rows, cells), cells, 0.1)
+        shipped.found(shipped.predict(cells.rows, cells), cells, 0.3)
         for cells in (small_cells, large_cells)
     )
     assert len(one) > 0
