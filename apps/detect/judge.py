@@ -15,8 +15,10 @@ from retain.apps.detect.files import Line, boxes_of, read_lines
 from retain.datasets.detect.base import Clips, Found, Truth, found_of
 from retain.datasets.detect.evaluate import evaluate
 from retain.datasets.detect.motion import box_iou
+from retain.datasets.detect.open import OBJECTS, open_clips
 from retain.datasets.detect.stability import stability
 from retain.pipeline.errors import UsageError
+from retain.pipeline.sources.common import local_path
 
 NAN = float("nan")
 
@@ -43,6 +45,15 @@ class Verdict:
     """Boxes there were to find."""
     unknown: tuple[str, ...]
     """Classes with boxes that the detector has no name for."""
+
+
+def open_truth(source: str) -> Clips:
+    """The clips at SOURCE with classes a detector knows: DAVIS has none of its own, so sequences of
+    2016 are called by the nearest of COCO's. Raises SourceError or UsageError as ``open_clips``."""
+    from retain.datasets.detect.davis import COCO_2016, Davis
+
+    named = not source.startswith(f"{OBJECTS}:") and Davis.recognises(local_path(source))
+    return open_clips(source, classes=COCO_2016) if named else open_clips(source)
 
 
 def common(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -118,9 +118,9 @@ def _check(options: DetectOptions, truth: bool) -> tuple[str, ...]:
         need_trackers()
     if not truth:
         return ()
-    from retain.datasets.detect.open import open_clips
+    from retain.apps.detect.judge import open_truth
 
-    return tuple(open_clips(options.source).names)
+    return tuple(open_truth(options.source).names)
 
 
 def build_graph(options: DetectOptions, *, truth: bool, live: bool, page: bool) -> Graph:
@@ -232,11 +232,10 @@ def _readout(report: RunReport) -> StatValue:
 
 
 def _judge(options: DetectOptions, folder: Path, journal: Recorder) -> Verdict:
-    from retain.apps.detect.judge import judge
+    from retain.apps.detect.judge import judge, open_truth
     from retain.apps.running import RESULTS
-    from retain.datasets.detect.open import open_clips
 
-    clips = open_clips(options.source)
+    clips = open_truth(options.source)
     return judge(folder / RESULTS, clips, journal.names, options.min_score)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import detect_app_parts as parts
 import detect_parts
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from retain.apps.detect.arms import ENDED_S, LONGEST, SPANS, Tally, Tracks, shown
 from retain.apps.detect.examples import KEPT, Examples, Pictures, decided
-from retain.apps.detect.judge import common, identity_f1
+from retain.apps.detect.judge import common, identity_f1, open_truth
 from retain.datasets.detect.base import IGNORE, found_of, truth_of
 from retain.datasets.detect.motion import box_iou
+from retain.datasets.detect.objects import ObjectVideo
+from retain.datasets.detect.write import write_clips
 from retain.pipeline.errors import UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Support
@@ -166,3 +169,11 @@ def test_pictures_forget_the_oldest() -> None:
     middle = crops[4][40:56, 40:56].mean((0, 1))  # type: ignore[index]
     assert middle[0] > 180 > 90 > middle[1]
     assert pictures.crop(Support(4, 0.0, (500, 500, 510, 510), 1.0)) is None
+
+
+def test_davis_goes_by_classes_that_detectors_know(tmp_path: Path) -> None:
+    clip = ObjectVideo(3, frames=2, width=64, height=48)
+    clip.name = "dog"
+    write_clips([clip], tmp_path, "davis")
+    assert "dog" in open_truth(str(tmp_path)).names
+    assert open_truth("objects://?clips=1").names == ObjectVideo.names
