@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -23,6 +24,7 @@ from retain.datasets.scene import metrics
 from retain.datasets.scene.source import SceneSource
 from retain.models.scene.mapper import Mapper
 from retain.models.scene.stage import Reconstruct
+from retain.pipeline.results import View
 
 STEPS = 500
 FUSED = ("track", "loop", "observe", "build", "fuse")
@@ -48,14 +50,14 @@ class Measured:
 
 def measure(quick: bool = False) -> list[Row]:
     rows = _room(80 if quick else 400, 100 if quick else STEPS)
-    kitchen = _kitchen()
-    if kitchen is not None and not quick:
-        rows += _clip(kitchen)
+    clip = kitchen()
+    if clip is not None and not quick:
+        rows += _clip(clip)
     return rows
 
 
 def _room(frames: int, steps: int) -> list[Row]:
-    one = _map(f"room://?seed=3&frames={frames}&kind=loop", steps, poses="estimated")
+    one = mapped(f"room://?seed=3&frames={frames}&kind=loop", steps, poses="estimated")
     written = int(one.mapper.map.stats(one.mapper.stream)["written"])
     count, drift = len(one.made.gaussians), one.made.drift
     assert drift is not None
@@ -79,10 +81,10 @@ def _room(frames: int, steps: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def _clip(kitchen: Path) -> list[Row]:
-    given = _map(str(kitchen), STEPS, poses="given")
+def _clip(clip: Path) -> list[Row]:
+    given = mapped(str(clip), STEPS, poses="given")
     psnr = given.made.mean("psnr")
-    own = _map(str(kitchen), STEPS, poses="estimated")
+    own = mapped(str(clip), STEPS, poses="estimated")
     assert own.made.drift is not None
     ate = 100 * own.made.drift.ate.rmse
     return [
@@ -95,7 +97,9 @@ def _clip(kitchen: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def _map(source: str, steps: int, **options: str) -> Measured:
+def mapped(source: str, steps: int, *, depth: bool = True, **options: object) -> Measured:
+    """A source as a stage of these ``options`` maps it, refined by ``steps``. ``depth`` False: from
+    the pictures alone."""
     stage = Reconstruct(**options)  # type: ignore[arg-type]
     early: list[HeldOut] = []
     before = float("nan")
@@ -104,6 +108,9 @@ def _map(source: str, steps: int, **options: str) -> Measured:
         packets = SceneSource(source, width=320)
         first = packets.open().declared_frames // 10
         for packet in packets.packets():
+            if not depth:
+                view = packet.get("view", View)
+                packet.results["view"] = msgspec.structs.replace(view, depth=None)
             if (done := stage.process(packet)) is not None:
                 journal.process(done)
             if journal.frames == max(first, 8):
@@ -136,7 +143,8 @@ def _refine_ms(one: Measured) -> float:
     return sum(mean for name, mean, _ in one.journal.ms_per_frame() if name == "refine")
 
 
-def _kitchen() -> Path | None:
+def kitchen() -> Path | None:
+    """The folder of the clip, where there is one."""
     beside = folder().parents[1] / "shared/data/kitchen_rgbd"
     path = Path(os.environ.get("RETAIN_KITCHEN", beside))
     return path if path.is_dir() else None

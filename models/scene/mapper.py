@@ -44,7 +44,7 @@ MOST_STEPS = 64
 """Steps per keyframe where time decides how many there are."""
 VIEW_EVERY = 3
 """Frames between two pictures kept, beside those of keyframes: the map must look right between
-keyframes too (kitchen clip: +0.9 dB)."""
+keyframes too."""
 OLD_VIEWS = 2
 """Old pictures drawn beside the window's for each refinement (MonoGS)."""
 

@@ -26,10 +26,12 @@ Matrix = NDArray[np.float64]
 COLOR, DEPTH = 0.8, 0.5
 """Weights of the differences of colour (0..1) and depth (metres) in the loss."""
 SHARE = 0.4
-"""Of the way that a step would go if the loss were no more than these differences."""
+"""Of the way that the first step would go if the loss were no more than these differences. Later
+ones are shorter by the root of their number, so that poses come to rest."""
 EVERY = 2
 """Pixels between those that say how much a motion changes a picture."""
-DAMPING = 0.03
+DAMPING = 0.15
+"""Of each direction's curvature: what one picture cannot tell apart is not moved far by it."""
 SPREAD, DEPTH_SPREAD = 0.02, 0.03
 """Least mean difference of colour, and that of depth in metres."""
 STEP = np.deg2rad(0.1), 0.004
@@ -71,7 +73,7 @@ class KeyframePoses:
         self._targets, self._start, self._unit = targets, c2w, unit
         self._motion = {t.keyframe: np.eye(4) for t in targets}
         self._free = set(self._motion) - set(fixed)
-        self._stepped: set[int] = set()
+        self._steps = dict.fromkeys(self._motion, 0)
         self._curves: dict[int, Matrix] = {}
 
     def w2c(self, index: int) -> tuple[Tensor, Tensor]:
@@ -95,14 +97,16 @@ class KeyframePoses:
         spread = max(loss, SPREAD)
         curve = self._curves[index][0] * COLOR / spread + self._curves[index][1]
         curve += DAMPING * np.diag(np.diag(curve)) + 1e-9 * np.eye(6)
-        down = -SHARE * np.linalg.solve(curve, twist.grad.numpy())
+        self._steps[key] += 1
+        share = SHARE / np.sqrt(self._steps[key])
+        down = -share * np.linalg.solve(curve, twist.grad.numpy())
         motion = self._motion[key] @ rigid.exp(_within(down, STEP, self._unit))
         self._motion[key] = rigid.exp(_within(rigid.log(motion), MOST, self._unit))
-        self._stepped.add(key)
 
     def moved(self) -> dict[int, Matrix]:
         """The new c2w of keyframes that took a step."""
-        return {key: self._start[key] @ self._motion[key] for key in sorted(self._stepped)}
+        taken = sorted(key for key, steps in self._steps.items() if steps)
+        return {key: self._start[key] @ self._motion[key] for key in taken}
 
     def _curvature(self, target: Target) -> Matrix:
         """[2, 6, 6]: mean squares of how the picture's grey levels, and its depth, change with the
