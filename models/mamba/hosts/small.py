@@ -65,7 +65,7 @@ class SmallDetector:
             # Area averaging does not alias; it makes blocks of pictures it has to enlarge.
             kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             image = np.asarray(cv2.resize(image, inner, interpolation=kind), np.uint8)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        pixels = torch.from_numpy(np.array(image)).to(self.device)  # frames are read-only
         rows = self.network(pixels[None].permute(0, 3, 1, 2).float())[0]
         anchors, levels = self._grid(inner[1], inner[0])
         return Cells(rows, anchors, levels, (width, height), scale)
