@@ -134,6 +134,18 @@ def detector(
     raise typer.Exit(job.train(options))
 
 
+@evaluate.command("detector")
+def small_detector(
+    weights: Annotated[str, typer.Option(help="Weights by name or file.")] = "small",
+    clips: Annotated[int, typer.Option(min=1, help="Held-out videos.")] = 24,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+) -> None:
+    """Judge the small detector alone on videos it has not seen: by class, speed, degradation."""
+    from retain.apps import training_detector as job
+
+    job.judge(weights, clips, device)
+
+
 @evaluate.command()
 def echo(
     weights: Annotated[str, typer.Option(help="Weights by name or file.")] = "mini",

@@ -84,12 +84,13 @@ def train(options: TrainOptions) -> int:
 
 
 def judge(weights: Path | str, clips: int, device: str) -> None:
-    """Print what ``weights`` find on held-out videos: by class, by speed, by degradation."""
+    """Print what ``weights`` find on held-out videos: by class, by speed, by degradation.
+    ``device`` may be ``auto``."""
     from rich.table import Table
 
     from retain.datasets.detect.objects_kinds import NAMES
     from retain.models.mamba.hosts.small import SmallDetector
-    from retain.models.mamba.small.evaluate import score
+    from retain.models.mamba.small.evaluate import milliseconds, score
 
     host = SmallDetector.load(weights, device)
     reports = {preset: score(host, preset, clips) for preset in PRESETS}
@@ -106,3 +107,4 @@ def judge(weights: Path | str, clips: int, device: str) -> None:
     for title, scores in rows.items():
         table.add_row(title, *(f"{one.ap50:.3f} ({one.ap:.3f})" for one in scores))
     console.output().print(table)
+    console.output().print(f"{milliseconds(host):.1f} ms of this thread for a picture")

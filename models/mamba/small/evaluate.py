@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from retain.datasets.detect.base import Found, Truth, truths
 from retain.datasets.detect.evaluate import Report, evaluate
 from retain.datasets.detect.motion import motion_iou
@@ -9,6 +11,7 @@ from retain.datasets.detect.objects import ObjectVideos
 from retain.datasets.detect.objects_kinds import NAMES
 from retain.models.mamba.host import Host
 from retain.models.mamba.small.data import FRAMES, HELD_OUT
+from retain.pipeline.frame import Image
 
 EVERY = 4
 """Frames between those looked at: neighbours are much the same."""
@@ -27,6 +30,20 @@ def score(host: Host, degraded: str, clips: int = 24) -> Report:
         for index in range(0, FRAMES, EVERY):
             asked.append(all_truths[index])
             speeds.append(motion[index])
-            (cells,) = host.describe([clip[index].image])
-            found.append(host.found(host.predict(cells.rows, cells), cells)[0])
+            found.append(_find(host, clip[index].image))
     return evaluate(asked, found, NAMES, motion=speeds)
+
+
+def _find(host: Host, image: Image) -> Found:
+    (cells,) = host.describe([image])
+    return host.found(host.predict(cells.rows, cells), cells)[0]
+
+
+def milliseconds(host: Host, times: int = 20) -> float:
+    """Of this thread for a picture, the best of ``times``."""
+    image, took = ObjectVideos(1, HELD_OUT)[0][10].image, []
+    for _ in range(times):
+        began = time.thread_time()
+        _find(host, image)
+        took.append(time.thread_time() - began)
+    return 1000 * min(took)
