@@ -17,6 +17,7 @@ from torchvision.ops import boxes as ops
 from retain.datasets.detect.base import Found, Size
 from retain.memory.bank.rows import digest
 from retain.models.mamba.host import Cells, Predicted
+from retain.models.mamba.hosts.suppress import suppressed
 from retain.models.mamba.rcnn.build import open_base
 from retain.models.mamba.rcnn.network import as_tensor, check_names
 from retain.pipeline.frame import Image
@@ -83,13 +84,16 @@ class RCNNHost:
     def predict(self, rows: Tensor, cells: Cells, which: Tensor | None = None) -> PerClass:
         """``Predicted.scores`` are the classifier's softmax, up to rounding."""
         heads = self._base.roi_heads
-        anchors = cells.anchors if which is None else cells.anchors[which]
-        logits, deltas = heads.box_predictor(rows)
-        each = heads.box_coder.decode(deltas, [anchors])
+        # A product of few rows may round otherwise than one of many: all are decided, always.
+        whole = rows if which is None else cells.rows.index_put((which,), rows)
+        logits, deltas = heads.box_predictor(whole)
+        each = heads.box_coder.decode(deltas, [cells.anchors]).reshape(len(whole), -1, 4)
         each = ops.clip_boxes_to_image(each, self._inner(cells.size))[:, 1:]
         objectness, classes = decisions(logits)
         boxes = each[torch.arange(len(each), device=each.device), logits[:, 1:].argmax(1)]
-        return PerClass(objectness, classes, boxes, each)
+        if which is None:
+            return PerClass(objectness, classes, boxes, each)
+        return PerClass(objectness[which], classes[which], boxes[which], each[which])
 
     def found(
         self, predicted: Predicted, cells: Cells, threshold: float = 0.01
@@ -102,7 +106,7 @@ class RCNNHost:
         row, label = torch.where(scores > threshold)
         boxes, scores = each[row, label], scores[row, label]
         keep = ops.remove_small_boxes(boxes, min_size=1e-2)
-        keep = keep[ops.batched_nms(boxes[keep], scores[keep], label[keep], heads.nms_thresh)]
+        keep = keep[suppressed(boxes[keep], scores[keep], label[keep], heads.nms_thresh)]
         keep = keep[: heads.detections_per_img]
         size = cells.size[1], cells.size[0]
         boxes = resize_boxes(boxes[keep], self._inner(cells.size), size)

@@ -86,12 +86,7 @@ def test_a_picture_is_the_same_bits_alone_in_company_and_again(host: Host) -> No
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
-def test_a_decision_is_the_same_bits_whichever_others_are_asked(
-    host: Host, count: int, request: pytest.FixtureRequest
-) -> None:
-    if isinstance(host, RCNNHost) and count < 2:
-        why = "it decides from the rows given alone, and a product of one row rounds otherwise"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=False))
+def test_a_decision_is_the_same_bits_whichever_others_are_asked(host: Host, count: int) -> None:
     cells = described(host)
     order = torch.randperm(len(cells.rows), generator=torch.Generator().manual_seed(count))
     which = order[:count]
