@@ -45,7 +45,12 @@ def detect(
         ),
     ],
     host: Annotated[
-        str, typer.Option(metavar="FILE|small", help="The detector: YOLOX weights (.onnx, .pth).")
+        str,
+        typer.Option(
+            metavar="FILE|small",
+            help="The detector: YOLOX weights (.onnx, .pth), or a Faster R-CNN of torchvision, "
+            "NAME:WEIGHTS.pth.",
+        ),
     ] = "small",
     names: Annotated[
         Path | None,
