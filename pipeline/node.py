@@ -26,6 +26,7 @@ from retain.pipeline.stage import (
     HearsFaults,
     Remembers,
     Reports,
+    Salvages,
     Sink,
     Source,
     SourceInfo,
@@ -231,6 +232,11 @@ class Work:
         if self._save is not None:
             self._made.save(self._save)
 
+    def salvage(self) -> None:
+        """After a failure: save what is still of use, where a state was asked for."""
+        if self._save and isinstance(self._made, Salvages) and not self._untouched:
+            self._made.salvage(self._save)
+
     def stop(self) -> None:
         """Ask a source to end; from any thread."""
         self._stopping.set()
@@ -292,6 +298,8 @@ class NodeLoop:
         """Work until the inputs end. A failed node takes and discards the rest of its input, so
         that nobody upstream waits for it; its fault has been told to ``on_fault`` by then."""
         aborted = self._guarded(self._work)
+        if self._fault and not aborted:
+            self._guarded(self.work.salvage)
         self._guarded(lambda: self.work.close(aborted))
         self.work.meter.state("failed" if self._fault else "done")
         with self._turn:

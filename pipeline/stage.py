@@ -112,6 +112,15 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Salvages(Protocol):
+    """A stage whose state is of use also when it failed at a packet."""
+
+    def salvage(self, path: str) -> None:
+        """Write the state as the failure left it to ``path``, atomically, in place of ``save``."""
+        ...
+
+
+@runtime_checkable
 class Reports(Protocol):
     """A stage, source or sink with numbers of its own (memory bytes, decoded frames, ...)."""
 

@@ -95,6 +95,20 @@ class Mean:
         self.seen = int(Path(path).read_text())
 
 
+class Brittle(Mean):
+    """Fails at its fifth packet; ``salvages``: what it has seen is of use all the same."""
+
+    def __init__(self, salvages: bool) -> None:
+        super().__init__()
+        if salvages:
+            self.salvage = self.save
+
+    def process(self, packet: Packet) -> Packet:
+        if self.seen == 4:
+            raise ValueError("four is enough")
+        return super().process(packet)
+
+
 class Invert:
     """A new picture for each packet."""
 

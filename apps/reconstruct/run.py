@@ -27,7 +27,7 @@ from retain.apps.running import (
     interrupted,
     run_stream,
 )
-from retain.pipeline.errors import RetainError, UsageError, nearest
+from retain.pipeline.errors import RetainError, StateError, UsageError, nearest
 from retain.pipeline.graph import Graph
 from retain.pipeline.run import RunReport
 
@@ -179,9 +179,13 @@ def _write_outputs(
     from retain.apps.reconstruct import outcome
     from retain.apps.reconstruct.report import write_report
 
-    if report.errors and not (folder / MAP).is_file():
-        raise RetainError(report.errors[0].message)
-    mapper = open_map(options, folder / MAP)
+    failed = RetainError(report.errors[0].message) if report.errors else None
+    if failed and not (folder / MAP).is_file():
+        raise failed
+    try:
+        mapper = open_map(options, folder / MAP)
+    except StateError as error:
+        raise failed or error from error  # it failed halfway through a change of the map
     with _progress(options.finish) as told:
         refined = outcome.finish(mapper, options.finish, options.seed, told)
     if not len(mapper.map.read(mapper.stream).gaussians):

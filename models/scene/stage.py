@@ -176,6 +176,11 @@ class Reconstruct:
             raise StateError("There is no map to save: no frame was seen yet.")
         self.mapper.save(path)
 
+    def salvage(self, path: str) -> None:
+        """What was mapped before a frame could not be."""
+        if self.mapper is not None:
+            self.mapper.save(path)
+
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused
         with a StateError when the first frame comes."""

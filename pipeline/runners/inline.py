@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from retain.pipeline.errors import RetainError, StateError
@@ -135,9 +136,13 @@ class InlineRun(Run):
                 self._send(name, self._works[name].finish(self._upstream(name)))
         except Stopped:
             pass
+        aborted = self._stopped == "aborted"
         for name, work in self._works.items():
+            if name in self._broken and not aborted:
+                with suppress(Exception):  # the fault that broke it has been told
+                    work.salvage()
             try:
-                work.close(aborted=self._stopped == "aborted")
+                work.close(aborted=aborted)
             except Exception as error:
                 self._break(name, error)
             work.meter.state("failed" if name in self._broken else "done")

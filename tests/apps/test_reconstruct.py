@@ -26,12 +26,14 @@ from retain.apps import cli
 from retain.apps.reconstruct import outcome
 from retain.apps.reconstruct.run import ReconstructOptions, build_graph
 from retain.apps.reconstruct.show import read_path
+from retain.datasets.scene.base import Shot
 from retain.datasets.scene.room import Room
 from retain.datasets.scene.write import write_scene
 from retain.datasets.splats.formats import read_splats
 from retain.kernels.geometry import rigid
-from retain.models.scene.mapper import read_map
+from retain.models.scene.mapper import Mapper, read_map
 from retain.pipeline.errors import UsageError
+from retain.pipeline.results import Pose
 from retain.pipeline.run import start
 
 ROOM = "room://?seed=1&frames=150"
@@ -335,6 +337,28 @@ def test_given_poses_with_too_little_to_see_depth_by_say_what_to_do(retain: Reta
     assert "could not be tracked in any of 6 frames" in said.err
     assert "--poses estimated" in said.err
     assert not Path("out").exists()
+
+
+def test_a_run_that_fails_keeps_what_was_mapped_until_then(
+    retain: Retain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Mapper.look
+
+    def fails(mapper: Mapper, shot: Shot, *, may_hold_out: bool) -> Pose:
+        if shot.seq == 9:
+            raise ZeroDivisionError("by a bug")
+        return look(mapper, shot, may_hold_out=may_hold_out)
+
+    monkeypatch.setattr(Mapper, "look", fails)
+    said = reconstruct(retain, ROOM, *FAST, "--export", "ply", "--out", "out")
+    assert said.code == 1
+    assert "by a bug" in said.err
+    assert "mapped" in said.out
+    assert len(lines(Path("out"))) == 9
+    assert Path("out/scene.ply").stat().st_size > 10_000
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert "by a bug" in str(summary["errors"])
+    assert "by a bug" in Path("out/report.html").read_text()
 
 
 @pytest.mark.parametrize("layout", ["tum", "replica", "nerfstudio", "rgbd"])

@@ -129,6 +129,18 @@ def test_the_state_is_saved_where_asked(runner: Runner, tmp_path: Path) -> None:
     assert (tmp_path / "state").read_text() == "7"
 
 
+@pytest.mark.parametrize("salvages", [True, False])
+def test_a_stage_that_failed_saves_only_what_it_says_is_of_use(
+    runner: Runner, salvages: bool, tmp_path: Path
+) -> None:
+    graph = chain(("Brittle", {"salvages": salvages}), frames=9)
+    report, out = run(graph, runner, save={"brittle0": str(tmp_path / "state")})
+    assert "four is enough" in report.errors[0].message
+    assert out.seqs == [0, 1, 2, 3]
+    assert (tmp_path / "state").exists() == salvages
+    assert not salvages or (tmp_path / "state").read_text() == "4"
+
+
 def test_results_a_source_brings_are_kept(runner: Runner) -> None:
     graph = Graph()
     graph.source("far", PARTS + "Told", frames=5)
