@@ -107,4 +107,4 @@ def judge(weights: Path | str, clips: int, device: str) -> None:
     for title, scores in rows.items():
         table.add_row(title, *(f"{one.ap50:.3f} ({one.ap:.3f})" for one in scores))
     console.output().print(table)
-    console.output().print(f"{milliseconds(host):.1f} ms of this thread for a picture")
+    console.output().print(f"{milliseconds(host):.1f} ms of one thread for a picture")
