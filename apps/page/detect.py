@@ -84,7 +84,9 @@ class Tracked(Section):
         found, frame = packet.results.get("boxes"), packet.frame
         if not isinstance(found, Boxes):
             return
-        now = round(frame.seconds, 3)
+        recall, now = packet.results.get("recall"), round(frame.seconds, 3)
+        if frame.discontinuity or (isinstance(recall, Recall) and recall.reset):
+            self._tracks.clear()  # none of them can be seen again
         for row in shown("+track", found, MIN_SCORE):
             track = int(found.tracks[row])
             self._most = max(self._most, track)

@@ -47,6 +47,8 @@ def test_tracks_come_and_go() -> None:
     view = feed(state, 30)["tracks"]
     assert view["given"] == 2
     assert [(one["track"], one["name"]) for one in view["tracks"]] == [(1, "square"), (2, "disc")]
+    cut = feed(PageState("t", "s", view="detect"), 16, host="cut")["tracks"]
+    assert [one["track"] for one in cut["tracks"]] == [3, 4], "what was before a cut is gone"
     nothing = parts.boxes_of([], [], [])
     for seq in range(30, 30 + round(25 * STAYS_S) + 2):
         state.observe(Packet(parts.frame(seq), {"boxes": nothing}))

@@ -17,7 +17,7 @@ export function colour({ track, label }) {
 export function drawBoxes(context, boxes) {
   const { width, height } = context.canvas;
   const line = Math.max(1.5, width / 320);
-  context.font = `600 ${Math.max(10, Math.round(width / 56))}px system-ui, sans-serif`;
+  context.font = `600 ${Math.max(9, Math.round(width / 56))}px system-ui, sans-serif`;
   context.textBaseline = "bottom";
   for (const one of [...boxes].reverse()) {
     const [x0, y0, x1, y1] = one.box;
