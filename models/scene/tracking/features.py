@@ -6,7 +6,7 @@ network's, see ``xfeat.py``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -59,6 +59,10 @@ class Features:
         return Features(
             self.uv[index], self.octave[index], self.descriptors[index], self.points[index]
         )
+
+    def without(self, rows: NDArray[np.bool_]) -> Features:
+        """The points of ``rows`` unknown."""
+        return replace(self, points=np.where(rows[:, None], np.float32(np.nan), self.points))
 
     @property
     def solid(self) -> NDArray[np.bool_]:

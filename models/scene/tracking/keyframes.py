@@ -15,18 +15,22 @@ from retain.models.scene.tracking.pnp import PIXEL, Seen
 
 FEWEST = 150
 """Inliers: with less in common a new keyframe is due."""
+FEW_SHARE = 0.25
+"""Of the keyframe's points: where it has few, few in common is not less."""
 FARTHEST, TURNED, OVERLAP = 0.15, np.deg2rad(15), 0.9
 """Metres, radians and share of a keyframe's points still in the picture."""
 LEVEL = 1.2
 """Each level of the pyramid is so much coarser."""
 
 
-def due(inliers: int, apart: Pose, overlap: float) -> bool:
-    """Whether a shot with ``inliers`` points of its keyframe found, ``apart`` from it (camera to
-    camera), is far enough from it to be kept as one. ``overlap``: see ``overlapping``."""
+def due(inliers: int, points: int, apart: Pose, overlap: float) -> bool:
+    """Whether a shot with ``inliers`` points of its keyframe found, which has ``points``, and
+    ``apart`` from it (camera to camera) is far enough from it to be kept as one. ``overlap``: see
+    ``overlapping``."""
     moved = float(np.linalg.norm(apart[:3, 3]))
     turned = float(np.linalg.norm(rigid.rotation_vector(apart[:3, :3])))
-    return inliers < FEWEST or moved > FARTHEST or turned > TURNED or overlap < OVERLAP
+    few = inliers < min(FEWEST, FEW_SHARE * points)
+    return few or moved > FARTHEST or turned > TURNED or overlap < OVERLAP
 
 
 def overlapping(place: Place, camera: Camera, c2w: Pose) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from retain.models.scene.tracking.base import Pose
 from retain.models.scene.tracking.features import Features
 from retain.models.scene.tracking.graph import Edge
 from retain.models.scene.tracking.matching import match
-from retain.models.scene.tracking.pnp import Fit, Seen, refine, solve
+from retain.models.scene.tracking.pnp import Fit, Seen, judged, refine, solve
 
 LEAST = 20
 """Inliers of a pose that is believed."""
@@ -53,6 +53,19 @@ class Found:
     def of(self, place: int) -> int:
         """Inliers that belong to ``places[place]``."""
         return int((self.fit.inliers & (self.owner == place)).sum())
+
+    def at(self, c2w: Pose, camera: Camera) -> Found:
+        """The same points as the pose ``c2w`` puts them, which is known better than by them."""
+        return replace(self, fit=judged(self.seen, camera, c2w))
+
+    def others(self, camera: Camera) -> list[Pose]:
+        """The poses that each half of the picture gives by itself: left, right, upper, lower. What
+        moves on its own is not in all of them."""
+        x, y = self.seen.uv.T
+        halves = (x < camera.width / 2, y < camera.height / 2)
+        parts = [np.flatnonzero(half == side) for half in halves for side in (True, False)]
+        fits = (solve(self.seen[rows], camera, LEAST) for rows in parts)
+        return [fit.c2w for fit in fits if fit is not None]
 
     def edges(self, key: int, camera: Camera, *, loop: bool = False) -> list[Edge]:
         """The motion from each place to keyframe ``key``, this shot, as that place alone sees it;

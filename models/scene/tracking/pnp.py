@@ -120,6 +120,14 @@ def refine(seen: Seen, camera: Camera, c2w: Pose, least: int = 15) -> Fit | None
     return Fit(rigid.inverse(w2c), inliers, information)
 
 
+def judged(seen: Seen, camera: Camera, c2w: Pose) -> Fit:
+    """``c2w`` as it is, with the points that agree."""
+    r, jacobian = _residuals(seen, camera, rigid.inverse(c2w))
+    inliers = np.abs(r).max(axis=1) < _GATE
+    pull = jacobian.T * (_weights(r) * inliers[:, None]).ravel()
+    return Fit(c2w, inliers, pull @ jacobian)
+
+
 def _weights(r: Floats) -> Floats:
     """Huber's, of residuals in standard deviations."""
     weights: Floats = np.minimum(1.0, _HUBER / np.maximum(np.abs(r), 1e-12))

@@ -20,7 +20,7 @@ from retain.models.scene.tracking.base import Fit, Model, Pose, Tracked
 from retain.models.scene.tracking.features import Features, Kind, extract
 from retain.models.scene.tracking.graph import Edge, PoseGraph
 from retain.models.scene.tracking.locate import Found
-from retain.models.scene.tracking.polish import Front, polish
+from retain.models.scene.tracking.polish import Front, Polish, polish
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import Tracking
 
@@ -32,6 +32,9 @@ SHIFT = (np.deg2rad(0.5), 0.01)
 """Radians, metres: a loop that moves no keyframe by so much corrects nothing yet."""
 EXACT = (np.deg2rad(0.05), 0.002)
 """Standard deviations (radians, metres) of a polished motion."""
+WARY, _LESS = 15, 0.95
+"""Shots after one whose corners were not believed in which the way the camera went before is
+preferred to what corners say, if it costs no more than this share."""
 _SLOW = 0.5
 """Seconds between shots beyond which no velocity is known."""
 REST = 5
@@ -73,6 +76,8 @@ class RgbdTracker:
         """Ids: of the keyframe to come, of the one most like the last shot, and of the last one
         that closed a loop."""
         self._lost = False
+        self._wary = 0
+        """Shots for which something may still be moving."""
         self._front: Front | None = None
         """The newest keyframe, for polishing."""
 
@@ -85,7 +90,11 @@ class RgbdTracker:
         if found is None:
             self._lost, self._velocity = True, np.zeros(6)
             return Tracked("lost", why, self._c2w.copy(), 0, False)
-        polished = polish(self._front, shot, found.fit.c2w) if self._front is not None else None
+        assert self._front is not None
+        dense = Polish(self._front, shot)
+        polished, doubt = self._polished(shot, found, dense)
+        if polished is not None and doubt:
+            found = found.at(polished, shot.camera)
         self._step(shot, found.fit.c2w if polished is None else polished)
         state: Tracking = "recovered" if self._lost else "tracked"
         self._lost = False
@@ -93,6 +102,7 @@ class RgbdTracker:
             return Tracked(state, "", self._c2w.copy(), found.inliers, False)
         if self._fit == "map" and model is not None:
             self._fit_to_map(shot, model)
+        features = features.without(~dense.trusted(self._c2w, features.uv))
         correction, loop = self._keep(shot, features, found, exact=polished is not None)
         return Tracked(state, "", self._c2w.copy(), found.inliers, True, correction, loop)
 
@@ -101,20 +111,22 @@ class RgbdTracker:
         self._graph = PoseGraph()
         self._c2w, self._velocity, self._seconds = np.eye(4), np.zeros(6), 0.0
         self._next = self._reference = self._closed = 0
-        self._lost, self._front = False, None
+        self._lost, self._wary, self._front = False, 0, None
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             "c2w": self._c2w.copy(),
             "velocity": self._velocity.copy(),
             "seconds": np.array([self._seconds]),
-            "numbers": np.array([self._next, self._reference, self._closed, self._lost], np.int64),
+            "numbers": np.array(
+                [self._next, self._reference, self._closed, self._lost, self._wary], np.int64
+            ),
             **self._graph.arrays(),
             **(self._front.arrays() if self._front is not None else {}),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        wanted = {"c2w": (4, 4), "velocity": (6,), "seconds": (1,), "numbers": (4,)}
+        wanted = {"c2w": (4, 4), "velocity": (6,), "seconds": (1,), "numbers": (5,)}
         for name, shape in wanted.items():
             array = state.get(name)
             if array is None or array.shape != shape or not np.isfinite(array).all():
@@ -126,7 +138,29 @@ class RgbdTracker:
         self._seconds = float(state["seconds"][0])
         numbers = state["numbers"]
         self._next, self._reference, self._closed = map(int, numbers[:3])
-        self._lost = bool(numbers[3])
+        self._lost, self._wary = bool(numbers[3]), int(numbers[4])
+
+    def _polished(self, shot: Shot, found: Found, dense: Polish) -> tuple[Pose | None, bool]:
+        """The pose of corners made exact, and whether another was put in its place: one that
+        the picture fits far better, from where the camera should be or as a part of the picture
+        sees it."""
+        polished, guess = dense.polished(found.fit.c2w), self._guess(shot)
+        self._wary = max(self._wary - 1, 0)
+        if polished is not None and dense.cost(guess) >= dense.cost(polished):
+            better = dense.instead(polished, [guess], _LESS) if self._wary else None
+            return (polished, False) if better is None else (better, True)
+        doubted = found.fit.c2w if polished is None else polished
+        others = [guess, found.fit.c2w, *found.others(shot.camera)]
+        instead = dense.instead(doubted, others)
+        if instead is None:
+            return polished, False
+        self._wary = WARY
+        return instead, True
+
+    def _guess(self, shot: Shot) -> Pose:
+        """Where the camera is if it goes on moving as it did."""
+        ahead: Pose = self._c2w @ rigid.exp(self._velocity * (shot.seconds - self._seconds))
+        return ahead
 
     def _fit_to_map(self, shot: Shot, model: Model) -> None:
         """Polish a keyframe's pose against the stable map as it would be seen from there."""
@@ -150,7 +184,7 @@ class RgbdTracker:
         """The pose of ``shot``, or why there is none."""
         if len(features) < FEW:
             return None, _blank(features)
-        guess = self._c2w @ rigid.exp(self._velocity * (shot.seconds - self._seconds))
+        guess = self._guess(shot)
         around = {self._reference} | self._graph.neighbours(self._reference)
         local = keyframes.nearest(
             [p for p in places if p.id in around], shot.camera, guess, self._reference, COMPARED
@@ -183,7 +217,8 @@ class RgbdTracker:
         if features.solid.sum() < FEW:
             return False
         apart = rigid.inverse(reference.c2w) @ self._c2w
-        return keyframes.due(found.inliers, apart, shares[self._reference])
+        points = int(np.isfinite(reference.points[:, 2]).sum())
+        return keyframes.due(found.inliers, points, apart, shares[self._reference])
 
     def _keep(
         self, shot: Shot, features: Features, found: Found | None, *, exact: bool = False
