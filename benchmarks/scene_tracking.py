@@ -12,10 +12,12 @@ import numpy as np
 from retain.apps.bench import Row, script
 from retain.datasets.scene.base import Shot
 from retain.kernels.geometry import rigid
+from retain.models.scene.tracking.features import Kind
 from retain.models.scene.tracking.rgbd import RgbdTracker
 
 ROOMS = (0, 2, 5)
 FRAMES = 150
+KINDS: tuple[Kind, ...] = ("orb", "xfeat")  # the second needs the extra ``xfeat``
 
 
 def path_error(truth: np.ndarray, path: np.ndarray) -> float:
@@ -37,8 +39,8 @@ def step_error(truth: Sequence[np.ndarray], path: Sequence[np.ndarray]) -> float
     return float(np.sqrt(np.mean([m[:3, 3] @ m[:3, 3] for m in off])))
 
 
-def follow(name: str, shots: Sequence[Shot], bar_cm: float) -> Row:
-    tracker, truth, path, spent = RgbdTracker(), [], [], []
+def follow(name: str, shots: Sequence[Shot], bar_cm: float, features: Kind = "orb") -> Row:
+    tracker, truth, path, spent = RgbdTracker(features=features), [], [], []
     for shot in shots:
         began = time.process_time()
         tracked = tracker.track(shot)
@@ -69,13 +71,16 @@ def measure(quick: bool = False) -> list[Row]:
     for seed in ROOMS[:1] if quick else ROOMS:
         room = Room(seed, FRAMES, jitter=True, sensor=True)
         shots = [room[i] for i in range(40 if quick else FRAMES)]
-        rows.append(follow(f"room {seed}, 320x240", shots, 3))
+        for features in KINDS:
+            rows.append(follow(f"room {seed}, 320x240, {features}", shots, 3, features))
     clip = os.environ.get("RETAIN_RGBD_CLIP")  # a real one with poses, where somebody has one
     for width in (320, 640) if clip else ():
         assert clip
         scene = open_scene(clip, width=width, height=width * 3 // 4)
         shots = [scene[i] for i in range(len(scene))]
-        rows.append(follow(f"{scene.description}, {width} wide", shots, 5))
+        for features in KINDS if width == 320 else KINDS[:1]:
+            name = f"{scene.description}, {width} wide, {features}"
+            rows.append(follow(name, shots, 5, features))
     return rows
 
 

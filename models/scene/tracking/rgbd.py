@@ -87,6 +87,8 @@ class RgbdTracker:
             return self._start(shot, features)
         places = self._memory.read(self._stream)
         found, why = self._locate(shot, features, places)
+        if found is None and (goes_on := self._without_corners(shot, features)):
+            return goes_on
         if found is None:
             self._lost, self._velocity = True, np.zeros(6)
             return Tracked("lost", why, self._c2w.copy(), 0, False)
@@ -139,6 +141,21 @@ class RgbdTracker:
         numbers = state["numbers"]
         self._next, self._reference, self._closed = map(int, numbers[:3])
         self._lost, self._wary = bool(numbers[3]), int(numbers[4])
+
+    def _without_corners(self, shot: Shot, features: Features) -> Tracked | None:
+        """While something may be moving, which hides corners or takes them along: the pose by the
+        picture alone, if that fits. It becomes a keyframe: corners of the last one are gone."""
+        if not self._wary or self._lost or self._front is None or features.solid.sum() < FEW:
+            return None
+        dense, guess = Polish(self._front, shot), self._guess(shot)
+        c2w = dense.instead(guess, [guess], 1.0)
+        if c2w is None:
+            return None
+        self._wary -= 1
+        self._step(shot, c2w)
+        features = features.without(~dense.trusted(c2w, features.uv))
+        correction, loop = self._keep(shot, features, None, exact=True)
+        return Tracked("tracked", "", self._c2w.copy(), 0, True, correction, loop)
 
     def _polished(self, shot: Shot, found: Found, dense: Polish) -> tuple[Pose | None, bool]:
         """The pose of corners made exact, and whether another was put in its place: one that
