@@ -16,6 +16,7 @@ from retain.kernels.geometry.rigid import quaternion
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import Rendered, render
 from retain.memory.gaussian.keyframe import MapView
+from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper
 from retain.pipeline.files import write_whole
 from retain.pipeline.results import Pose
@@ -197,8 +198,9 @@ def write_trajectory(path: Path, places: Sequence[tuple[Place, Matrix]]) -> None
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
-def facts(made: Outcome, journal: Recorder) -> dict[str, Any]:
+def facts(made: Outcome, journal: Recorder, kind: Kind) -> dict[str, Any]:
     """What summary.json says of the map."""
+    open_scale = "the unit of the given poses" if kind.given else "no unit: the scale is open"
     depth, drift = made.depth, made.drift
     return {
         "gaussians": len(made.gaussians),
@@ -227,7 +229,8 @@ def facts(made: Outcome, journal: Recorder) -> dict[str, Any]:
             )
             if count
         ],
-        "lengths": "metres" if made.metric else "no unit: the scale is open",
+        "poses": "given" if kind.given else "estimated",
+        "lengths": "metres" if made.metric else open_scale,
         "double_walls": made.double_walls,
         "refined_steps": made.refined,
         "ms_per_frame": {name: round(mean, 3) for name, mean, _ in journal.ms_per_frame()},

@@ -199,8 +199,7 @@ def _write_outputs(
     if journal.codes is not None:
         words = {"names": journal.names, "codes": journal.codes.tolist()}
         write_json(folder / SCENE, words)
-    facts = outcome.facts(made, journal)
-    own = {"poses": "given" if mapper.kind.given else "estimated", **facts}
+    own = outcome.facts(made, journal, mapper.kind)
     write_json(folder / SUMMARY, run_facts(options, report, journal, took) | own)
     write_report(
         folder,
