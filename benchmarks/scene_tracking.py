@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -63,6 +64,25 @@ def follow(name: str, shots: Sequence[Shot], bar_cm: float, features: Kind = "or
     )  # fmt: skip
 
 
+def with_card(shots: Sequence[Shot], step: float) -> list[Shot]:
+    """A card of coloured squares over a fifth of the picture, 1.2 m away, that slides by ``step``
+    pixels a shot, to and fro."""
+    height, width = shots[0].image.shape[:2]
+    side = int((0.2 * width * height) ** 0.5)
+    squares = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    card = cv2.resize(squares, (side, side), interpolation=cv2.INTER_NEAREST)
+    span, out = width - side - 4, []
+    for i, shot in enumerate(shots):
+        x = abs((10 + step * i + span) % (2 * span) - span)
+        place = np.array([[1, 0, x], [0, 1, 25 + 0.15 * step * i]], np.float32)
+        over = cv2.warpAffine(np.ones((side, side), np.float32), place, (width, height)) > 0.5
+        assert shot.depth is not None
+        image, depth = shot.image.copy(), shot.depth.copy()
+        image[over], depth[over] = cv2.warpAffine(card, place, (width, height))[over], 1.2
+        out.append(replace(shot, image=image, depth=depth))
+    return out
+
+
 def measure(quick: bool = False) -> list[Row]:
     from retain.datasets.scene.open import open_scene
     from retain.datasets.scene.room import Room
@@ -73,6 +93,12 @@ def measure(quick: bool = False) -> list[Row]:
         shots = [room[i] for i in range(40 if quick else FRAMES)]
         for features in KINDS:
             rows.append(follow(f"room {seed}, 320x240, {features}", shots, 3, features))
+    for seed in (1,) if quick else (1, 3):
+        room = Room(seed, FRAMES, 160, 120, kind="walk", jitter=True, sensor=True)
+        shots = [room[i] for i in range(20 if quick else 40)]
+        for step in (0.5, 1.0, 2.0):
+            name = f"room {seed}, 160x120, a card over 20 % moves {step:g} pixels a frame"
+            rows.append(follow(name, with_card(shots, step), 8))
     clip = os.environ.get("RETAIN_RGBD_CLIP")  # a real one with poses, where somebody has one
     for width in (320, 640) if clip else ():
         assert clip
