@@ -136,7 +136,7 @@ def _psnr(stage: Reconstruct, held: list[HeldOut]) -> float:
         )
         for one in held
     ]
-    return float(np.mean(values))
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _refine_ms(one: Measured) -> float:

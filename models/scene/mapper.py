@@ -27,7 +27,7 @@ from retain.models.scene.builder import build, complete
 from retain.models.scene.kind import Kind, kind_in, lens_of, map_config, plain, with_lens, words
 from retain.models.scene.poses import KeyframePoses, Target
 from retain.models.scene.refine import Refiner
-from retain.models.scene.tracking.base import Fit, MakesDepth, Tracked
+from retain.models.scene.tracking.base import Fit, MakesDepth, Spares, Tracked
 from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import KNOWN, Pose, SplatDelta
@@ -91,7 +91,7 @@ class Mapper:
         self.tracker, keyframes = make_tracker(
             stream, given=kind.given, depth=kind.depth, fit=options.fit,
             features=options.features,
-        )
+        )  # fmt: skip
         self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
         self._keyframes = keyframes
         self._measure(kind.unit)
@@ -136,6 +136,8 @@ class Mapper:
         clock, self.seq = _Clock(), shot.seq
         if not self.kind.depth:
             shot = replace(shot, depth=None)  # metres would not fit lengths in another unit
+        if may_hold_out and self.begun and isinstance(self.tracker, Spares):
+            self.tracker.spare()
         with clock("track"):
             tracked = self.tracker.track(shot, self._draw)
         if tracked.correction:

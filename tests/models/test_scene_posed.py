@@ -152,6 +152,15 @@ def test_poses_that_cannot_be_are_said_and_not_mapped() -> None:
     assert any("the given poses explain" in why for why in reasons(turned))
 
 
+def test_photographs_far_apart_leave_some_to_judge_by() -> None:
+    sparse = [replace(shot, seq=k) for k, shot in enumerate(shots()[::5])]
+    said = look(Reconstruct(threads=1, refine=0, holdout=3), sparse)
+    begun = [pose for pose in said if pose.state == "tracked"]
+    assert len(begun) >= 5
+    assert all(pose.keyframe != pose.held_out for pose in begun)
+    assert sum(pose.held_out for pose in begun) >= 1
+
+
 def test_a_shot_without_a_pose_is_lost_and_the_next_one_is_not() -> None:
     given = list(shots())
     given[20] = replace(given[20], c2w=None)

@@ -88,6 +88,15 @@ class Tracker(Protocol):
 
 
 @runtime_checkable
+class Spares(Protocol):
+    """A tracker that can do without any one keyframe, since it knows where the camera is."""
+
+    def spare(self) -> None:
+        """The next shot is not to become a keyframe."""
+        ...
+
+
+@runtime_checkable
 class MakesDepth(Protocol):
     """A tracker that works out the depth of keyframes itself."""
 

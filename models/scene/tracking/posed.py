@@ -64,14 +64,19 @@ class PosedTracker:
         self._c2w: Pose = np.eye(4)
         self._next = 0
         """Id of the keyframe to come."""
-        self._lost = False
+        self._lost = self._spared = False
         self._depths = (0.0, 0.0, 0.0)
         """Of the points before the newest keyframe: 5th, 50th and 95th percentile."""
         self.unit = 1.0
         """Length, in that of the poses, that counts as a metre: the first points lie at a median
         depth of ``start.UNIT`` of them."""
 
+    def spare(self) -> None:
+        """The next shot is not to become a keyframe."""
+        self._spared = True
+
     def track(self, shot: Shot, model: Model | None = None) -> Tracked:
+        spared, self._spared = self._spared, False
         if shot.c2w is None or not rigid.is_rigid(shot.c2w):
             why = "no pose given" if shot.c2w is None else "the given pose is no rigid motion"
             self._lost = bool(self._next)
@@ -82,7 +87,7 @@ class PosedTracker:
             state: Tracking = "starting" if why else "tracked"
             return Tracked(state, why, self._c2w.copy(), len(self._marks), not why)
         state, self._lost = "recovered" if self._lost else "tracked", False
-        if not self._due():
+        if spared or not self._due():
             return Tracked(state, "", self._c2w.copy(), 0, False)
         found = self._keep(shot)
         why = "" if found >= FEW else f"{found} points are where the given pose puts them"
