@@ -68,16 +68,25 @@ def common(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     return shared
 
 
-def judge(lines: Path, clips: Clips, known: Sequence[str], min_score: float) -> Verdict:
+def judge(
+    lines: Path,
+    clips: Clips,
+    known: Sequence[str],
+    min_score: float,
+    classes: Sequence[str] = (),
+) -> Verdict:
     """Compare a results.jsonl with the truth of the clips it was made from.
 
     known      the detector's classes
     min_score  from it on a box counts for flicker and delay, of arms without ids
+    classes    those that were asked for; none: all
     """
     names = clips.names
     common(names, known)
+    wanted = [k for k, name in enumerate(names) if not classes or name in classes]
     told = [_Told.of(line, names) for line in read_lines(lines)]
     truths = [clips[one.clip].truth(one.frame) for one in told]
+    truths = [truth.only(np.isin(truth.labels, wanted)) for truth in truths]
     starts = [k for k, one in enumerate(told) if k and one.clip != told[k - 1].clip]
     arms = {}
     for arm in ARMS:

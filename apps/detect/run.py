@@ -236,7 +236,8 @@ def _judge(options: DetectOptions, folder: Path, journal: Recorder) -> Verdict:
     from retain.apps.running import RESULTS
 
     clips = open_truth(options.source)
-    return judge(folder / RESULTS, clips, journal.names, options.min_score)
+    wanted = [word.strip() for word in options.classes.split(",") if word.strip()]
+    return judge(folder / RESULTS, clips, journal.names, options.min_score, wanted)
 
 
 def recommend() -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from retain.apps import cli
 from retain.apps.detect import run as job
+from retain.apps.detect.judge import judge, open_truth
 from retain.datasets.detect.source import ClipSource, has_boxes
 from retain.models.mamba import weights
 from retain.models.mamba.gated import Gated, GatedConfig
@@ -222,6 +223,18 @@ def test_with_a_truth_it_is_judged(judged: Result) -> None:
     assert [(line["clip"], line["frame"]) for line in told] == [
         (clip, frame) for clip in (0, 1) for frame in range(12)
     ]
+
+
+def test_classes_that_were_not_asked_for_are_not_missed(judged: Result) -> None:
+    names = summary(judged.out)["classes"]
+    told = [line["results"]["boxes"] for line in lines(judged.out)]
+    some = max(names, key=lambda name: sum(row["label"] == name for rows in told for row in rows))
+    clips = open_truth(OBJECTS)
+    part = judge(judged.out / "results.jsonl", clips, names, 0.3, [some])
+    whole = judge(judged.out / "results.jsonl", clips, names, 0.3)
+    assert part.objects == sum(row["label"] == some for rows in told for row in rows)
+    assert 0 < part.objects < whole.objects
+    assert part.arms["bank"].never == 0
 
 
 def test_clips_play_one_after_the_other_with_a_gap_between() -> None:
