@@ -1,7 +1,7 @@
 """What the choices of docs/scene.md are worth: a map as it is made, and with one of them undone.
 
-The kitchen clip's rows are there where ``retain bench scene`` finds it. Each map is made anew: all of
-them take half an hour.
+The kitchen clip's rows are there where ``retain bench scene`` finds it. Each map is made anew, so
+this takes half an hour.
 """
 
 from __future__ import annotations
