@@ -25,7 +25,7 @@ from retain.models.mamba.windows import Window, of_objects, of_videos
 from retain.pipeline.errors import UsageError
 from retain.pipeline.files import write_whole
 
-VERSION = 1
+VERSION = 2
 """Raise when episodes are drawn otherwise, so that old caches are not used."""
 Progress = Callable[[int, int], None]
 """Called with (done, of)."""
@@ -35,6 +35,8 @@ _WORTH = 0.3
 """A window without a box this sure in its first or last frame teaches little."""
 _FEW = 3.0
 _SURE = 0.05
+_CORE = 0.2
+"""Share of a box, to either side of its middle, whose cells are on the object."""
 _BOX_WEIGHT = 3.0
 
 
@@ -43,7 +45,7 @@ class Material:
     """What to draw episodes from. No ``videos``: procedural clips."""
 
     videos: tuple[str, ...] = ()
-    episodes: int = 160
+    episodes: int = 120
     seed: int = 1_000_000
 
     def name(self, host: Host) -> str:
@@ -158,18 +160,20 @@ def _best(host: Host, cells: Cells) -> float:
 
 
 def aims(wanted: Predicted, cells: Cells, which: Tensor) -> Predicted:
-    """What to want of the cells ``which``: what the whole frame gives there, or at a neighbour that
-    is surer.
+    """What to want of the cells ``which``: what the whole frame gives there, or for the object
+    they are on, where that is surer.
 
-    Objects move by a cell from frame to frame. A cell that says where the object is now, in pixels
-    of the input, is right whichever of its neighbours would have said so.
+    Objects move by cells from frame to frame, and change between levels. A cell near the middle of
+    an object that says where it is, in pixels of the input, is right, whichever of its neighbours
+    would have said so.
     """
     scores = wanted.objectness.sigmoid() * wanted.classes.sigmoid().amax(1)
     sure = (scores > _SURE).nonzero()[:, 0]
     side = cells.anchors[which, 2:] - cells.anchors[which, :2]
-    far = (cells.anchors[which, None, :2] - cells.anchors[None, sure, :2]).abs()
-    near = (far < 1.5 * side[:, None]).all(2)
-    near &= cells.levels[which, None] == cells.levels[sure]
+    boxes = wanted.boxes[sure]
+    middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    far = (cells.anchors[which, None, :2] + side[:, None] / 2 - middle).abs()
+    near = (far <= torch.maximum(_CORE * size, side[:, None])).all(2)
     best = torch.where(near, scores[sure], -1.0)
     best = torch.cat((best, scores[which, None]), 1).argmax(1)
     at = torch.cat((sure, which))[torch.where(best < len(sure), best, best + _place(which))]

@@ -1,10 +1,11 @@
 """The read-out that knows where, how old and how sure each remembered row is, and can say no.
 
 Queries are cells of the frame, keys remembered rows moved on to where they should be now
-(``rows.Seen.now``). With c a centre, b a box, s the side of the row's box, age in seconds:
+(``rows.Seen.now``). With c a centre, b a box, s the side of the row's box, age in seconds
+behind the youngest row:
 
-    S_h = f_h(q) q_h K_h^T / sqrt(d)  -  alpha_h(q) |c_q - c_r|^2 / s^2  -  beta_h(q) |b_q - b_r|^2
-          + level_h [same level]  -  rho_h log(1 + age / 40 ms)  +  gamma_h log score  +  bias_h
+    S_h = f_h(q) cos(q_h, k_h)  -  alpha_h(q) |c_q - c_r|^2 / s^2  -  beta_h(q) |b_q - b_r|^2
+          + level_h [same level]  -  rho_h age / 40 ms  +  gamma_h log score
 
 and one more key of no object whose S_h is learned from the query: its share says how little of the
 memory fits. All of it is one dot product with the extra channels of ``_query`` and ``_keys``, so
@@ -14,8 +15,9 @@ features but what the host decided then: logits of objectness and classes, boxes
     y = x + gate(x, R) (R + shift(x, R) - x)        for objectness, classes and box each
 
 ``gate`` and ``shift`` come from a small network that sees numbers only, none of them a feature:
-scores here and there, ages, overlap, and how the frame resembles the scene remembered. With
-``scale`` 0, as it is before training, or a gate under 9 %, y is x to the bit.
+scores here and there, ages, overlap, and how the frame resembles the scene remembered; and where
+no head finds anything that fits, the gate is shut. With ``scale`` 0, as it is before training, or
+a gate that is shut, y is x to the bit.
 """
 
 from __future__ import annotations
@@ -99,23 +101,26 @@ class Gated(nn.Module):
         self.to_key = nn.Linear(config.channels, heads * dim, bias=False)
         spread = torch.linspace(0, 1, heads)
         # Logarithms: heads from wide and patient to narrow and impatient.
-        self.alpha = nn.Parameter(1.0 + 3.0 * spread)
+        self.alpha = nn.Parameter(2.5 + 2.0 * spread)
         self.beta = nn.Parameter(-2.0 + 2.0 * spread.flip(0))
-        self.rho = nn.Parameter(-0.7 + 2.0 * spread)
+        self.rho = nn.Parameter(-1.5 + 2.2 * spread)
         self.gamma = nn.Parameter(torch.zeros(heads))
         self.level = nn.Parameter(torch.ones(heads))
         self.dials = nn.Linear(3 + _FRAME, 4 * heads)
         evidence = 3 + _FRAME + 6 * heads
+        told = nn.Linear(config.hidden, heads + 5)
         self.judge = nn.Sequential(
             nn.Linear(evidence, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.SiLU(),
-            nn.Linear(config.hidden, heads + 5),
+            told,
         )
-        for last in (self.dials, self.judge[-1]):
-            for parameter in last.parameters():
-                nn.init.zeros_(parameter)
+        for last in (self.dials, told):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        with torch.no_grad():  # What fits is believed at first, a box and a class rather whole.
+            told.bias[heads : heads + 3] = torch.tensor([1.0, 2.0, 3.0])
 
     def forward(self, queries: Seen, held: Seen, like: Likeness, best: Tensor) -> Reading:
         """What ``queries`` should have been, given ``held``, M >= 1 rows as remembered. ``best``:
@@ -137,7 +142,9 @@ class Gated(nn.Module):
         heads = self.config.heads
         router = told[:, :heads] + mass.clamp(min=1e-6).log()
         mixed = (router.softmax(1)[..., None] * known).sum(1)
-        gates = self.scale * F.relu((1 + _CLOSED) * told[:, heads : heads + 3].sigmoid() - _CLOSED)
+        fit = mass.amax(1, keepdim=True)
+        gates = (1 + _CLOSED) * told[:, heads : heads + 3].sigmoid() * fit - _CLOSED
+        gates = self.scale * F.relu(gates)
         shift = 4 * torch.tanh(told[:, heads + 3 :] / 4)
         wanted = (
             mixed[:, 0] + shift[:, 0],
@@ -178,7 +185,7 @@ class Gated(nn.Module):
         count = len(queries)
         turned = self.dials(own).view(count, 4, heads).clamp(-4, 4)
         features = self.to_query((queries.features - self.mean) / self.std).view(count, heads, -1)
-        features = F.normalize(features, dim=2) * (1.5 + turned[:, 0, :, None]).exp()
+        features = F.normalize(features, dim=2) * (0.7 + turned[:, 0, :, None]).exp()
         alpha = (self.alpha + turned[:, 1]).exp()
         beta = (self.beta + turned[:, 2]).exp()
         point = (queries.points / self._side)[:, None].expand(-1, heads, -1)
@@ -220,7 +227,7 @@ class Gated(nn.Module):
         keys = torch.cat((features, same), 2)
         none = keys.new_zeros(1, heads, keys.shape[2])
         none[..., -1] = 1
-        age = torch.log1p(held.ages / _TICK_S)[:, None]
+        age = (held.ages - held.ages.amin())[:, None] / _TICK_S
         sure = held.scores.clamp(min=1e-3).log()[:, None]
         bias = self.gamma.exp() * sure - self.rho.exp() * age
         return torch.cat((keys, none)), torch.cat((bias, bias.new_full((1, heads), -4.0)))

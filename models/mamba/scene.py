@@ -177,10 +177,11 @@ class Scene:
         """``size``, ``cut``: the memory is of something else and should begin anew; ``doubt``: it
         may be, so that nothing should be written; empty: go on. Changes what is suspected.
 
-        ``cut``: what a router says of this frame; None: nobody looked. A dark or shaken frame is
-        unlike, too, so evidence is asked for. A frame gives 1 with a sure box where none of its
-        class was, or when it is like the frame before it and as sharp as the scene was; 1/3 when it
-        is only like the frame before it. Unlike frames in a row add up to ``CONFIRM``, or last for
+        ``cut``: what a router says of this frame; None: nobody looked; False: none, so that nothing
+        is suspected unless one was announced before. A dark or shaken frame is unlike, too, so
+        evidence is asked for. A frame gives 1 with a sure box where none of its class was, or when
+        it is like the frame before it and as sharp as the scene was; 1/3 when it is only like the
+        frame before it. Unlike frames in a row add up to ``CONFIRM``, or last for
         ``PATIENCE_S``.
         """
         n = self._stream(stream)["numbers"]
@@ -196,7 +197,8 @@ class Scene:
         elif not 0 <= seconds - n[_AT] <= DOUBT_S:
             n[_ANNOUNCED] = 0
         steady = self._steady(stream, item.look)
-        unlike = like.mean < UNLIKE * n[_USUAL] and cut is not False
+        asked = cut is not False or bool(n[_ANNOUNCED])
+        unlike = asked and like.mean < UNLIKE * n[_USUAL]
         if not unlike:
             n[_USUAL] += _FOLLOW * (like.mean - n[_USUAL])
             n[_GOOD] = n[_IS_UNLIKE] = 0

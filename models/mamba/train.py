@@ -34,6 +34,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _PREFIX = 4
 """Frames of another video before an episode, where there are any."""
 _APART_S = 0.04
+_ASTRAY = 8
 _BLOCK, _EVERY = 8, 8
 """Episodes held out: every eighth block of eight, so that few of their frames are learned from."""
 _SAMPLE = 48
@@ -46,16 +47,20 @@ class Recipe:
     values that cannot work."""
 
     kind: Kind = "gated"
-    rounds: int = 150
+    rounds: int = 120
     """Of ``batch`` episodes each; a round takes a step for every frame but the first."""
     batch: int = 6
     spoilt: float = 0.6
     """Share of frames that are."""
     burst: float = 4.0
     """Their mean number in a row."""
-    foreign: float = 0.3
-    """Share of episodes behind the end of another video."""
-    lr: float = 2e-3
+    foreign: float = 0.6
+    """Share of episodes behind the end of another video. Nothing of the new one is remembered for
+    up to ``_ASTRAY`` frames, in which the memory can give nothing."""
+    caution: float = 2.0
+    """Weight of frames to which a memory has nothing to add: whole ones, and those of which it
+    knows nothing."""
+    lr: float = 3e-3
     weight_decay: float = 1e-2
     clip_norm: float = 3.0
     average: float = 0.995
@@ -98,7 +103,7 @@ class Told:
 def build(kind: Kind, host: Host) -> Readout:
     """An untrained read-out for ``host``: of no effect."""
     if kind == "paper":
-        return Paper(PaperConfig(host.channels, host.side))
+        return Paper(PaperConfig(host.channels, host.side, math.gcd(16, host.channels)))
     return Gated(GatedConfig(host.channels, host.side))
 
 
@@ -117,7 +122,8 @@ class Trainer:
         if isinstance(self.readout, Gated):
             self.readout.scale.fill_(1.0)
         self.average = {k: v.clone() for k, v in self.readout.state_dict().items()}
-        self.best, self.best_loss, self.last_loss = dict(self.average), math.inf, math.nan
+        self.best = {k: v.clone() for k, v in self.average.items()}
+        self.best_loss, self.last_loss = math.inf, math.nan
         decayed = [p for p in self.readout.parameters() if p.dim() > 1]
         others = [p for p in self.readout.parameters() if p.dim() <= 1]
         groups: list[dict[str, Any]] = [
@@ -174,10 +180,12 @@ class Trainer:
         r = self.recipe
         episode = episodes[k]
         hit = _bursts(len(episode.whole), rng, r.spoilt, r.burst)
-        other = None
+        other, astray = None, 0
         if rng.random() < r.foreign and len(episodes) > 1:
             other = episodes[int((k + 1 + rng.integers(len(episodes) - 1)) % len(episodes))]
-        return _Run(self.host, readout, r.kind == "control", episode, hit, other)
+            astray = int(rng.integers(1, _ASTRAY + 1))
+        own = r.kind == "control"
+        return _Run(self.host, readout, own, episode, hit, other, astray, r.caution)
 
     def _follow(self) -> None:
         """The average; younger than its memory it is a plain mean, so that it forgets the start."""
@@ -267,13 +275,15 @@ class _Run:
         episode: Episode,
         hit: np.ndarray,
         other: Episode | None,
+        astray: int,
+        caution: float,
     ) -> None:
         kind: Any = readout.config.as_json()["kind"]
         options = MemoryOptions(mode=kind, supports=0, resets=False, own_rows=own)
         self._host, self._episode, self._hit = host, episode, hit
         self._memory = Memory(host, readout, options, "train")
         self.frames = episode.whole
-        self._astray = other is not None
+        self._astray, self._caution = astray, caution
         if other is not None:
             self._remember(other)
 
@@ -291,10 +301,8 @@ class _Run:
         with torch.no_grad():
             plain = self._host.predict(cells.rows, cells)
             # What the memory cannot know it should not change.
-            alike = not self._hit[t] or self._astray
+            alike = not self._hit[t] or t < self._astray
             wanted = plain if alike else self._host.predict(whole.rows, whole)
-        if not self._hit[t]:
-            self._astray = False
         seen = self._memory.read(cells, plain, seconds)
         which = seen.enhanced.which
         loss = None
@@ -306,7 +314,9 @@ class _Run:
                 if alike
                 else distil.aims(wanted, cells, which)
             )
-            loss = distil.loss(at, aim)
+            loss = distil.loss(at, aim) * (self._caution if alike else 1.0)
+        if t < self._astray:
+            return loss
         with torch.no_grad():
             _, rows = self._host.found(seen.enhanced.predicted, cells)
             self._memory.write(cells, plain, seen, rows, t, seconds)

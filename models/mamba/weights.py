@@ -2,73 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from retain.models import tensors
 from retain.pipeline.errors import StateError, UsageError, nearest
-from retain.pipeline.files import write_whole
 
 if TYPE_CHECKING:
     from retain.models.mamba.host import Host
     from retain.models.mamba.reading import Readout
 
 SCHEMA = "retain-mamba/1"
+_HINT = "`retain train mamba` writes such files."
 SHIPPED = {"yolox-nano": "readout-yolox-nano.safetensors", "small": "readout-small.safetensors"}
 """Weights that come with the package, by name; see MODEL_CARD.md beside them."""
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> None:
-    """Atomically, with a checksum over everything."""
-    from safetensors.torch import save as pack
-
-    own = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    head = {"schema": SCHEMA, **head}
-    blob = pack(own, {"retain": json.dumps({**head, "sha256": _digest(own, head)}, sort_keys=True)})
-    write_whole(path, blob)
+def write(path: Path, values: Mapping[str, Tensor], head: Mapping[str, Any]) -> None:
+    tensors.write(path, values, head, SCHEMA)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header. Raises StateError when it is not such a file, whole."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            head = json.loads((file.metadata() or {})["retain"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        whole = head.pop("sha256", None) == _digest(tensors, head)
-    except FileNotFoundError:
-        raise UsageError(f"There is no weights file {str(path)!r}.") from None
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
-        raise StateError(
-            f"{str(path)!r} is not a read-out of ours, or is damaged ({type(error).__name__}).",
-            hint="`retain train mamba` writes such files.",
-        ) from error
-    if head.get("schema") != SCHEMA:
-        raise StateError(f"{str(path)!r} has schema {head.get('schema')!r}, not {SCHEMA!r}.")
-    if not whole:
-        raise StateError(f"{str(path)!r} was altered or damaged after it was written.")
-    return tensors, head
-
-
-def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    """Tensors and header. Raises UsageError where there is no file, StateError for another one."""
+    return tensors.read(path, SCHEMA, _HINT)
 
 
 def save(path: Path, readouts: Mapping[str, Readout], host: Host, head: Mapping[str, Any]) -> None:
     """``readouts`` by kind (train.KINDS). ``head``: what is worth knowing of how they were made."""
-    tensors = {f"{kind}/{k}": v for kind, r in readouts.items() for k, v in r.state_dict().items()}
+    values = {f"{kind}/{k}": v for kind, r in readouts.items() for k, v in r.state_dict().items()}
     configs = {kind: r.config.as_json() for kind, r in readouts.items()}
-    write(path, tensors, {**head, "host": host.digest, "configs": configs})
+    write(path, values, {**head, "host": host.digest, "configs": configs})
 
 
 def load_readout(source: str | Path, host: Host, kind: str = "gated") -> Readout:
@@ -80,7 +46,7 @@ def load_readout(source: str | Path, host: Host, kind: str = "gated") -> Readout
     knows or a kind the file does not hold.
     """
     path = locate(source)
-    tensors, head = read(path)
+    values, head = read(path)
     if head.get("host") != host.digest:
         raise StateError(
             f"{str(path)!r} was trained for another detector: its rows mean nothing to this one.",
@@ -93,9 +59,7 @@ def load_readout(source: str | Path, host: Host, kind: str = "gated") -> Readout
         )
     try:
         readout = _built(dict(configs[kind]))
-        own = {
-            k.removeprefix(f"{kind}/"): v for k, v in tensors.items() if k.startswith(f"{kind}/")
-        }
+        own = {k.removeprefix(f"{kind}/"): v for k, v in values.items() if k.startswith(f"{kind}/")}
         readout.load_state_dict(own)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise StateError(f"{str(path)!r} does not fit its own description.") from error

@@ -15,7 +15,8 @@ from retain.pipeline.sources.any import AnySource
 
 LENGTH = 12
 """Frames of a window."""
-_MOST_STRIDE = 3
+_STRIDES = (1, 1, 1, 2)
+"""Every frame, or every second: as far as things move from frame to frame at usual rates."""
 _LEAST_SIDE = 0.45
 """Of the picture: the smallest crop."""
 
@@ -33,7 +34,7 @@ def of_objects(count: int, seed: int) -> Iterator[Window]:
     """``count`` windows of procedural clips, one each, from ``seed`` on."""
     for k in range(count):
         rng = np.random.default_rng((seed, k))
-        stride = int(rng.integers(1, _MOST_STRIDE + 1))
+        stride = _STRIDES[int(rng.integers(len(_STRIDES)))]
         clip = ObjectVideo(seed + k, LENGTH * stride)
         taken = [clip[i] for i in range(0, LENGTH * stride, stride)]
         images = [sample.image for sample in taken]
@@ -69,10 +70,9 @@ def _length(source: str) -> int:
 
 def _of_video(source: str, frames: int, windows: int, rng: np.random.Generator) -> Iterator[Window]:
     """Windows in the order in which they end, so that one pass over the video is enough."""
-    most = max(1, min(_MOST_STRIDE, (frames - 1) // (LENGTH - 1)))
     plans = []
     for _ in range(windows):
-        stride = int(rng.integers(1, most + 1))
+        stride = min(_STRIDES[int(rng.integers(len(_STRIDES)))], (frames - 1) // (LENGTH - 1))
         start = int(rng.integers(0, frames - (LENGTH - 1) * stride))
         plans.append(range(start, start + LENGTH * stride, stride))
     plans.sort(key=lambda plan: plan[-1])
@@ -99,10 +99,10 @@ def varied(images: Sequence[Image], rng: np.random.Generator) -> list[Image]:
     evenly, maybe mirrored, in other light. The same for all frames."""
     height, width = images[0].shape[:2]
     side = float(rng.uniform(_LEAST_SIDE, 1)) if rng.random() < 0.8 else 1.0
-    grows = float(np.exp(rng.normal(0, 0.1)))
+    grows = float(np.exp(rng.normal(0, 0.06)))
     sides = np.clip(side * np.linspace(1, grows, len(images)), _LEAST_SIDE, 1)
     first, last = rng.random(2), rng.random(2)
-    last = first + (last - first) * rng.uniform(0, 0.5)
+    last = first + (last - first) * rng.uniform(0, 0.3)
     mirror = bool(rng.random() < 0.5)
     gain, hue = rng.uniform(0.8, 1.2, 3) * rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.25)
     out = []

@@ -1,0 +1,69 @@
+"""A detector's memory on spoilt frames, against the detector alone, controls and the carry.
+
+Generated clips are there for everybody. Real ones are judged where RETAIN_YOLOX names the weights
+of YOLOX-nano (.onnx) and RETAIN_DAVIS a folder of DAVIS, or the developers' data lies beside the
+repository.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from retain.apps import evaluation_detect as job
+from retain.apps.bench import Row, folder
+from retain.models.mamba import weights
+from retain.models.mamba.evaluate import Score
+from retain.models.mamba.hosts.open import open_host
+
+UNSEEN = "objects://?seed=2000000&clips={clips}&frames=60"
+"""Neither the detector nor the memory was trained on these seeds."""
+LEAST_GENERATED = 5.0
+
+
+def measure(quick: bool = False) -> list[Row]:
+    rows = _table("small", [UNSEEN.format(clips=2 if quick else 12)], "strong", "generated")
+    yolox = _real("RETAIN_YOLOX", "yolox_nano_416x416.onnx")
+    davis = _real("RETAIN_DAVIS", "davis_dev")
+    if yolox is not None and davis is not None and not quick:
+        for degraded in ("strong", "mild"):
+            rows += _table(str(yolox), [str(davis)], degraded, f"DAVIS, {degraded}")
+    return rows
+
+
+def _table(host: str, places: list[str], degraded: str, name: str) -> list[Row]:
+    detector = open_host(host, "cpu")
+    if weights.shipped_for(detector) is None:
+        return []
+    clips = job.described(detector, job.opened(places), degraded, 0)
+    scores = job.table(detector, "auto", clips)
+    rows = [_row(f"{name}: {score.name}", score, scores[1]) for score in scores]
+    if host == "small":
+        by = {score.name: score for score in scores}
+        gain = 100 * (by["bank"].deg - by["plain"].deg)
+        worse = 100 * (by["bank"].cln - by["plain"].cln)
+        return [
+            *rows,
+            Row(name="… spoilt: bank - plain", value=gain, unit="points",
+                bar=f">= {LEAST_GENERATED:g}", met=gain >= LEAST_GENERATED),
+            Row(name="… untouched: bank - plain", value=worse, unit="points",
+                bar=f">= {job.WORST_CLEAN:g}", met=worse >= job.WORST_CLEAN),
+        ]  # fmt: skip
+    return rows + job.bars(scores, degraded)
+
+
+def _row(name: str, score: Score, plain: Score) -> Row:
+    return Row(
+        name=f"{name} (untouched {100 * score.cln:.1f}, {score.ms:.1f} ms)",
+        value=100 * score.deg,
+        unit="AP50",
+        peer="the detector alone",
+        peer_value=100 * plain.deg,
+        ratio=score.deg / plain.deg if plain.deg else None,
+    )
+
+
+def _real(variable: str, name: str) -> Path | None:
+    given = os.environ.get(variable)
+    path = Path(given) if given else folder().parents[1] / "shared" / "data" / name
+    return path if path.exists() else None
