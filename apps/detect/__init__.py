@@ -1,0 +1,1 @@
+"""`retain detect`: objects found by a detector that remembers, beside the detector alone."""
