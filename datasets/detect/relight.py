@@ -31,7 +31,7 @@ class Relit:
     """
 
     def __init__(
-        self, clip: Clip, strength: float = 1.0, period_s: float = 12.0, seed: int = 0
+        self, clip: Clip, strength: float = 1.0, period_s: float = 40.0, seed: int = 0
     ) -> None:
         if not 0 <= strength <= 2 or period_s <= 0 or seed < 0:
             raise UsageError("strength is from 0 to 2, period_s above 0, seed from 0.")

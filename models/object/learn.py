@@ -30,6 +30,8 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 _FIRST, _SECOND, _TINY = 0.9, 0.99, 1e-8
 """Decay of Adam's moments, and what keeps its divisor from zero."""
+SHOWN = 0.5
+"""A mask that is nowhere likelier than that shows no object."""
 _MOST = 40.0
 """How much more than an average pixel one of a small object can count."""
 
@@ -95,6 +97,8 @@ class Learned:
     count: int
     """Steps taken."""
     gates: Bits
+    given: Tensor
+    """The heads that knew the first frame only, of the shape of ``theta``."""
 
 
 def untaught(objects: int, recipe: Recipe, seed: int = 0) -> Learned:
@@ -103,7 +107,8 @@ def untaught(objects: int, recipe: Recipe, seed: int = 0) -> Learned:
 
     zero = torch.zeros(objects, head.SIZE)
     gates = importance.no_gates(objects, recipe.gates, head.SIZE)
-    return Learned(head.fresh(objects, seed), zero, zero.clone(), 0, gates)
+    theta = head.fresh(objects, seed)
+    return Learned(theta, zero, zero.clone(), 0, gates, theta)
 
 
 def teach_first(learned: Learned, examples: Examples, recipe: Recipe) -> Learned:
@@ -113,7 +118,8 @@ def teach_first(learned: Learned, examples: Examples, recipe: Recipe) -> Learned
     early = _taught(
         learned, examples, weights, recipe, recipe.first_steps - late, recipe.first_rate
     )
-    return _taught(early, examples, weights, recipe, late, recipe.first_rate / 2)
+    done = _taught(early, examples, weights, recipe, late, recipe.first_rate / 2)
+    return replace(done, given=done.theta)
 
 
 def teach(learned: Learned, examples: Examples, now: Tensor, recipe: Recipe) -> Learned:
@@ -139,7 +145,10 @@ def _taught(
 
     before = learned.theta
     held = importance.union(learned.gates, head.SIZE) if recipe.gated else None
-    lessons = [(*examples.pair(n), float(weights[n])) for n in np.flatnonzero(weights)]
+    lessons = [
+        (*examples.pair(n), float(weights[n]), bool(examples.pinned[n]))
+        for n in np.flatnonzero(weights)
+    ]
     for step in range(steps):
         slopes = list(gradients(learned.theta, lessons))
         slope = torch.stack(slopes).sum(0) + 2 * recipe.decay * learned.theta
@@ -154,29 +163,38 @@ def _taught(
     return learned
 
 
-Lesson = tuple["Maps", "Tensor", float]
-"""X, Y and d of one example."""
+Lesson = tuple["Maps", "Tensor", float, bool]
+"""X, Y and d of one example, and whether Y is known for sure."""
 
 
 def gradients(theta: Tensor, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
     """The slope of each lesson's loss, [objects, size] like ``theta``."""
     import torch
 
-    for maps, masks, weight in lessons:
+    for maps, masks, weight, known in lessons:
         with torch.enable_grad():
             at = theta.detach().requires_grad_()
-            loss = weight**2 * misfit(head.logits(at, maps).sigmoid(), masks)
+            loss = weight**2 * misfit(head.logits(at, maps).sigmoid(), masks, known)
             (slope,) = torch.autograd.grad(loss, at)
         yield slope
 
 
-def misfit(found: Tensor, masks: Tensor) -> Tensor:
-    """Sum of W^2 (Y - D)^2 of masks [objects, h, w]: the mean error on the object and that on the
-    rest have equal say, but for a tiny object, whose pixels count at most ``_MOST`` times."""
+def misfit(found: Tensor, masks: Tensor, known: bool = True) -> Tensor:
+    """Sum of W^2 (Y - D)^2 of masks [objects, h, w].
+
+    The mean error on the object and that on the rest have equal say, but for a tiny object, whose
+    pixels count at most ``_MOST`` times. Of a mask that is not ``known`` but predicted, each pixel
+    counts as far as it is certain, and an object that it does not show teaches nothing.
+    """
     share = masks.mean((1, 2), keepdim=True).clamp(1e-3, 1 - 1e-3)
     balance = (masks * (0.5 / share) + (1 - masks) * (0.5 / (1 - share))).clamp(max=_MOST)
     balance = balance / balance.sum((1, 2), keepdim=True)
-    return (balance * (masks - found).square()).sum()
+    shown = masks.amax((1, 2), keepdim=True) >= SHOWN
+    error = (masks - found).square()
+    if not known:
+        certain = (2 * masks - 1).abs()
+        error = certain * (masks.round() - found).square()
+    return (shown * balance * error).sum()
 
 
 def _stepped(learned: Learned, slope: Tensor, rate: float) -> Learned:
@@ -186,4 +204,4 @@ def _stepped(learned: Learned, slope: Tensor, rate: float) -> Learned:
     second = learned.second * _SECOND + slope.square() * (1 - _SECOND)
     size = (second / (1 - _SECOND**count)).sqrt() + _TINY
     theta = learned.theta - rate * (first / (1 - _FIRST**count)) / size
-    return Learned(theta, first, second, count, learned.gates)
+    return replace(learned, theta=theta, first=first, second=second, count=count)

@@ -144,6 +144,9 @@ class Tracker:
         self._leave(small, grey, count)
         recipe = self.options.recipe
         if recipe.mode != "none" and count % recipe.every == 0:
+            small = believed(small, head.logits(learned.given, maps).cpu().numpy())
+            if not small.any():
+                return planes
             self._keep(maps, small, seq, seconds)
             held = self.examples.read(self.stream)
             learned = learn.teach(learned, held, features.digest(maps), recipe)
@@ -180,6 +183,18 @@ class Tracker:
         self.trail.write(self.stream, trail)
 
 
+def believed(planes: Planes, first: Planes) -> Planes:
+    """``planes`` [objects, h, w] as they may be learnt from.
+
+    Where the head of the first frame, of log odds ``first``, sees the object and the mask does
+    not, nobody knows (0.5): learning that it is ground would make a mask that shrank by mistake
+    shrink on. A plane that shows no object becomes empty, which teaches nothing either.
+    """
+    out = np.where((planes < learn.SHOWN) & (first > 0), np.float32(0.5), planes)
+    out[planes.max(axis=(1, 2)) < learn.SHOWN] = 0
+    return out
+
+
 def _scale(maps: Mapping[str, Tensor]) -> Tensor:
     """float32 [2, channels]: mean and deviation of the first frame's maps, to bring them all to
     one scale."""
@@ -205,6 +220,7 @@ def _heads_of(learned: Learned, scale: Tensor) -> dict[str, np.ndarray]:
         "theta": learned.theta,
         "first": learned.first,
         "second": learned.second,
+        "given": learned.given,
         "scale": scale,
     }
     return {
@@ -217,10 +233,10 @@ def _heads_of(learned: Learned, scale: Tensor) -> dict[str, np.ndarray]:
 def _learned_from(kept: Mapping[str, np.ndarray]) -> tuple[Learned, Tensor]:
     import torch
 
-    theta, first, second, scale = (
-        torch.from_numpy(kept[name]) for name in ("theta", "first", "second", "scale")
+    theta, first, second, given, scale = (
+        torch.from_numpy(kept[name]) for name in ("theta", "first", "second", "given", "scale")
     )
-    return Learned(theta, first, second, int(kept["count"][0]), kept["gates"]), scale
+    return Learned(theta, first, second, int(kept["count"][0]), kept["gates"], given), scale
 
 
 def _blank_heads(objects: int, recipe: Recipe) -> dict[str, np.ndarray]:

@@ -62,7 +62,7 @@ def test_the_slope_is_that_of_the_loss() -> None:
     maps = {name: x.double() for name, x in maps.items()}
     masks = torch.rand(1, 16, 24, generator=generator).double()
     theta = head.fresh(1).double()
-    (slope,) = learn.gradients(theta, [(maps, masks, 0.5)])
+    (slope,) = learn.gradients(theta, [(maps, masks, 0.5, True)])
     step = 1e-6
     for at in torch.randint(head.SIZE, (12,), generator=generator).tolist():
         ends = []
@@ -149,6 +149,21 @@ def test_what_is_not_selected_is_not_learnt_from() -> None:
     examples._masks[1] = 255 - examples._masks[1]
     again = learn.teach(learned, examples, now, recipe)
     assert torch.equal(after.theta, again.theta)
+
+
+def test_predicted_masks_teach_as_far_as_they_are_certain() -> None:
+    found = torch.full((2, 4, 4), 0.3)
+    masks = torch.zeros(2, 4, 4)
+    masks[0, 1:3, 1:3] = 0.9
+    doubtful = masks.clone()
+    doubtful[0, 0, 0] = 0.5  # nobody knows
+    wrong = found.clone()
+    wrong[0, 0, 0] = 0.99
+    same, other = (learn.misfit(f, doubtful, known=False) for f in (found, wrong))
+    assert float(same) == pytest.approx(float(other))
+    assert learn.misfit(wrong, masks, known=False) > learn.misfit(found, masks, known=False)
+    wrong[1] = 0.99  # of an object that is not shown
+    assert learn.misfit(wrong, masks) == learn.misfit(torch.stack([wrong[0], found[1]]), masks)
 
 
 def test_the_first_frame_keeps_its_say() -> None:

@@ -16,7 +16,7 @@ from retain.models.object import features, track
 from retain.models.object.evaluate import on_frame
 from retain.models.object.learn import MODES, Mode
 from retain.models.object.stage import SegmentObject
-from retain.models.object.tracker import Tracker, TrackerOptions
+from retain.models.object.tracker import Tracker, TrackerOptions, believed
 from retain.pipeline.errors import RetainError, SourceError, StateError, UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Masks
@@ -107,6 +107,23 @@ def test_the_head_alone_learns_from_the_first_frame_only() -> None:
         if not seq:
             before = one.heads.read("main")["theta"]
     assert np.array_equal(one.heads.read("main")["theta"], before)
+    assert one.examples.read("main").pinned.all()
+
+
+def test_what_the_first_head_sees_is_not_learnt_to_be_ground() -> None:
+    planes = np.array([[[0.9, 0.1, 0.1]], [[0.4, 0.1, 0.2]]], np.float32)
+    first = np.array([[[-1.0, 2.0, -2.0]], [[3.0, 3.0, 3.0]]], np.float32)
+    kept = believed(planes, first)
+    assert kept[0].tolist() == [pytest.approx([0.9, 0.5, 0.1])]
+    assert not kept[1].any()  # an object that is not shown teaches nothing
+
+
+def test_what_is_not_seen_is_not_kept() -> None:
+    one = tracker()
+    image, label = parts.scene((25, 30))
+    one.begin(image, label, 0, 0.0)
+    for seq in range(1, 7):
+        one.look(parts.ground(), seq, 0.0)
     assert one.examples.read("main").pinned.all()
 
 
