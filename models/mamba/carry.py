@@ -19,6 +19,9 @@ from retain.memory.carry import refuse_to_shrink
 from retain.pipeline.errors import StateError, UsageError
 
 SAME_IOU = 0.5
+GUESSED_IOU = 0.2
+"""The same for a box that is itself from memory: two guesses of where one object is."""
+_GUESSED = 0.2
 _LEAST = 0.01
 """Score under which a box is let go."""
 
@@ -59,6 +62,8 @@ class FoundAt:
     found: Found
     seq: int
     seconds: float
+    guessed: NDArray[np.float32] | None = None
+    """[n] how much of each comes from another memory; None: nothing."""
 
 
 class BoxCarry:
@@ -89,7 +94,10 @@ class BoxCarry:
         source = np.concatenate([np.arange(len(new)), np.full(len(faded), -1)])
         seconds = np.concatenate([np.full(len(new), item.seconds), s["seconds"]])
         frames = np.concatenate([np.full(len(new), item.seq), s["frames"]])
-        kept = _merged(boxes, scores, labels, source < 0)
+        guessed = np.zeros(len(boxes), bool)
+        if item.guessed is not None:
+            guessed[: len(new)] = item.guessed > _GUESSED
+        kept = _merged(boxes, scores, labels, source < 0, guessed)
         kept = kept[scores[kept] >= _LEAST]
         held = kept[: self._config.capacity]
         self._streams[stream] = {
@@ -156,13 +164,15 @@ def _merged(
     scores: NDArray[np.float32],
     labels: NDArray[np.int64],
     old: NDArray[np.bool_],
+    guessed: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Rows that stay, the best first: an old and a new box of one class that overlap are one
     object, the better of them. New boxes do not suppress each other: the host did that."""
     order = np.lexsort((old, -scores.astype(np.float64)))
     nobody = np.zeros(len(boxes), bool)
     overlap = overlaps(boxes.astype(np.float64), boxes.astype(np.float64), nobody)
-    rivals = (overlap > SAME_IOU) & (labels[:, None] == labels) & (old[:, None] != old)
+    least = np.where(guessed[:, None] | guessed, GUESSED_IOU, SAME_IOU)
+    rivals = (overlap > least) & (labels[:, None] == labels) & (old[:, None] != old)
     gone = np.zeros(len(boxes), bool)
     for row in order.tolist():
         if not gone[row]:

@@ -165,7 +165,7 @@ class Memory:
         boxes = _boxes(found, self.host.names, gate, self._supports(rows))
         self.write(cells, plain, seen, rows, seq, seconds)
         if self.carry is not None:
-            merged = self.carry.write(self.stream, FoundAt(found, seq, seconds))
+            merged = self.carry.write(self.stream, FoundAt(found, seq, seconds, gate))
             boxes = _carried(boxes, merged)
         nobody = np.zeros(len(alone), np.float32)
         return Seen(boxes, _boxes(alone, self.host.names, nobody, ()), seen.reset)
