@@ -93,7 +93,7 @@ def listed(index: Tensor | None, batch: int, rows: int, device: torch.device) ->
 
 def split(x: Tensor, heads: int) -> Tensor:
     """[..., C] -> [..., H, C / H]."""
-    return x.unflatten(-1, (heads, x.shape[-1] // heads))
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 def attention(query: Tensor, rows: Tensor, geo: Geo, heads: int, form: Form = "paper") -> Tensor:
