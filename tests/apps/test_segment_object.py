@@ -172,6 +172,14 @@ def test_another_device_is_refused(retain: Retain, davis: Path) -> None:
     assert (said.code, "on the CPU only" in said.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--object", "m.png", "--weights", "mini"), ("--learn", "fifo")]
+)
+def test_options_of_the_other_kind_are_refused(retain: Retain, arguments: tuple[str, ...]) -> None:
+    said = retain("segment", "clip.mp4", *arguments)
+    assert (said.code, "Leave it out" in said.err) == (2, True)
+
+
 def test_the_ways_to_learn_are_judged_in_one_table(
     retain: Retain, davis: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

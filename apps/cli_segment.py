@@ -1,0 +1,158 @@
+"""The command that segments: hearts in echo clips, or whatever a mask marks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retain.apps.cli_models import Structures
+from retain.apps.cli_options import (
+    DeviceOption,
+    LimitOption,
+    OpenOption,
+    OutOption,
+    PageOption,
+    PortOption,
+    RealtimeOption,
+    RecordMbOption,
+    RecordOption,
+    RunnerName,
+    RunnerOption,
+    SecondsOption,
+    command_line,
+)
+from retain.pipeline.errors import UsageError
+
+
+class Learning(StrEnum):
+    NONE = "none"
+    FIFO = "fifo"
+    GRCL = "grcl"
+    RMSCL = "rmscl"
+    HYBRID = "hybrid"
+
+
+class VolumeMethod(StrEnum):
+    AREA_LENGTH = "area-length"
+    DISKS = "disks"
+
+
+def segment(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Echo clip: DICOM, AVI, MP4, folder, 'pattern*.png', 0 (camera), rtsp://…; with "
+            "--object any video."
+        ),
+    ],
+    out: OutOption = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--object",
+            metavar="MASK.png",
+            help="Follow what this mask marks in the first frame instead: white on black or by a "
+            "palette; a folder of masks gives its first, the others are the truth.",
+        ),
+    ] = None,
+    learn: Annotated[
+        Learning, typer.Option(help="With --object: what is learnt from on the way.")
+    ] = Learning.HYBRID,
+    memory_mb: Annotated[
+        float, typer.Option(min=1, help="With --object: memory in 10^6 bytes.")
+    ] = 80.0,
+    structures: Annotated[
+        Structures, typer.Option(help="Outline the cavity, or myocardium and atrium as well.")
+    ] = Structures.CAVITY,
+    method: Annotated[
+        VolumeMethod, typer.Option(help="How volumes and EF follow from the outline.")
+    ] = VolumeMethod.AREA_LENGTH,
+    weights: Annotated[
+        str, typer.Option(help="Weights by name or file.", show_default="those that ship")
+    ] = "",
+    device: DeviceOption = "auto",
+    page: PageOption = True,
+    port: PortOption = 0,
+    open_page: OpenOption = False,
+    limit: LimitOption = 0,
+    seconds: SecondsOption = 0.0,
+    realtime: RealtimeOption = False,
+    record: RecordOption = None,
+    record_mb: RecordMbOption = 256,
+    runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+) -> None:
+    """Outline the left ventricle in an echo clip; measure area, beats and EF. Not for diagnosis.
+
+    Needs a grey apical view that shows the whole fan. Writes a mask per frame, the area curve, the
+    beats with their ejection fraction and method, an overlay video and a report.
+
+    With --object it follows anything in any video: what a mask marks in the first frame.
+    """
+    if mask is None:
+        _refuse(context, ("learn", "memory_mb"), "says how --object learns, and there is none")
+    else:
+        _refuse(context, ("structures", "method", "weights"), "is of hearts, not of --object")
+    if mask is not None:
+        from retain.apps.segment_object import run as follow
+
+        followed = follow.segment(
+            follow.ObjectOptions(
+                source=source,
+                out=out,
+                given=mask,
+                learn=learn.value,
+                budget_mb=memory_mb,
+                device=device,
+                page=page,
+                port=port,
+                open_page=open_page,
+                limit=limit,
+                seconds=seconds,
+                pace=1.0 if realtime else 0.0,
+                record=record,
+                record_mb=record_mb,
+                runner=runner.value,
+                state=resume,
+                command=command_line(),
+            ),
+            follow.tell,
+        )
+        raise typer.Exit(followed.exit_code)
+    from retain.apps.segment import run as job
+
+    done = job.segment(
+        job.SegmentOptions(
+            source=source,
+            out=out,
+            structures=structures.value,
+            method=method.value,
+            weights=weights,
+            device=device,
+            page=page,
+            port=port,
+            open_page=open_page,
+            limit=limit,
+            seconds=seconds,
+            pace=1.0 if realtime else 0.0,
+            record=record,
+            record_mb=record_mb,
+            runner=runner.value,
+            state=resume,
+            command=command_line(),
+        ),
+        job.tell,
+    )
+    raise typer.Exit(done.exit_code)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Raises UsageError when one of the options ``names`` was given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} {why}.", hint="Leave it out.")
