@@ -116,6 +116,11 @@ class Recorder(Footage):
         """Whether the detector alone was recorded too."""
         return "plain" in self.tallies
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether boxes were found and none of them counts, for want of an id: single pictures."""
+        return self.tracked and not self.boxes and self.tallies["bank"].boxes > 0
+
     def stats(self) -> Mapping[str, StatValue]:
         return {"lines": self.frames, "boxes": self.boxes, "from_memory": self.from_memory}
 

@@ -104,6 +104,11 @@ def _tracks_note(journal: Recorder) -> str:
     assert tally is not None
     assert tally.tracks is not None
     count = tally.tracks.count
+    if journal.unnamed:
+        return (
+            "No box lasted long enough to be given an id, so none counts and none is drawn; "
+            "<code>--track none</code> counts all of them."
+        )
     if not count:
         return "Nothing was found for long enough to be given an id."
     which = f"The {SHOWN} longest of {number(count)} tracks" if count > SHOWN else "All tracks"

@@ -166,6 +166,8 @@ def tell(done: Detected) -> None:
     for line in (head, *rows):
         cells = [cell.rjust(w) for cell, w in zip(line, wide, strict=True)]
         say("  " + "  ".join([line[0].ljust(wide[0]), *cells[1:]]), highlight=False)
+    if journal.unnamed:
+        say("  no box lasted long enough to be given an id; --track none counts all of them")
     if done.made.without:
         say(
             "  no read-out ships for this detector, so nothing but its last boxes is remembered; "

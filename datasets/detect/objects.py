@@ -40,6 +40,7 @@ _MOMENTS = 8
 _GONE, _HIDDEN, _PARTLY = 0.1, 0.2, 0.75
 """Of an object's silhouette: less in the frame is not there; less to be seen is not to be judged;
 less to be seen, or of a side of its box, counts as occluded."""
+MOST_FRAMES = 1_000_000
 
 
 class ObjectVideo:
@@ -70,6 +71,7 @@ class ObjectVideo:
     ) -> None:
         if seed < 0 or frames < 1 or not 0.1 <= rate <= 1000:
             raise UsageError("seed is from 0, frames from 1, rate from 0.1 to 1000.")
+        _not_endless(frames)
         if not (32 <= width <= MAX_SIDE and 32 <= height <= MAX_SIDE):
             raise UsageError(f"Sides are from 32 to {MAX_SIDE} pixels, not {width}x{height}.")
         self.seed, self.rate, self._frames, self._size = seed, rate, frames, (width, height)
@@ -190,6 +192,12 @@ def _moved(shape: Pixels, x: float, y: float) -> tuple[Pixels, int, int]:
     return layer, left - half, top - half
 
 
+def _not_endless(frames: int) -> None:
+    """Whoever opens clips counts their frames and plans what happens to each."""
+    if frames > MOST_FRAMES:
+        raise UsageError(f"All clips together have at most {MOST_FRAMES:,} frames, not {frames:,}.")
+
+
 class ObjectVideos:
     """Clips ``seed``, ``seed`` + 1, ... of ObjectVideo, made when asked for."""
 
@@ -208,6 +216,7 @@ class ObjectVideos:
     ) -> None:
         if clips < 1:
             raise UsageError("clips is from 1.")
+        _not_endless(clips * frames)
         self._clips, self._seed = clips, seed
         self._how = (frames, width, height, rate, degraded)
         ObjectVideo(seed, *self._how)  # wrong options are told now

@@ -10,6 +10,7 @@ have the same shapes, so nothing tells them apart, and they find little here.
 from __future__ import annotations
 
 import codecs
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def _filled(network: YoloxNet, state: Mapping[str, Tensor], what: str) -> YoloxN
 def _other(what: str, why: str) -> UsageError:
     return UsageError(
         f"{what} is not a YOLOX: {why}.",
-        hint="Give a checkpoint of YOLOX nano, tiny, s, m, l or x (.pth), or its ONNX export.",
+        hint="Give a checkpoint of YOLOX nano, tiny, s, m, l or x (.pth), or its ONNX export; "
+        "torchvision's Faster R-CNN is given as ARCHITECTURE:WEIGHTS.pth.",
     )
 
 
@@ -107,7 +109,8 @@ def _broken(what: str, hint: str = "The file is damaged.") -> SourceError:
 def _checkpoint(path: Path) -> dict[str, Tensor]:
     """What torch saved in ``path``: the tensors of ``model`` where there is one."""
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
+            warnings.simplefilter("ignore")  # of pickles that are no checkpoint; told below
             saved: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         raise _broken(

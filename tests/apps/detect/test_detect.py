@@ -281,6 +281,19 @@ def test_nothing_found_is_a_result(retain: Retain, clip: Path) -> None:
     assert "Nothing was found for long enough" in report
 
 
+def test_a_single_picture_has_no_ids_and_says_so(retain: Retain, clip: Path) -> None:
+    words = "--track none counts all"
+    said = retain(clip, "--host", "squares", "--limit", 1, "--out", "one")
+    assert said.code == 0, said.err
+    assert "0 boxes" in said.out
+    assert words in said.out
+    assert "none is drawn" in Path("one/report.html").read_text()
+    assert json.loads(Path("one/detections.json").read_text())["annotations"]
+    more = ["--host", "squares", "--limit", 1, "--track", "none", "--out", "all"]
+    assert words not in retain(clip, *more).out
+    assert words not in retain(clip, "--host", "empty", "--limit", 1, "--out", "empty").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -290,6 +303,7 @@ def test_nothing_found_is_a_result(retain: Retain, clip: Path) -> None:
         (["CLIP", "--names", "none.txt"], 2, "There is no file 'none.txt'"),
         (["objects://?sed=3"], 2, "Did you mean 'seed'?"),
         (["objects://?degraded=much"], 2, "much"),
+        (["objects://?clips=99999999999"], 2, "at most 1,000,000 frames"),
         ([OBJECTS, "--host", "squares"], 2, "no class in common: square, disc against"),
     ],
 )

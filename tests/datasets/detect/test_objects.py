@@ -193,3 +193,9 @@ def test_bursts_have_the_share_length_and_range_of_their_preset() -> None:
         assert all(how.low <= one.strength <= how.high for one in spoilt)
         assert {one.kind for one in spoilt} == set(KINDS)
     assert not any(plan(100, np.random.default_rng(0), PRESETS["clean"]))
+
+
+@pytest.mark.parametrize(("clips", "frames"), [(1, 10**11), (10**11, 1), (10**4, 101)])
+def test_sets_without_end_are_refused_at_once(clips: int, frames: int) -> None:
+    with pytest.raises(UsageError, match="at most 1,000,000 frames"):
+        ObjectVideos(clips=clips, frames=frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,28 @@ def test_other_checkpoints_are_refused_with_a_sentence(
     with pytest.raises(kind, match=says) as caught:
         load(tmp_path / "other.pth")
     assert "other.pth" in str(caught.value)
+
+
+def test_plain_pickles_are_refused_unread_and_without_warnings(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "read",)
+
+    for protocol in (2, 4):
+        (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(), protocol))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with pytest.raises(SourceError, match="UnpicklingError"):
+                load(tmp_path / "bomb.pth")
+        assert not said
+    assert not (tmp_path / "read").exists()
+
+
+def test_another_kind_of_detector_is_told_how_it_is_given(tmp_path: Path) -> None:
+    torch.save({"backbone.body.conv1.weight": torch.zeros(1)}, tmp_path / "rcnn.pth")
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "rcnn.pth")
+    assert "ARCHITECTURE:WEIGHTS.pth" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".onnx", ".safetensors"])
