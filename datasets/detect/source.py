@@ -28,7 +28,7 @@ def has_boxes(source: str) -> bool:
     path = local_path(source)
     try:
         return path.exists() and any(FORMATS.load(name).recognises(path) for name in FORMATS)
-    except PermissionError:
+    except OSError:  # whoever opens it says what is wrong
         return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import os
 from fractions import Fraction
@@ -121,7 +122,21 @@ class RisingTimes:
 
 
 def local_path(source: str) -> Path:
-    """The path a SOURCE names; ``file://`` and ``~`` are understood."""
+    """The path a SOURCE names; ``file://`` and ``~`` are understood. Raises SourceError for what no
+    file can be called."""
+    try:
+        path = _path(source)
+        path.lstat()
+    except RuntimeError as error:  # ~nobody
+        raise SourceError(SourceFault.NOT_FOUND, f"{source!r} is no place: {error}") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            what = f"There is no file '{source[:40]}…': no name is so long."
+            raise SourceError(SourceFault.NOT_FOUND, what) from None
+    return path
+
+
+def _path(source: str) -> Path:
     if source.startswith("file://"):
         from urllib.parse import unquote, urlsplit
 

@@ -54,6 +54,8 @@ def test_files_go_by_content_before_name(tmp_path: Path) -> None:
         ("ftp://u:p@h/x.mp4", UsageError, r"No source reads 'ftp' addresses \('ftp://\*\*\*@h"),
         ("", UsageError, "'source' is a word"),
         ("/no/such.mp4", SourceError, "There is no file '/no/such.mp4'"),
+        ("a" * 300, SourceError, "There is no file 'a{40}…': no name is so long"),
+        ("~nobody-here/a.mp4", SourceError, "'~nobody-here/a.mp4' is no place"),
     ],
 )
 def test_mistakes_are_named(source: str, error: type[RetainError], match: str) -> None:

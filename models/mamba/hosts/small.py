@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from retain.datasets.detect.base import Found
 from retain.memory.bank.rows import digest
 from retain.models.encoders.base import choose_device
 from retain.models.mamba.host import Cells, Predicted
+from retain.models.mamba.hosts.suppress import suppressed
 from retain.models.mamba.small import weights
 from retain.models.mamba.small.network import WIDTH, Network, decode, grid
 from retain.pipeline.frame import Image
@@ -93,7 +93,7 @@ class SmallDetector:
         scores, labels = predicted.scores.max(1)
         rows = (scores >= threshold).nonzero()[:, 0]
         boxes, scores, labels = predicted.boxes[rows], scores[rows], labels[rows]
-        kept = batched_nms(boxes, scores, labels, IOU)
+        kept = suppressed(boxes, scores, labels, IOU)
         limits = boxes.new_tensor(cells.size).repeat(2)
         boxes = torch.minimum((boxes / cells.scale).clamp(min=0), limits)
         seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)

@@ -78,6 +78,19 @@ def test_cells_cover_a_picture_of_any_size(height: int, width: int) -> None:
         assert (covered - inner < 8 * 2**level).all()
 
 
+def test_a_box_beyond_the_edge_suppresses_none_of_another_class(host: SmallDetector) -> None:
+    cells = host.describe([picture(240, 320)])[0]
+    # Classes that are set apart by the largest coordinate would bring the second onto the first.
+    boxes = torch.tensor([[0.0, 0, 0, 0]] * len(cells.rows))
+    boxes[:2] = torch.tensor([[51.0, 51, 100, 100], [-50, -50, 9, 9]])
+    classes = torch.full((len(boxes), len(NAMES)), -20.0)
+    classes[0, 0], classes[1, 1] = 2.0, 3.0
+    predicted = Predicted(torch.full((len(boxes),), 5.0), classes, boxes)
+    found, rows = host.found(predicted, cells)
+    assert rows.tolist() == [1, 0]
+    assert found.labels.tolist() == [1, 0]
+
+
 def test_a_picture_s_numbers_do_not_depend_on_its_company(host: SmallDetector) -> None:
     one, two = picture(240, 320), picture(100, 180, 1)
     (alone,) = host.describe([one])
