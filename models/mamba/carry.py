@@ -1,7 +1,8 @@
 """The last boxes live on where nothing new is found: no learning, the rival of every memory.
 
 A box keeps its place; its score fades with time, so that the frame rate changes nothing. Where a
-new box of its class lies on it, the better one stays.
+new box of its class lies on it, the better one stays. A new box that is itself mostly memory is
+shown so, too, but never lives on: what was not seen is not carried, and no guess feeds another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ SAME_IOU = 0.5
 GUESSED_IOU = 0.2
 """The same for a box that is itself from memory: two guesses of where one object is."""
 _GUESSED = 0.2
+MOSTLY = 0.5
+"""Share of memory from which a box does not live on."""
 _LEAST = 0.01
 """Score under which a box is let go."""
 
@@ -53,6 +56,9 @@ class Carried:
     """[n] when each was last found."""
     frames: NDArray[np.int64]
     """[n] and in which frame."""
+    seen: NDArray[np.float32]
+    """[n] of those that live on: what this frame alone gives the best new box of the same object,
+    which gave way; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +100,16 @@ class BoxCarry:
         source = np.concatenate([np.arange(len(new)), np.full(len(faded), -1)])
         seconds = np.concatenate([np.full(len(new), item.seconds), s["seconds"]])
         frames = np.concatenate([np.full(len(new), item.seq), s["frames"]])
-        guessed = np.zeros(len(boxes), bool)
+        share = np.zeros(len(boxes), np.float32)
         if item.guessed is not None:
-            guessed[: len(new)] = item.guessed > _GUESSED
-        kept = _merged(boxes, scores, labels, source < 0, guessed)
-        kept = kept[scores[kept] >= _LEAST]
-        held = kept[: self._config.capacity]
+            share[: len(new)] = item.guessed
+        rivals = _rivals(boxes, labels, source < 0, share > _GUESSED)
+        order = np.lexsort((source < 0, -scores.astype(np.float64)))
+        order = order[scores[order] >= _LEAST]
+        kept = _best(order, rivals)
+        held = _best(order[share[order] <= MOSTLY], rivals)[: self._config.capacity]
+        alone = np.where(source < 0, 0, scores * (1 - share))
+        seen = (rivals[kept] * alone).max(1, initial=0) * (source[kept] < 0)
         self._streams[stream] = {
             "boxes": boxes[held],
             "scores": scores[held].astype(np.float64),
@@ -109,7 +119,7 @@ class BoxCarry:
             "at": np.array([item.seconds]),
         }
         merged = Found(boxes[kept], scores[kept], labels[kept])
-        return Carried(merged, source[kept], seconds[kept], frames[kept])
+        return Carried(merged, source[kept], seconds[kept], frames[kept], seen.astype(np.float32))
 
     def read(self, stream: str, query: None = None) -> Found:
         s = self._stream(stream)
@@ -159,22 +169,29 @@ def _fresh() -> dict[str, np.ndarray]:
     }
 
 
-def _merged(
+def _rivals(
     boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
     labels: NDArray[np.int64],
     old: NDArray[np.bool_],
     guessed: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """Rows that stay, the best first: an old and a new box of one class that overlap are one
-    object, the better of them. New boxes do not suppress each other: the host did that."""
-    order = np.lexsort((old, -scores.astype(np.float64)))
+) -> NDArray[np.bool_]:
+    """[n, n] which two are one object: an old and a new box of one class that overlap. New boxes do
+    not suppress each other: the host did that."""
     nobody = np.zeros(len(boxes), bool)
     overlap = overlaps(boxes.astype(np.float64), boxes.astype(np.float64), nobody)
     least = np.where(guessed[:, None] | guessed, GUESSED_IOU, SAME_IOU)
-    rivals = (overlap > least) & (labels[:, None] == labels) & (old[:, None] != old)
-    gone = np.zeros(len(boxes), bool)
+    found: NDArray[np.bool_] = (
+        (overlap > least) & (labels[:, None] == labels) & (old[:, None] != old)
+    )
+    return found
+
+
+def _best(order: NDArray[np.int64], rivals: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Those of ``order``, the best first, that have no better rival in it that stays."""
+    gone = np.zeros(len(rivals), bool)
+    out = []
     for row in order.tolist():
         if not gone[row]:
+            out.append(row)
             gone |= rivals[row]
-    return np.asarray([row for row in order.tolist() if not gone[row]], np.int64)
+    return np.asarray(out, np.int64)

@@ -258,7 +258,8 @@ def _boxes(
 
 
 def _carried(boxes: Boxes, merged: Carried) -> Boxes:
-    """What the carry shows: a box that lives on comes from memory wholly, from where it was."""
+    """What the carry shows: a box that lives on comes from memory, from where it was; wholly, where
+    the frame shows nothing of it."""
     memory, supports = [], []
     for k, source in enumerate(merged.source.tolist()):
         if source >= 0:
@@ -266,7 +267,7 @@ def _carried(boxes: Boxes, merged: Carried) -> Boxes:
             supports.append(boxes.supports[source] if boxes.supports else ())
         else:
             left, up, right, down = merged.found.boxes[k].tolist()
-            memory.append(1.0)
+            memory.append(1 - float(merged.seen[k] / merged.found.scores[k]))
             one = Support(
                 int(merged.frames[k]), float(merged.seconds[k]), (left, up, right, down), 1.0
             )

@@ -56,6 +56,34 @@ def test_new_boxes_are_never_suppressed_by_each_other() -> None:
     assert put(BoxCarry(), found, 0).source.tolist() == [0, 1]
 
 
+def test_what_is_mostly_memory_is_shown_and_never_lives_on() -> None:
+    carry = BoxCarry()
+    for share, lives in ((0.9, False), (0.3, True)):
+        carry.reset("s")
+        shown = carry.write("s", FoundAt(one(A), 0, 0.0, np.array([share], np.float32)))
+        assert shown.source.tolist() == [0]
+        assert (len(put(carry, found_of(), 1).found) == 1) == lives
+
+
+def test_a_guess_does_not_end_what_was_seen() -> None:
+    carry = BoxCarry()
+    put(carry, one(A, 0.5), 0)
+    guess = FoundAt(one((12, 12, 52, 52), 0.8), 1, 1 / 24, np.array([0.9], np.float32))
+    assert carry.write("s", guess).source.tolist() == [0]
+    after = put(carry, found_of(), 2)
+    np.testing.assert_array_equal(after.found.boxes, [A])
+    np.testing.assert_allclose(after.found.scores, 0.5 * 0.8**2, rtol=1e-6)
+
+
+def test_a_box_that_lives_on_tells_what_the_frame_gives_it() -> None:
+    carry = BoxCarry()
+    put(carry, one(A, 0.9), 0)
+    assert put(carry, one((12, 12, 52, 52), 0.3), 1).seen.tolist() == [pytest.approx(0.3)]
+    assert put(carry, one((12, 12, 52, 52), 0.3, 1), 2).seen.tolist() == [0, 0]
+    guess = FoundAt(one((12, 12, 52, 52), 0.3), 3, 3 / 24, np.array([0.9], np.float32))
+    assert carry.write("s", guess).seen.max() == pytest.approx(0.03)
+
+
 def test_a_box_that_fades_away_is_let_go() -> None:
     carry = BoxCarry()
     put(carry, one(A), 0)
