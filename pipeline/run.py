@@ -67,13 +67,16 @@ def start(
 
 def run_until_done(run: Run) -> RunReport:
     """Wait for the end, minding signals: the first Ctrl-C (or SIGTERM) lets the run drain, the
-    second cuts it short. Only from the main thread; earlier handlers are put back."""
+    second cuts it short, the third waits no longer for what hangs (KeyboardInterrupt). Only from
+    the main thread; earlier handlers are put back."""
     asked = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
         run.stop(drain=asked == 1)
+        if asked > 2:
+            raise KeyboardInterrupt
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)

@@ -98,7 +98,7 @@ class Track:
             trackers[name] = self._fresh()
             snapshot.check_config(name, trackers[name].config, config)
             trackers[name].restore(state)
-        self._trackers |= trackers
+        self._trackers = {KINDS[0]: self._fresh()} | trackers
         self._stream, self._seq, self._seen_to = "", file.seq, file.seq
 
     def stats(self) -> Mapping[str, StatValue]:

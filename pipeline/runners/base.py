@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from retain.pipeline.stage import SourceInfo
 from retain.pipeline.wire import Fault
 
 log = logging.getLogger(__name__)
+
+LEAVE_S = 5.0
+"""So long an interrupted run is given to end before it is left behind."""
 
 
 class RunEvent(msgspec.Struct, frozen=True):
@@ -116,7 +120,8 @@ class Run(ABC):
     ) -> None:
         if self.running:
             self.stop(drain=False)
-            self.wait()
+            with suppress(TimeoutError):  # whoever interrupts does not wait for what hangs
+                self.wait(LEAVE_S if kind is KeyboardInterrupt else None)
 
     def _state(self) -> RunState:
         if self._ended.is_set():

@@ -10,13 +10,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 from runtime_parts import Recorder
 
 from retain.pipeline.graph import Graph
-from retain.pipeline.run import Run, start
+from retain.pipeline.packet import Packet
+from retain.pipeline.run import Run, run_until_done, start
 
 PARENT = """
 import sys
@@ -173,6 +175,45 @@ def test_the_second_signal_cuts_short(tmp_path: Path) -> None:
     assert parent.end().startswith("aborted False")
     assert not parent.results.exists()
     assert len(Path(f"{parent.results}.partial").read_text().splitlines()) == 5
+
+
+def test_the_third_signal_leaves_what_hangs_behind() -> None:
+    class Hung:
+        def __init__(self) -> None:
+            self.drains: list[bool] = []
+
+        def stop(self, drain: bool = True) -> None:
+            self.drains.append(drain)
+
+        def wait(self, timeout: float) -> None:
+            signal.raise_signal(signal.SIGINT)
+            raise TimeoutError
+
+    hung, before = Hung(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_until_done(cast("Run", hung))
+    assert hung.drains == [True, False, False]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupted_run_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retain.pipeline.runners.base.LEAVE_S", 0.01)
+    held = threading.Event()
+    graph = Graph()
+    graph.source("cam", "runtime_parts:Clip", frames=3)
+
+    class Stuck(Recorder):
+        def process(self, packet: Packet) -> None:
+            held.wait()
+
+    graph.sink("out")
+    graph.connect("cam", "out")
+    run = start(graph, runner="inline", sinks={"out": Stuck()})
+    with pytest.raises(KeyboardInterrupt), run:
+        raise KeyboardInterrupt
+    assert run.running
+    held.set()
+    assert run.wait(30).stopped == "aborted"
 
 
 def test_children_do_not_outlive_a_killed_parent(tmp_path: Path, nothing_is_left: Path) -> None:

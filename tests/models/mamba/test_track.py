@@ -218,6 +218,17 @@ def test_a_resumed_stage_passes_over_what_it_has_seen_and_goes_on(tmp_path: Path
         Track("ocsort", resume=str(tmp_path / "state"))
 
 
+def test_a_loaded_state_takes_the_place_of_all_that_was_there(tmp_path: Path) -> None:
+    first = Track()
+    first.process(packet(0, moving(0)))
+    first.save(str(tmp_path / "state"))
+    other = Track()
+    for seq in range(6):
+        other.process(packet(seq, moving(seq), plain=moving(seq)))
+    other.load(str(tmp_path / "state"))
+    assert other.stats() == first.stats()
+
+
 def test_the_stage_says_what_it_misses(tmp_path: Path) -> None:
     stage = Track()
     with pytest.raises(StateError, match="no tracks"):
