@@ -25,6 +25,8 @@ GUESSED_IOU = 0.2
 _GUESSED = 0.2
 MOSTLY = 0.5
 """Share of memory from which a box does not live on."""
+_HEARD = 0.05
+"""Score of a new box under which it does not count as seen."""
 _LEAST = 0.01
 """Score under which a box is let go."""
 
@@ -58,7 +60,7 @@ class Carried:
     """[n] and in which frame."""
     seen: NDArray[np.float32]
     """[n] of those that live on: what this frame alone gives the best new box of the same object,
-    which gave way; 0: there is none."""
+    which gave way; 0: there is none worth naming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class BoxCarry:
         kept = _best(order, rivals)
         held = _best(order[share[order] <= MOSTLY], rivals)[: self._config.capacity]
         alone = np.where(source < 0, 0, scores * (1 - share))
+        alone[alone < _HEARD] = 0
         seen = (rivals[kept] * alone).max(1, initial=0) * (source[kept] < 0)
         self._streams[stream] = {
             "boxes": boxes[held],

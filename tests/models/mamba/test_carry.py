@@ -80,8 +80,9 @@ def test_a_box_that_lives_on_tells_what_the_frame_gives_it() -> None:
     put(carry, one(A, 0.9), 0)
     assert put(carry, one((12, 12, 52, 52), 0.3), 1).seen.tolist() == [pytest.approx(0.3)]
     assert put(carry, one((12, 12, 52, 52), 0.3, 1), 2).seen.tolist() == [0, 0]
-    guess = FoundAt(one((12, 12, 52, 52), 0.3), 3, 3 / 24, np.array([0.9], np.float32))
-    assert carry.write("s", guess).seen.max() == pytest.approx(0.03)
+    for share, told in ((0.5, 0.15), (0.9, 0.0)):
+        guess = FoundAt(one((12, 12, 52, 52), 0.3), 3, 3 / 24, np.array([share], np.float32))
+        assert carry.write("s", guess).seen.max() == pytest.approx(told)
 
 
 def test_a_box_that_fades_away_is_let_go() -> None:
