@@ -3,20 +3,17 @@
 Frames are those of a few generated clips, over and over, described by the host once; so what is
 timed is the memory: reading the full bank, deciding again, writing, the carry. Times are CPU times
 of the thread, and the last minute (1,500 frames of 25 a second) is compared with the first after
-the bank was full, by medians. ``--rows`` sets the capacity: 600, what `retain detect` uses, is full
-after some frames; 20,000 at ``--written`` rows a frame after 267.
+the bank was full, by medians. 600 rows are what `retain detect` uses, 20,000 the paper, which writes 75 a frame.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from retain.apps.bench import Row, script
 from retain.datasets.detect.objects import ObjectVideo
 from retain.memory.bank.memory import Bank, BankConfig
 from retain.memory.bank.rows import BankQuery, BankWrite
@@ -32,7 +29,7 @@ WRITTEN = 75
 """Rows of a frame, as MAMBA writes them."""
 
 
-def through_memory(frames: int, rows: int) -> dict[str, object]:
+def through_memory(frames: int, rows: int) -> list[Row]:
     """Through the whole ``Memory`` with the small host and the read-out that ships for it."""
     host = open_host("small", "cpu")
     name = shipped_for(host)
@@ -52,7 +49,7 @@ def through_memory(frames: int, rows: int) -> dict[str, object]:
     return told(f"memory, {name or 'untrained'}, {rows:,} rows", times, sizes, full)
 
 
-def through_bank(frames: int, rows: int, dim: int = 256) -> dict[str, object]:
+def through_bank(frames: int, rows: int, dim: int = 256) -> list[Row]:
     """The bank alone, at the sizes of MAMBA: ``WRITTEN`` rows a frame, a key set of 2,000."""
     bank = Bank(BankConfig(dim, rows, 2000, keep_rows=True))
     rng = torch.Generator().manual_seed(0)
@@ -70,44 +67,43 @@ def through_bank(frames: int, rows: int, dim: int = 256) -> dict[str, object]:
     return told(f"bank alone, {rows:,} rows of {dim}", times, sizes, full)
 
 
-def told(name: str, times: list[float], sizes: list[int], full: int) -> dict[str, object]:
+def told(name: str, times: list[float], sizes: list[int], full: int) -> list[Row]:
     """The first minute begins when the bank is full."""
     start = max(full, 0)
     span = min(MINUTE, (len(times) - start) // 2)
     first = float(np.median(times[start : start + span]))
     last = float(np.median(times[-span:]))
-    return {
-        "name": name,
-        "frames": len(times),
-        "full_after": full,
-        "first_ms": round(first, 3),
-        "last_ms": round(last, 3),
-        "ratio": round(last / first, 4),
-        "bytes": sizes[-1],
-        "bytes_constant": len(set(sizes[start:])) == 1,
-    }
+    constant = len(set(sizes[start:])) == 1
+    return [
+        Row(
+            name=f"{name}: last minute of {len(times):,} frames",
+            value=last,
+            unit="ms",
+            peer=f"the first with a full bank (after {full} frames)",
+            peer_value=first,
+            ratio=first / last,
+            bar=f"<= {BAR:g}x",
+            met=last <= BAR * first,
+        ),
+        Row(
+            name="… bytes of memory",
+            value=sizes[-1] / 1e6,
+            unit="MB",
+            bar="constant from then on",
+            met=constant,
+        ),
+    ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=10_000)
-    parser.add_argument("--rows", type=int, default=600)
-    parser.add_argument("--only", choices=("memory", "bank"), default=None)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+def measure(quick: bool = False) -> list[Row]:
+    frames = 1_000 if quick else 10_000
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows = []
-    if asked.only != "bank":
-        rows.append(through_memory(asked.frames, asked.rows))
-    if asked.only != "memory":
-        rows.append(through_bank(asked.frames, 20_000))
-    for row in rows:
-        print(json.dumps(row))
-        good = row["bytes_constant"] and float(str(row["ratio"])) <= BAR
-        print(f"  {'as promised' if good else 'NOT as promised'}: at most {BAR} times, bytes equal")
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    try:
+        return through_memory(frames, 600) + through_bank(frames, 20_000)
+    finally:
+        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":
-    main()
+    script(measure, __doc__.splitlines()[0])

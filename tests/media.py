@@ -61,6 +61,8 @@ def write_video(
         stream = out.add_stream(codec, rate=Fraction(rate), options=dict(options or {}))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = base
+        # On several threads a busy machine makes another file, and damage hits another place.
+        stream.codec_context.thread_count = 1
         stream.time_base = base
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
