@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
 from retain.apps.bench import Row
@@ -34,6 +34,8 @@ class EvalOptions:
     """Weights of the read-out by name or file; auto: those shipped for the host."""
     degraded: str = "strong"
     seed: int = 0
+    seeds: int = 1
+    """How many, from ``seed`` on; each spoils other frames in other ways."""
     limit: int = 0
     """Clips of each place, at most; 0: all."""
     device: str = "auto"
@@ -47,11 +49,10 @@ def evaluate(options: EvalOptions) -> int:
     from retain.models.mamba.hosts.open import open_host
 
     host = open_host(options.host, options.device)
+    clips = opened(options.clips, options.limit)
+    seeds = range(options.seed, options.seed + options.seeds)
     with shown() as bar:
-        clips = described(
-            host, opened(options.clips, options.limit), options.degraded, options.seed, bar.show
-        )
-    scores = table(host, options.bank, clips)
+        scores = over_seeds(host, options.bank, clips, options.degraded, seeds, bar.show)
     show(scores)
     rows = bars(scores, options.degraded)
     if rows:
@@ -60,7 +61,7 @@ def evaluate(options: EvalOptions) -> int:
         document = {
             "host": options.host,
             "degraded": options.degraded,
-            "seed": options.seed,
+            "seeds": list(seeds),
             "scores": [asdict(score) for score in scores],
         }
         options.json.write_text(json.dumps(document, indent=1))
@@ -101,8 +102,27 @@ def described(
     return out
 
 
-def table(host: Host, bank: str, clips: Sequence[Described]) -> list[Score]:
-    """Every row there are weights for. ``bank``: as in EvalOptions, or ``none``."""
+def over_seeds(
+    host: Host,
+    bank: str,
+    clips: Sequence[Clip],
+    degraded: str,
+    seeds: Sequence[int],
+    tell: Callable[[str, int, int], None] = lambda text, done, of: None,
+) -> list[Score]:
+    """``table`` for clips spoilt in as many ways as there are seeds, at least one; its means."""
+    from retain.models.mamba import evaluate as judge
+
+    runs = {}
+    for seed in seeds:
+        seen = described(host, clips, degraded, seed, tell)
+        runs[seed] = table(host, bank, seen, cuts=seed == seeds[0])
+    return judge.mean(runs)
+
+
+def table(host: Host, bank: str, clips: Sequence[Described], cuts: bool = True) -> list[Score]:
+    """Every row there are weights for. ``bank``: as in EvalOptions, or ``none``. ``cuts``: look at
+    what happens after them, too."""
     from retain.models.mamba import evaluate as judge
     from retain.models.mamba import weights
 
@@ -115,11 +135,11 @@ def table(host: Host, bank: str, clips: Sequence[Described]) -> list[Score]:
     held = [] if name == "none" else weights.kinds(name)
     made = {kind: weights.load_readout(name, host, kind) for kind in held}
     rows = judge.ways(made.get("gated"), made.get("control"), made.get("paper"))
-    return [judge.run(host, row, clips) for row in rows]
+    return [judge.run(host, row, clips, cuts) for row in rows]
 
 
 def show(scores: Sequence[Score]) -> None:
-    """The table, and per clip below."""
+    """The table, and per clip and seed below."""
     from rich.table import Table
 
     out = Table(title="AP50 in per cent: spoilt frames, untouched frames", title_justify="left")
@@ -131,12 +151,20 @@ def show(scores: Sequence[Score]) -> None:
             _plain(s.ghosts), _plain(s.ghosts_kept), _plain(s.cuts_heard),
         )  # fmt: skip
     console.output().print(out)
-    per = Table(title="per clip: spoilt / untouched", title_justify="left")
-    for column in ("", *scores[0].by_clip):
-        per.add_column(column)
-    for s in scores:
-        per.add_row(s.name, *(f"{_cent(a)} / {_cent(b)}" for a, b in s.by_clip.values()))
-    console.output().print(per)
+    _parts("per clip", {s.name: s.by_clip for s in scores})
+    if len(scores[0].by_seed) > 1:
+        _parts("per seed", {s.name: s.by_seed for s in scores})
+
+
+def _parts(title: str, rows: Mapping[str, Mapping[Any, tuple[float, float]]]) -> None:
+    from rich.table import Table
+
+    out = Table(title=f"{title}: spoilt / untouched", title_justify="left")
+    for column in ("", *next(iter(rows.values()))):
+        out.add_column(str(column))
+    for name, parts in rows.items():
+        out.add_row(name, *(f"{_cent(a)} / {_cent(b)}" for a, b in parts.values()))
+    console.output().print(out)
 
 
 def _cent(share: float) -> str:

@@ -80,6 +80,9 @@ class Score:
     cuts_heard: float = NAN
     """Share of real cuts at which the memory began anew within five frames."""
     by_clip: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """``deg`` and ``cln`` of each clip."""
+    by_seed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """The same for each way of spoiling the clips."""
 
 
 def ways(gated: Readout | None, control: Readout | None, paper: Readout | None) -> list[Way]:
@@ -184,6 +187,31 @@ def run(host: Host, way: Way, clips: Sequence[Described], cuts: bool = True) -> 
     ghosts, heard_share = _after_cuts(host, way, clips)
     kept, _ = _after_cuts(host, replace(way, options=replace(way.options, resets=False)), clips)
     return replace(score, ghosts=ghosts, ghosts_kept=kept, cuts_heard=heard_share)
+
+
+def mean(runs: dict[int, list[Score]]) -> list[Score]:
+    """The table over several seeds, of the tables of each. What happens after cuts is told by the
+    first: no frame is spoilt there."""
+    out = []
+    for scores in zip(*runs.values(), strict=True):
+        clips = {
+            name: (
+                float(np.nanmean([s.by_clip[name][0] for s in scores])),
+                float(np.nanmean([s.by_clip[name][1] for s in scores])),
+            )
+            for name in scores[0].by_clip
+        }
+        whole = replace(
+            scores[0],
+            deg=float(np.mean([s.deg for s in scores])),
+            cln=float(np.mean([s.cln for s in scores])),
+            ms=float(np.mean([s.ms for s in scores])),
+            resets=sum(s.resets for s in scores),
+            by_clip=clips,
+            by_seed={seed: (s.deg, s.cln) for seed, s in zip(runs, scores, strict=True)},
+        )
+        out.append(whole)
+    return out
 
 
 def _watch(memory: Memory, frames: Sequence[Cells], rate: float) -> tuple[list[Found], list[int]]:

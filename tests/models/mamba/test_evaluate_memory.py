@@ -96,6 +96,25 @@ def test_bars_are_met_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bank + carry" in capsys.readouterr().out
 
 
+def test_seeds_are_averaged_and_cuts_are_told_by_the_first() -> None:
+    def of(deg: float, ghosts: float) -> list[judge.Score]:
+        return [judge.Score("a", deg, 0.8, 1.0, 1, ghosts, by_clip={"x": (deg, 0.8)})]
+
+    (whole,) = judge.mean({4: of(0.2, 1.0), 5: of(0.6, float("nan"))})
+    assert whole.deg == pytest.approx(0.4)
+    assert whole.by_clip["x"] == (pytest.approx(0.4), pytest.approx(0.8))
+    assert whole.by_seed == {4: (0.2, 0.8), 5: (0.6, 0.8)}
+    assert (whole.resets, whole.ghosts) == (2, 1.0)
+
+
+def test_each_seed_spoils_other_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(degrade, "degrade", lambda image, *rest: parts.dulled(image))
+    clip = Squares("s", 20, ("red",))
+    scores = {s.name: s for s in job.over_seeds(HOST, "none", [clip], "strong", range(1, 3))}
+    assert list(scores["plain"].by_seed) == [1, 2]
+    job.show(list(scores.values()))
+
+
 def test_without_weights_there_is_no_table(clips: list[judge.Described]) -> None:
     assert [s.name for s in job.table(HOST, "none", clips)][-1] == "carry"
     with pytest.raises(UsageError, match="train mamba"):
