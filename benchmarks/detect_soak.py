@@ -3,7 +3,8 @@
 Frames are those of a few generated clips, over and over, described by the host once; so what is
 timed is the memory: reading the full bank, deciding again, writing, the carry. Times are CPU times
 of the thread, and the last minute (1,500 frames of 25 a second) is compared with the first after
-the bank was full, by medians. 600 rows are what `retain detect` uses, 20,000 the paper, which writes 75 a frame.
+the bank was full, by medians. 600 rows are what `retain detect` uses, 20,000 the paper, which
+writes 75 a frame.
 """
 
 from __future__ import annotations
