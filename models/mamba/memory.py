@@ -166,7 +166,7 @@ class Memory:
         self.write(cells, plain, seen, rows, seq, seconds)
         if self.carry is not None:
             merged = self.carry.write(self.stream, FoundAt(found, seq, seconds, gate))
-            boxes = _carried(boxes, merged)
+            boxes = carried(boxes, merged)
         nobody = np.zeros(len(alone), np.float32)
         return Seen(boxes, _boxes(alone, self.host.names, nobody, ()), seen.reset)
 
@@ -257,7 +257,7 @@ def _boxes(
     )
 
 
-def _carried(boxes: Boxes, merged: Carried) -> Boxes:
+def carried(boxes: Boxes, merged: Carried) -> Boxes:
     """What the carry shows: a box that lives on comes from memory, from where it was; wholly, where
     the frame shows nothing of it."""
     memory, supports = [], []
@@ -267,7 +267,8 @@ def _carried(boxes: Boxes, merged: Carried) -> Boxes:
             supports.append(boxes.supports[source] if boxes.supports else ())
         else:
             left, up, right, down = merged.found.boxes[k].tolist()
-            memory.append(1 - float(merged.seen[k] / merged.found.scores[k]))
+            # What gave way, to a third box perhaps, may be surer than what lives on.
+            memory.append(max(0.0, 1 - float(merged.seen[k] / merged.found.scores[k])))
             one = Support(
                 int(merged.frames[k]), float(merged.seconds[k]), (left, up, right, down), 1.0
             )

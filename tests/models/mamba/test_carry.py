@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from retain.datasets.detect.base import Found, found_of
 from retain.models.mamba.carry import BoxCarry, Carried, CarryConfig, FoundAt
+from retain.models.mamba.memory import carried
 from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.results import Boxes
 
 A, B = (10.0, 10.0, 50.0, 50.0), (100.0, 10.0, 160.0, 60.0)
 
@@ -125,3 +127,21 @@ def test_options_that_cannot_work_are_told() -> None:
     for values in ({"decay": 1.0}, {"decay": 0.0}, {"capacity": 0}):
         with pytest.raises(UsageError):
             CarryConfig(**values)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**31))
+def test_the_share_of_memory_is_a_share(seed: int) -> None:
+    """Also of a box that lives on beside a surer one of its object, which a third made give way."""
+    rng = np.random.default_rng(seed)
+    carry = BoxCarry()
+    for k in range(4):
+        corner = rng.uniform(0, 30, (6, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(20, 40, (6, 2))], 1)
+        found = found_of(boxes, rng.uniform(0.05, 1, 6), np.zeros(6, int))
+        merged = put(carry, found, k)
+        alone = Boxes(
+            found.boxes, found.scores, found.labels.astype(np.int32), ("a",),
+            np.full(6, -1, np.int32), np.zeros(6, np.float32),
+        )  # fmt: skip
+        shown = carried(alone, merged)
+        assert ((shown.memory >= 0) & (shown.memory <= 1)).all()
