@@ -55,7 +55,8 @@ def load_readout(source: str | Path, host: Host, kind: str = "gated") -> Readout
     configs = head.get("configs", {})
     if kind not in configs:
         raise UsageError(
-            f"{str(path)!r} holds no read-out {kind!r}, but {', '.join(sorted(configs))}."
+            f"{path.name!r} holds no read-out {kind!r}, but {', '.join(sorted(configs))}.",
+            hint="`retain train mamba OUT --host … --controls` trains all of them into one file.",
         )
     try:
         readout = _built(dict(configs[kind]))
