@@ -198,17 +198,19 @@ def test_the_third_signal_leaves_what_hangs_behind() -> None:
 
 def test_an_interrupted_run_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retain.pipeline.runners.base.LEAVE_S", 0.01)
-    held = threading.Event()
+    stuck, held = threading.Event(), threading.Event()
     graph = Graph()
     graph.source("cam", "runtime_parts:Clip", frames=3)
 
     class Stuck(Recorder):
         def process(self, packet: Packet) -> None:
+            stuck.set()
             held.wait()
 
     graph.sink("out")
     graph.connect("cam", "out")
     run = start(graph, runner="inline", sinks={"out": Stuck()})
+    assert stuck.wait(30)  # before, an interruption would simply end it
     with pytest.raises(KeyboardInterrupt), run:
         raise KeyboardInterrupt
     assert run.running
