@@ -15,8 +15,8 @@ from retain.apps import console
 from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
-    from retain.models.gdkvm.train import Progress, Recipe
-    from retain.models.training import Progress as OtherProgress
+    from retain.models.gdkvm.train import Recipe
+    from retain.models.training import Progress
 
 CURVE, WEIGHTS = "curve.csv", "weights.safetensors"
 INTERRUPTED = 130
@@ -111,7 +111,7 @@ class Curve:
             self._writer.writerow(("step", "loss", "learning_rate", "seconds"))
         self.loss = math.nan
 
-    def add(self, p: Progress | OtherProgress) -> None:
+    def add(self, p: Progress) -> None:
         self.loss = (
             p.loss if math.isnan(self.loss) else _SMOOTH * self.loss + (1 - _SMOOTH) * p.loss
         )

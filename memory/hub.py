@@ -62,6 +62,12 @@ class Hub:
     def __len__(self) -> int:
         return len(self._memories)
 
+    def reset(self) -> None:
+        """Forget everything of the stream; each memory stays within its share, as ever."""
+        for name, limit in self.shares().items():
+            self[name].reset(self.stream)
+            self[name].shrink_to(self.stream, limit)
+
     @property
     def nbytes(self) -> int:
         return sum(memory.nbytes(self.stream) for memory, _ in self._memories.values())

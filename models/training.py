@@ -90,7 +90,7 @@ class Run(ABC):
         try:
             while self.step < self.steps:
                 began = time.perf_counter()
-                with _patience():
+                with patience():
                     whole = False
                     loss, rate = self._one()
                     self.step += 1
@@ -184,7 +184,7 @@ def averaged(out: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience() -> Iterator[None]:
     """Ctrl-C is heard at the end of the block, a second one at once. Only where it can be: signals
     belong to the main thread."""
     if threading.current_thread() is not threading.main_thread():

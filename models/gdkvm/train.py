@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -24,6 +20,7 @@ from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.draw import LENGTH
 from retain.models.gdkvm.losses import clip_loss
 from retain.models.gdkvm.network import Gdkvm, PerFrame
+from retain.models.training import Progress, patience
 from retain.pipeline.errors import StateError, UsageError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -80,18 +77,6 @@ class Recipe:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a run tells after every step."""
-
-    step: int
-    steps: int
-    loss: float
-    rate: float
-    seconds: float
-    """Of this step."""
-
-
 def base_recipe(grid: int = 128, **changes: Any) -> Recipe:
     """The paper's sizes from scratch, for a GPU."""
     values: dict[str, Any] = {
@@ -142,7 +127,7 @@ class Trainer:
         try:
             while self.step < self.recipe.steps:
                 began = time.perf_counter()
-                with _patience():
+                with patience():
                     whole = False
                     loss = self._one()
                     self.step += 1
@@ -256,29 +241,6 @@ class Trainer:
         """Parameter names in the optimiser's order."""
         named = {id(p): n for n, p in self.model.named_parameters()}
         return [[named[id(p)] for p in group["params"]] for group in self.optimiser.param_groups]
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Ctrl-C is heard at the end of the block, a second one at once. Only where it can be: signals
-    belong to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    heard: list[int] = []
-
-    def hear(number: int, where: FrameType | None) -> None:
-        heard.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _comparable(recipe: Mapping[str, Any]) -> str:

@@ -167,7 +167,7 @@ def aims(wanted: Predicted, cells: Cells, which: Tensor) -> Predicted:
     an object that says where it is, in pixels of the input, is right, whichever of its neighbours
     would have said so.
     """
-    scores = wanted.objectness.sigmoid() * wanted.classes.sigmoid().amax(1)
+    scores = wanted.best
     sure = (scores > _SURE).nonzero()[:, 0]
     side = cells.anchors[which, 2:] - cells.anchors[which, :2]
     boxes = wanted.boxes[sure]

@@ -127,7 +127,7 @@ class Gated(nn.Module):
         the frame's highest score, a scalar tensor."""
         held = held.now()
         frame = self._frame(queries, held, like, best)
-        own = torch.stack((queries.objectness / 5, _best(queries.classes) / 5, queries.scores), 1)
+        own = torch.stack((queries.objectness / 5, queries.classes.amax(1) / 5, queries.scores), 1)
         own = torch.cat((own, frame.expand(len(own), -1)), 1)
         query = self._query(queries, own)
         keys, bias = self._keys(held)
@@ -284,10 +284,6 @@ def _place(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Centres [N, 2], and logarithms of the sides [N, 2]."""
     wide = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
     return (boxes[:, :2] + boxes[:, 2:]) / 2, wide.log()
-
-
-def _best(logits: Tensor) -> Tensor:
-    return logits.amax(1)
 
 
 def _logit(probability: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ class Predicted:
         """[N, K] probabilities: objectness times class."""
         return self.objectness.sigmoid()[:, None] * self.classes.sigmoid()
 
+    @property
+    def best(self) -> Tensor:
+        """[N] of the best class."""
+        return self.objectness.sigmoid() * self.classes.sigmoid().amax(1)
+
 
 class Host(Protocol):
     """A frozen detector. All methods are deterministic; each picture's numbers are the same bits

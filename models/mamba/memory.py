@@ -187,7 +187,7 @@ class Memory:
         reset: Reset = ""
         if self.options.resets and (fresh or verdict in ("size", "cut")):
             reset = "source" if fresh else "size" if verdict == "size" else "cut"
-            self.reset()
+            self.hub.reset()
             self.scene.judge(self.stream, like, glance, seconds, None)
             like = self.scene.read(self.stream, glance.look)
         doubt = self.options.resets and not reset and verdict == "doubt"
@@ -225,11 +225,6 @@ class Memory:
         flags = zip(fresh or [False] * count, cuts or [None] * count, strict=True)
         rest = zip(memories, cells, seqs, seconds, flags, strict=True)
         return [memory.see(c, seq, at, *flag) for memory, c, seq, at, flag in rest]
-
-    def reset(self) -> None:
-        """Forget everything of the stream."""
-        for name in self.hub:
-            self.hub[name].reset(self.stream)
 
     def _supports(self, rows: Tensor) -> list[tuple[Support, ...]]:
         if self.read_out is None:

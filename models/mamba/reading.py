@@ -50,7 +50,8 @@ class GatedBank:
     def __init__(self, host: Host, readout: Gated, bank: Bank, stream: str, own: bool) -> None:
         self._host, self._readout, self.bank = host, readout, bank
         self._stream, self._own = stream, own
-        self._last: tuple[Reading, Tensor, Tensor, dict[str, np.ndarray]] | None = None
+        self._last: tuple[Reading, Tensor, dict[str, np.ndarray]] | None = None
+        self._held: Seen | None = None
 
     @staticmethod
     def config(host: Host, capacity: int, key_set: int) -> BankConfig:
@@ -71,14 +72,15 @@ class GatedBank:
     def read(self, cells: Cells, plain: Predicted, like: Likeness, seconds: float) -> Enhanced:
         self._last = None
         held, columns = self._keys(cells, plain, seconds)
+        self._held = held
         if not len(held):
             nobody = plain.objectness.new_zeros(0, dtype=torch.int64)
             return Enhanced(plain, torch.zeros_like(plain.objectness), nobody)
-        score = plain.objectness.sigmoid() * plain.classes.sigmoid().amax(1)
+        score = plain.best
         which = _queries(cells, score, held)
         queries = at_cells(cells.rows[which], plain, cells, which)
         reading = self._readout(queries, held, like, score.amax())
-        self._last = reading, which, held.ages, columns
+        self._last = reading, which, columns
         y, at = reading.predicted, (which,)
         predicted = Predicted(
             plain.objectness.index_put(at, y.objectness),
@@ -99,15 +101,15 @@ class GatedBank:
     def write(
         self, cells: Cells, plain: Predicted, seen: Enhanced, rows: Tensor, seq: int, seconds: float
     ) -> int:
-        """Remember the cells ``rows``, those the frame alone is sure enough of; how many."""
-        if self._own:
+        """Remember the cells ``rows`` of the frame read last, those it alone is sure enough of; how
+        many."""
+        if self._own or self._held is None:
             return 0
-        alone = plain.objectness[rows].sigmoid() * plain.classes[rows].sigmoid().amax(1)
-        rows = rows[alone >= WRITE_SCORE][:PER_FRAME]
+        rows = rows[plain.best[rows] >= WRITE_SCORE][:PER_FRAME]
         if not len(rows):
             return 0
         new = at_cells(cells.rows[rows], seen.predicted, cells, rows)
-        new = motion(new, self.held(seconds, cells.rows)[0])
+        new = motion(new, self._held)
         return self.bank.write(
             self._stream,
             BankWrite(
@@ -124,7 +126,7 @@ class GatedBank:
         """For each of the cells ``rows``: what its box was read from, the heaviest first."""
         if self._last is None or self._own or not top:
             return [()] * len(rows)
-        reading, which, _, columns = self._last
+        reading, which, columns = self._last
         places = {cell: k for k, cell in enumerate(which.tolist())}
         asked = [places.get(cell, -1) for cell in rows.tolist()]
         known = torch.tensor([k for k in asked if k >= 0 and float(reading.gate[k]) > 0])
@@ -161,8 +163,8 @@ def _queries(cells: Cells, score: Tensor, held: Seen) -> Tensor:
 
 
 class PaperBanks:
-    """The banks of a ``Paper`` read-out, one per layer, for one stream. ``cached``: the weights
-    are fixed, so rows are kept projected."""
+    """The banks of a ``Paper`` read-out, one per layer, for one stream. Once the weights are fixed,
+    rows are kept projected."""
 
     def __init__(
         self, host: Host, readout: Paper, banks: list[Bank], stream: str, own: bool
@@ -176,7 +178,7 @@ class PaperBanks:
         return BankConfig(host.channels, capacity, key_set)
 
     def read(self, cells: Cells, plain: Predicted, like: Likeness, seconds: float) -> Enhanced:
-        score = plain.objectness.sigmoid() * plain.classes.sigmoid().amax(1)
+        score = plain.best
         which = score.topk(min(2 * QUERIES, len(score))).indices
         x = cells.rows[which]
         y, came = self._readout(x, [self._keys(k, x) for k in range(len(self.banks))])
@@ -217,7 +219,7 @@ class PaperBanks:
             return 0
         came, which = self._came
         p = seen.predicted
-        score = (p.objectness[which].sigmoid() * p.classes[which].sigmoid().amax(1)).detach()
+        score = p.best[which].detach()
         best = score.topk(min(PER_FRAME, len(score))).indices
         boxes = p.boxes[which[best]].detach().cpu().numpy() / cells.scale
         levels = cells.levels[which[best]].cpu().numpy()

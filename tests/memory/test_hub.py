@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from memory_parts import features, frames
 
+from retain.memory.bank.memory import Bank, BankConfig
+from retain.memory.bank.rows import BankWrite
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, load_entries
 from retain.memory.hub import Hub
 from retain.pipeline.errors import StateError, UsageError
@@ -99,3 +102,12 @@ def test_a_file_of_other_memories_or_settings_changes_nothing(tmp_path: Path) ->
         strange.restore(tmp_path / "own")
     hub.snapshot(tmp_path / "after")
     assert (tmp_path / "own").read_bytes() == (tmp_path / "after").read_bytes()
+
+
+def test_a_hub_that_forgets_stays_within_its_budget() -> None:
+    hub = Hub(40_000, "s")
+    hub.add("bank", Bank(BankConfig(dim=16, capacity=20_000)))
+    hub["bank"].write("s", BankWrite(torch.ones(70, 16), 0))
+    hub.reset()
+    assert hub.stats()["bank"]["rows"] == 0
+    assert hub.nbytes <= hub.budget_bytes

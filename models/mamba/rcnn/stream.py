@@ -150,9 +150,7 @@ class RcnnMemory:
 
     def reset(self) -> None:
         """Forget everything."""
-        for name, limit in self.hub.shares().items():
-            self.hub[name].reset(self.stream)
-            self.hub[name].shrink_to(self.stream, limit)
+        self.hub.reset()
         self.seq = -1
 
     @property
