@@ -248,6 +248,6 @@ def recommend() -> None:
     for command, what in (
         ("retain detect VIDEO.mp4 --host yolox_nano.onnx", "a file of yours and COCO's 80 classes"),
         ("retain detect 'objects://?seed=7' --track ocsort", "other objects, another tracker"),
-        ("retain train mamba --video VIDEO.mp4", "a memory for your camera, without labels"),
+        ("retain train mamba OUT --video VIDEO.mp4", "a memory for your camera, without labels"),
     ):
         print(f"  {command:50}{what}")
