@@ -1,0 +1,1 @@
+"""Shot and event boundaries: clips with truth, matching rules, readers of published sets, peers."""
