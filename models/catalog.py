@@ -11,7 +11,7 @@ ENCODERS = Catalog(
         "efficientnet-lite0": "retain.models.encoders.mobile:EfficientNetLite0",
         "pixels": "retain.models.encoders.pixels:Pixels",
         "dinov2-small": "retain.models.encoders.hub:DinoV2",
-        "openclip": "retain.models.encoders.hub:OpenClip",
+        "openclip": "retain.models.encoders.clip:OpenClip",
         "torchvision": "retain.models.encoders.hub:TorchVision",
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,27 @@ class Encoder(Protocol):
     def encode(self, images: Sequence[Image]) -> Features:
         """``images``: uint8 [H, W, 3] RGB of any sizes. Returns float32 [N, dim], each row of unit
         length, or all zero where a picture has no feature to speak of."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """An encoder that puts words into the space of its pictures: what a text means lies near the
+    pictures that show it, by the cosine."""
+
+    def encode_text(self, texts: Sequence[str]) -> Features:
+        """Returns float32 [N, dim], rows of unit length. A text that is too long loses its end, and
+        the log says so. Raises UsageError when the words cannot be read (no tokenizer)."""
+        ...
+
+    def known(self, text: str) -> float:
+        """Share of the letters in ``text``, 0 to 1, that belong to words the tokenizer has whole or
+        in pieces of letters. A script it was not made for comes near 0; a language in a script it
+        knows does not show. 0 where there is no word at all."""
+        ...
+
+    def fits(self, text: str) -> bool:
+        """Whether the model reads all of ``text``."""
         ...
 
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from retain.models.encoders.base import TorchEncoder, choose_device, need, no_variant
+from retain.models.encoders.base import TorchEncoder, choose_device, no_variant
 from retain.pipeline.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
-def _absent(name: str, where: str) -> UsageError:
+def absent(name: str, where: str) -> UsageError:
     return UsageError(
         f"The weights of the encoder {name!r} were not found in {where}, and fetching them was not "
         "allowed.",
@@ -23,7 +23,7 @@ def _absent(name: str, where: str) -> UsageError:
     )
 
 
-def _unreachable(name: str, error: Exception) -> UsageError:
+def unreachable(name: str, error: Exception) -> UsageError:
     return UsageError(
         f"The weights of the encoder {name!r} could not be fetched ({type(error).__name__}).",
         hint="Check the network, or use --encoder mobilenetv2, whose weights come with a package.",
@@ -47,7 +47,7 @@ class DinoV2(TorchEncoder):
         home = Path(torch.hub.get_dir())
         ready = (home / "checkpoints" / self.FILE).is_file() and (home / self.FOLDER).is_dir()
         if not ready and not download:
-            raise _absent("dinov2-small", "torch's hub cache")
+            raise absent("dinov2-small", "torch's hub cache")
         try:
             network = torch.hub.load(  # type: ignore[no-untyped-call]
                 str(home / self.FOLDER) if ready else self.REPOSITORY,
@@ -56,7 +56,7 @@ class DinoV2(TorchEncoder):
                 trust_repo=True,
             )
         except (OSError, RuntimeError) as error:
-            raise _unreachable("dinov2-small", error) from error
+            raise unreachable("dinov2-small", error) from error
         device = choose_device(device)
         super().__init__(
             "dinov2-small",
@@ -66,49 +66,6 @@ class DinoV2(TorchEncoder):
             device=device,
             **IMAGENET,
         )
-
-
-class OpenClip(TorchEncoder):
-    """OpenCLIP's image tower; variant ``MODEL/TAG``, by default ``ViT-B-32/laion2b_s34b_b79k``."""
-
-    def __init__(self, variant: str = "", device: str = "auto", download: bool = False) -> None:
-        need("open_clip", "clip", "The encoder 'openclip'")
-        import open_clip
-
-        name = f"openclip:{variant}" if variant else "openclip"
-        model, _, tag = (variant or "ViT-B-32/laion2b_s34b_b79k").partition("/")
-        if (model, tag) not in open_clip.list_pretrained():
-            raise UsageError(f"OpenCLIP has no weights {tag!r} for {model!r}.")
-        config = open_clip.get_pretrained_cfg(model, tag)
-        if not download and not _clip_cached(config):
-            raise _absent(name, "OpenCLIP's cache")
-        try:
-            network = open_clip.create_model(model, pretrained=tag).eval()
-        except (OSError, RuntimeError) as error:
-            raise _unreachable(name, error) from error
-        device = choose_device(device)
-        network = network.to(device)
-        side = network.visual.image_size
-        super().__init__(
-            name,
-            network.encode_image,
-            dim=network.visual.output_dim,
-            side=side[0] if isinstance(side, tuple) else side,
-            mean=[255 * v for v in config.get("mean", (0.48145466, 0.4578275, 0.40821073))],
-            std=[255 * v for v in config.get("std", (0.26862954, 0.26130258, 0.27577711))],
-            device=device,
-        )
-
-
-def _clip_cached(config: dict[str, Any]) -> bool:
-    """Whether the hub's cache has the weights; never asks the network."""
-    from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found]
-
-    repository = str(config.get("hf_hub", "")).rstrip("/")
-    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return bool(repository) and any(
-        isinstance(try_to_load_from_cache(repository, name), str) for name in names
-    )
 
 
 class TorchVision(TorchEncoder):
@@ -129,11 +86,11 @@ class TorchVision(TorchEncoder):
         chosen = models.get_model_weights(variant).DEFAULT
         file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
         if not file.is_file() and not download:
-            raise _absent(name, "torch's cache")
+            raise absent(name, "torch's cache")
         try:
             network = models.get_model(variant, weights=chosen).eval()
         except (OSError, RuntimeError) as error:
-            raise _unreachable(name, error) from error
+            raise unreachable(name, error) from error
         dim = _behead(network, name)
         transforms = chosen.transforms()
         device = choose_device(device)
