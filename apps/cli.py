@@ -13,6 +13,7 @@ import typer
 
 import retain
 from retain.apps import (
+    cli_ask,
     cli_detect,
     cli_graphs,
     cli_keys,
@@ -228,6 +229,7 @@ def serve(
     raise typer.Exit(job.serve(options))
 
 
+app.command()(cli_ask.ask)
 app.command()(cli_segment.segment)
 app.command()(cli_detect.detect)
 app.command()(cli_scene.reconstruct)

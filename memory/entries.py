@@ -50,6 +50,9 @@ class Entry:
     height: int
     embedding: NDArray[np.float32] = field(repr=False)
     jpeg: bytes = field(repr=False)
+    worth: float = 0.0
+    """What the memory's policy keeps with it; of two, the lower leaves first."""
+    novelty: float = 1.0
 
     def image(self) -> Image:
         """The kept picture, uint8 [H, W, 3] RGB."""
@@ -61,7 +64,11 @@ def load_entries(path: str) -> list[Entry]:
 
     Raises StateError when the file is damaged or holds no frame memory.
     """
-    file = snapshot.load(path)
+    return entries_of(snapshot.load(path), path)
+
+
+def entries_of(file: snapshot.MemoryFile, path: str) -> list[Entry]:
+    """The same of a file that is read already; ``path`` is what errors call it."""
     for config, state in file.memories.values():
         if config.get("kind") == "frames":
             embedding = state.tensors.get("rows.embedding", np.zeros((0, 1), np.float32))
@@ -106,6 +113,8 @@ def entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:
             height=int(rows["height"][i]),
             embedding=rows.embedding[i].copy(),
             jpeg=rows.payload(i),
+            worth=float(rows["key"][i]),
+            novelty=float(rows["novelty"][i]),
         )
         for i in chosen
     ]

@@ -1,0 +1,112 @@
+"""A question to a running watch, over its live page's address."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+import msgspec
+
+from retain.apps.ask.answer import Question
+from retain.apps.snapshot import HEADER
+from retain.apps.token import bearer
+from retain.pipeline.errors import RetainError, UsageError
+from retain.pipeline.frame import Image
+from retain.pipeline.redact import redact
+
+TIMEOUT_S = 120.0
+MAX_ANSWER = 16 << 20
+LONGEST = 1024
+"""Pixels of the longer side of a picture that is sent: encoders look at less."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A moment of an answer; see ``Answer.as_json``."""
+
+    rank: int
+    seq: int
+    seconds: float
+    start_s: float
+    end_s: float
+    score: float | None
+    tier: str
+    reason: str
+    frames: int = 1
+    clip: str = ""
+    picture: str = ""
+
+
+class Told(msgspec.Struct, frozen=True):
+    moments: list[Found]
+    encoder: str = ""
+    notes: list[str] = []
+
+
+def ask_running(page: str, question: Question, token_file: Path | None = None) -> dict[str, Any]:
+    """What the watch at ``page`` (address or port) answers, as ``Answer.as_json`` gives it.
+
+    Raises UsageError when nothing listens there or it refuses the question.
+    """
+    url = f"http://127.0.0.1:{page}" if page.isdecimal() else page.rstrip("/")
+    try:
+        told = msgspec.json.decode(_post(url, question, bearer(token_file)), type=Told)
+    except msgspec.DecodeError:
+        raise RetainError(
+            f"What answers at {redact(url)} is not a page of retain.",
+            hint="Name the port or the address that a running watch prints.",
+        ) from None
+    return dict(msgspec.to_builtins(told))
+
+
+def _post(url: str, question: Question, token: dict[str, str]) -> bytes:
+    fields: dict[str, Any] = {"k": question.k}
+    if question.text:
+        fields["text"] = question.text
+    for name, value in (("start_s", question.start_s), ("end_s", question.end_s)):
+        if math.isfinite(value):
+            fields[name] = value
+    if question.image is None:
+        kind, body, query = "application/json", msgspec.json.encode(fields), ""
+    else:
+        kind, body, query = "image/png", _png(question.image), f"?{urlencode(fields)}"
+    headers = {HEADER: "1", "Content-Type": kind, **token}
+    try:
+        request = Request(f"{url}/api/ask{query}", body, headers, method="POST")
+        # Without the proxies of the environment, as for a snapshot.
+        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as told:
+            data: bytes = told.read(MAX_ANSWER)
+            return data
+    except HTTPError as error:
+        raise _refused(url, error) from None
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise UsageError(
+            f"Nothing answers at {redact(url)} ({reason}).",
+            hint="It is the address or the port that a running watch prints.",
+        ) from None
+
+
+def _refused(url: str, error: HTTPError) -> UsageError:
+    if error.code in (404, 405):
+        return UsageError(
+            f"What runs at {redact(url)} has no memory to ask.", hint="Ask a `retain watch`."
+        )
+    said = error.read(1000).decode("utf-8", "replace").strip()
+    return UsageError(said or f"{redact(url)} refused the question ({error.code}).")
+
+
+def _png(image: Image) -> bytes:
+    """``image`` as PNG, no larger than is of use."""
+    import cv2
+
+    scale = LONGEST / max(image.shape[:2])
+    if scale < 1:
+        size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert done, "OpenCV refuses PNG only for shapes that an Image does not have"
+    return bytes(data.tobytes())
