@@ -14,6 +14,7 @@ import typer
 import retain
 from retain.apps import (
     cli_ask,
+    cli_context,
     cli_detect,
     cli_graphs,
     cli_keys,
@@ -230,6 +231,7 @@ def serve(
 
 
 app.command()(cli_ask.ask)
+app.command()(cli_context.context)
 app.command()(cli_segment.segment)
 app.command()(cli_detect.detect)
 app.command()(cli_scene.reconstruct)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from retain.memory import pictures
 from retain.memory.background import Background
 from retain.memory.base import Json, State
+from retain.memory.context import Context, context
 from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of
 from retain.memory.entries import Entry as Entry
 from retain.memory.entries import load_entries as load_entries
@@ -316,6 +317,14 @@ class FrameMemory:
             cosine = rows.embedding[chosen] @ _unit(query.embedding, self._config.dim)
             chosen = np.sort(chosen[np.argsort(-cosine, kind="stable")[: query.k]])
         return entries(rows, chosen.tolist())
+
+    def context(
+        self, stream: str, budget: int, question: str = "", now: Frame | None = None
+    ) -> Context:
+        """What a model of the memory's family is handed with ``question``; see memory/context.py.
+        ``now``: the frame on screen, which need not have been kept."""
+        family = self._config.family
+        return context(self.read(stream), family, budget, question=question, now=now)
 
     def reset(self, stream: str) -> None:
         self._streams.pop(stream, None)

@@ -1,36 +1,85 @@
-"""Token arithmetic against the published table."""
+"""Token arithmetic against the families' own image processor."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retain.memory.tokens import fit, tokens
+from retain.memory.tokens import FAMILIES, Family, fit, tokens
 from retain.pipeline.errors import UsageError
 
+# (width, height): tokens by Qwen2VLImageProcessorPil of transformers 5.24.0, the product of its
+# image_grid_thw over 4, with the bounds of Qwen2-VL (and Qwen2.5-VL) and with those of Qwen3-VL.
+PROCESSOR = {
+    (3, 5): (6, 77),
+    (20, 20): (4, 64),
+    (42, 42): (4, 64),
+    (70, 70): (4, 64),
+    (98, 42): (8, 78),
+    (96, 64): (6, 70),
+    (160, 90): (18, 66),
+    (224, 224): (64, 64),
+    (256, 256): (81, 64),
+    (298, 168): (66, 77),
+    (320, 180): (66, 66),
+    (300, 200): (77, 70),
+    (341, 192): (84, 66),
+    (337, 192): (84, 66),
+    (336, 192): (84, 77),
+    (640, 360): (299, 220),
+    (640, 480): (391, 300),
+    (1280, 720): (1196, 880),
+    (1080, 1920): (2691, 2040),
+    (1919, 1081): (2691, 2040),
+    (1920, 1080): (2691, 2040),
+    (3840, 2160): (10549, 8160),
+    (5000, 4000): (16302, 16302),
+    (2000, 11): (27, 108),
+    (28, 5600): (200, 175),
+}
+families = st.sampled_from(list(FAMILIES))
 
-@pytest.mark.parametrize(
-    ("width", "height", "older", "newer"),
-    [
-        (224, 224, 64, 49),
-        (640, 360, 299, 220),
-        (1280, 720, 1196, 880),
-        (1920, 1080, 2691, 2040),
-        (3, 5, 1, 1),
-    ],
-)
-def test_tokens_of_common_sizes(width: int, height: int, older: int, newer: int) -> None:
-    assert tokens(width, height, "qwen2.5-vl") == older
-    assert tokens(width, height, "qwen3-vl") == newer
+
+@pytest.mark.parametrize("size", PROCESSOR)
+def test_counts_are_the_processors(size: tuple[int, int]) -> None:
+    older, newer = PROCESSOR[size]
+    assert tokens(*size, "qwen2-vl") == older
+    assert tokens(*size, "qwen2.5-vl") == older
+    assert tokens(*size, "qwen3-vl") == newer
 
 
-@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 3000))
-def test_fitting_keeps_the_shape_and_the_limit(width: int, height: int, limit: int) -> None:
-    w, h = fit(width, height, limit)
-    assert tokens(w, h) <= limit or (w, h) == (1, 1)
+@given(st.integers(1, 9000), st.integers(1, 9000), families)
+def test_counts_stay_within_the_bounds(width: int, height: int, family: Family) -> None:
+    rule = FAMILIES[family]
+    if max(width, height) <= 200 * min(width, height):  # what the processor takes
+        assert rule.least <= tokens(width, height, family) * rule.cell**2 <= rule.most
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 3000), families)
+def test_fitting_keeps_the_shape_and_the_limit(
+    width: int, height: int, limit: int, family: Family
+) -> None:
+    w, h = fit(width, height, limit, family)
+    cost = tokens(w, h, family)
+    assert cost <= tokens(width, height, family)
+    if limit > FAMILIES[family].least / FAMILIES[family].cell ** 2 * 2 and max(w, h) < 8 * min(
+        w, h
+    ):
+        assert cost <= limit
     assert w <= width
     assert h <= height
     if min(w, h) > 40:
         assert w / h == pytest.approx(width / height, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("size", "cheapest"), [((1280, 720), 66), ((640, 480), 70), ((500, 500), 64)]
+)
+def test_where_the_lower_bound_is_above_the_limit_the_cheapest_size_is_taken(
+    size: tuple[int, int], cheapest: int
+) -> None:
+    small = fit(*size, 49, "qwen3-vl")
+    assert tokens(*small, "qwen3-vl") == cheapest
+    assert small != size
 
 
 def test_an_unknown_family_is_named() -> None:
