@@ -1,0 +1,152 @@
+"""How well a guided backbone follows a world's law, on worlds it has never seen.
+
+Conditions differ in what the memory is shown: references of the right world, of a wrong one, of the
+right one with their frames in another order, or nothing. All see the same two frames and the same
+noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain.datasets.worlds.config import WorldConfig
+from retain.datasets.worlds.draw import Clips, draw
+from retain.datasets.worlds.metrics import centres
+from retain.models.ditmem import flow
+from retain.models.ditmem.guided import Guided
+from retain.models.ditmem.inject import MemoryRows
+
+Shown = Literal["none", "right", "wrong", "shuffled"]
+SHOWN: tuple[Shown, ...] = get_args(Shown)
+GIVEN = 2
+SAMPLES, STEPS = 6, 12
+ORDER = (3, 6, 0, 5, 1, 7, 2, 4)
+"""Of the frames of references that are shuffled; of longer clips the rest follows."""
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Per world, [W]: mean distance in pixels between where the ball is and where it should be."""
+
+    single: Scores
+    """Of one sample, the mean over samples."""
+    mean: Scores
+    """Of the mean of all samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Worlds to judge by."""
+
+    frames: Tensor
+    """[W, T, 1, S, S]: clips to be continued."""
+    centres: Tensor
+    """[W, T, 2]."""
+    references: Tensor
+    """[W, K, T, 1, S, S]."""
+    params: Tensor
+    """[W, P]."""
+    other: Tensor
+    """[W, T, 1, S, S]: the same beginnings, continued by another world's law."""
+
+
+def unseen(config: WorldConfig, worlds: int, references: int, seed: int) -> Test:
+    """``worlds`` of the split ``config`` names."""
+
+    def tensors(clips: Clips) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(clips.frames), torch.from_numpy(clips.centres)
+
+    made = draw(config, worlds, 1 + references, seed)
+    frames, places = tensors(made)
+    other, _ = tensors(draw(config, worlds, 1, seed, laws_seed=seed + 1))
+    return Test(
+        frames[:, 0],
+        places[:, 0].mean(2),
+        frames[:, 1:],
+        torch.from_numpy(made.params),
+        other[:, 0],
+    )
+
+
+def memory(
+    guided: Guided, test: Test, shown: Shown, scale: tuple[Tensor, Tensor]
+) -> MemoryRows | None:
+    """What ``guided`` remembers of what it is shown; ``scale``: mean and deviation of parameters."""
+    if shown == "none" or guided.config.source == "none":
+        return None
+    if guided.config.source == "oracle":
+        params = test.params.roll(1, 0) if shown == "wrong" else test.params
+        return guided.told((params - scale[0]) / scale[1])
+    clips = test.references
+    if shown == "wrong":
+        clips = clips.roll(1, 0)
+    if shown == "shuffled":
+        order = [t for t in ORDER if t < clips.shape[2]] + list(range(len(ORDER), clips.shape[2]))
+        clips = clips[:, :, order]
+    return guided.rows(clips)
+
+
+def given(test: Test) -> Tensor:
+    """The first two frames, bool [W, T]."""
+    return (torch.arange(test.frames.shape[1]) < GIVEN).expand(test.frames.shape[:2])
+
+
+@torch.no_grad()
+def judge(
+    guided: Guided, test: Test, rows: MemoryRows | None, samples: int = SAMPLES, seed: int = 0
+) -> Judged:
+    """Continue every clip ``samples`` times and read where the ball is."""
+    found = []
+    for k in range(samples):
+        generator = torch.Generator().manual_seed(seed + k)
+        clips = flow.sample(
+            guided.dit, test.frames, given(test), rows, steps=STEPS, generator=generator
+        )
+        found.append(places(clips))
+    truth = test.centres.numpy()[:, GIVEN:]
+    single = np.mean([_distance(one, truth) for one in found], 0)
+    return Judged(single, _distance(np.mean(found, 0), truth))
+
+
+def places(clips: Tensor) -> Scores:
+    """Centres [W, T - 2, 2] in the frames that were not given; the middle where there is no ball."""
+    found = np.asarray(centres(clips.numpy()), np.float64)[:, GIVEN:]
+    return np.where(np.isnan(found), clips.shape[-1] / 2, found)
+
+
+def _distance(found: Scores, truth: Scores) -> Scores:
+    return np.asarray(np.linalg.norm(found - truth, axis=-1).mean(-1))
+
+
+@torch.no_grad()
+def novelty(
+    guided: Guided, test: Test, rows: MemoryRows | None, draws: int = 4, seed: int = 0
+) -> tuple[Scores, Scores]:
+    """Surprise with and without memory, less the latter: of the true futures and of those of
+    another world, [W] each."""
+
+    def score(frames: Tensor) -> Scores:
+        total = torch.zeros(len(frames))
+        for k in range(draws):
+            for sign, memory in ((1, rows), (-1, None)):
+                generator = torch.Generator().manual_seed(seed + k)
+                total += sign * flow.surprise(
+                    guided.dit, frames, given(test), memory, generator=generator
+                )
+        return (total / draws).double().numpy()
+
+    return score(test.frames), score(test.other)
+
+
+def auc(usual: Scores, odd: Scores) -> float:
+    """Chance that one of ``odd`` scores above one of ``usual``, ties half."""
+    above = (odd[:, None] > usual[None]).mean() + 0.5 * (odd[:, None] == usual[None]).mean()
+    return float(above)
