@@ -79,7 +79,7 @@ def unseen(config: WorldConfig, worlds: int, references: int, seed: int) -> Test
 def memory(
     guided: Guided, test: Test, shown: Shown, scale: tuple[Tensor, Tensor]
 ) -> MemoryRows | None:
-    """What ``guided`` remembers of what it is shown; ``scale``: mean and deviation of parameters."""
+    """What ``guided`` remembers of what it is shown. ``scale``: mean and deviation of params."""
     if shown == "none" or guided.config.source == "none":
         return None
     if guided.config.source == "oracle":
@@ -117,7 +117,7 @@ def judge(
 
 
 def places(clips: Tensor) -> Scores:
-    """Centres [W, T - 2, 2] in the frames that were not given; the middle where there is no ball."""
+    """Centres [W, T - 2, 2] in the frames not given; the middle where there is no ball."""
     found = np.asarray(centres(clips.numpy()), np.float64)[:, GIVEN:]
     return np.where(np.isnan(found), clips.shape[-1] / 2, found)
 
