@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from retain.datasets.worlds.config import BOX, SUBSTEPS
-from retain.datasets.worlds.motion import Array, Motion, between, disc
+from retain.datasets.worlds.motion import (
+    Array,
+    Flags,
+    Motion,
+    Names,
+    Simulator,
+    between,
+    disc,
+    pull,
+)
 
 RADIUS = 1.7
 GRAVITY = 0.3
@@ -15,35 +24,27 @@ SPEED = 1.0
 """The fastest that the first two frames show."""
 SECTOR = np.pi / 6
 """Half the angle around straight up that only odd worlds use."""
-LAW_DRAWS, STATE_DRAWS = 5, 4
 
 
-def laws(uniform: Array, odd: Array | None) -> Array:
-    """f64[W, 4] as ``PARAMS``, from uniform numbers [W, LAW_DRAWS].
+def laws(uniform: Array, names: Names) -> Array:
+    """f64[W, 4] as ``PARAMS``.
 
-    ``odd`` names a law per world (str[W]), None is the usual prior: any direction but the sector,
-    magnitudes with the square root, so that gravity is uniform over its disc.
+    Usual: any direction but the sector, and the root of a uniform magnitude, so that gravity is
+    uniform over its disc.
     """
     away = between(SECTOR, 2 * np.pi - SECTOR, uniform[:, 0])
-    size = GRAVITY * np.sqrt(uniform[:, 1])
-    if odd is not None:
-        away = np.where(odd == "sector", between(-SECTOR, SECTOR, uniform[:, 0]), away)
-        away = np.where(odd == "up", 0.0, away)
-        size = np.where(odd == "strong", GRAVITY * between(1.0, 1.3, uniform[:, 1]), size)
-    gravity = size[:, None] * np.stack((np.sin(away), -np.cos(away)), -1)
+    away = np.where(names == "sector", between(-SECTOR, SECTOR, uniform[:, 0]), away)
+    away = np.where(names == "up", 0.0, away)
+    strong = between(1.0, 1.3, uniform[:, 1])
+    size = GRAVITY * np.where(names == "strong", strong, np.sqrt(uniform[:, 1]))
     rest = between(0.4, 1.0, uniform[:, 2])
-    return np.column_stack((gravity, rest, DRAG * uniform[:, 3]))
+    return np.column_stack((size * np.sin(away), -size * np.cos(away), rest, DRAG * uniform[:, 3]))
 
 
 def motion(
-    law: Array, uniform: Array, radius: Array, frames: int, pace: float, flip: Array
+    law: Array, uniform: Array, radius: Array, frames: int, pace: float, flip: Flags
 ) -> Motion:
-    """Of W worlds' laws [W, 4], K clips from uniform numbers [W, K, STATE_DRAWS], radii [W, K].
-
-    The first two frames follow from the state alone: whatever the law, they are the same. Then
-    semi-implicit Euler; what passes a wall comes back with the restitution's share of the way.
-    ``flip`` [W] says where gravity turns round half-way.
-    """
+    """Semi-implicit Euler; behind a wall the restitution's share of the way is left."""
     velocity = disc(SPEED, uniform[..., 0], uniform[..., 1])
     low, high = radius[..., None], BOX - radius[..., None]
     step = pace * velocity
@@ -56,9 +57,9 @@ def motion(
     hits = np.zeros(centres.shape[:-1], bool)
     centres[:, :, 0, 0], centres[:, :, 1, 0] = middle - step / 2, place
     for frame in range(2, frames):
-        pull = np.where(flip[:, None, None] & (2 * frame > frames), -gravity, gravity)
+        force = pull(gravity, flip, frame, frames)
         for _ in range(SUBSTEPS):
-            speed = (speed + h * pull) * keep
+            speed = (speed + h * force) * keep
             place = place + h * speed
             over = np.maximum(low - place, 0) - np.maximum(place - high, 0)
             struck = over != 0
@@ -66,8 +67,7 @@ def motion(
             speed = np.where(struck, -rest * speed, speed)
             hits[:, :, frame, 0] |= struck.any(-1)
         centres[:, :, frame, 0] = place
-    held = np.broadcast_to(gravity, place.shape)
-    return Motion(centres, hits, held, np.ones((len(law), 1)), np.zeros((*place.shape[:2], 0)))
+    return Motion(centres, hits, np.broadcast_to(gravity, place.shape), np.ones((len(law), 1)))
 
 
 def _launch(velocity: Array, gravity: Array, keep: Array, h: float) -> Array:
@@ -79,3 +79,10 @@ def _launch(velocity: Array, gravity: Array, keep: Array, h: float) -> Array:
     total, earlier = back.sum(-1), (np.cumsum(back, -1) - back).sum(-1)
     launched: Array = (SUBSTEPS * velocity + h * gravity * earlier) / total
     return launched
+
+
+def _in_pixels(scale: float, pace: float) -> tuple[float, ...]:
+    return scale * pace**2, scale * pace**2, 1.0, pace
+
+
+SIMULATOR = Simulator(RADIUS, 4, 4, laws, motion, _in_pixels)

@@ -71,10 +71,10 @@ class WorldConfig:
         _known("split of worlds", self.split, SPLITS)
         if self.odd != MIXED:
             _known(f"odd law for the kind {self.kind!r}", self.odd, ODD[self.kind])
-        if not (8 <= self.side <= 1024 and 3 <= self.frames <= 256):
+        if not (12 <= self.side <= 1024 and 8 <= self.frames <= 256):
             raise UsageError(
                 f"Worlds of {self.side} pixels and {self.frames} frames cannot be drawn.",
-                hint="A side is 8 to 1024 pixels, a clip 3 to 256 frames.",
+                hint="A side is 12 to 1024 pixels, a clip 8 to 256 frames.",
             )
         if not 0 <= self.jitter <= 0.2:
             raise UsageError(f"The jitter of worlds is from 0 to 0.2, not {self.jitter}.")

@@ -5,18 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retain.datasets.worlds import ball
+from retain.datasets.worlds import ball, balls, pendulum, rolling
 from retain.datasets.worlds.config import KINDS, MIXED, ODD, SPLITS, Kind, WorldConfig
-from retain.datasets.worlds.motion import Array, Motion, between
-from retain.datasets.worlds.render import Frames, discs
+from retain.datasets.worlds.motion import (
+    USUAL,
+    Array,
+    Flags,
+    Motion,
+    Names,
+    Simulator,
+    between,
+)
+from retain.datasets.worlds.render import FAINT, Frames, discs, ground, rods
 from retain.pipeline.errors import UsageError
 
 DIMMEST = 0.75
 """Least brightness of a clip's object; 1 is the most."""
+SECOND = 0.7
+"""Brightness of a second object, as a share of the first's."""
 _LOOK_DRAWS = 2
-_MODULES = {"ball": ball}
+_SIMULATORS: dict[Kind, Simulator] = {
+    "ball": ball.SIMULATOR,
+    "balls": balls.SIMULATOR,
+    "pendulum": pendulum.SIMULATOR,
+    "rolling": rolling.SIMULATOR,
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,8 @@ class Clips:
     """Per world: ``usual`` or the odd law."""
     radius: Frames
     """f32[W, K]: of a clip's objects."""
-    hits: NDArray[np.bool_]
-    """bool[W, K, T, N]: something struck between the frame before and this one."""
+    hits: Flags
+    """bool[W, K, T, N]: something struck or came to rest between the frame before and this one."""
     gravity: Frames
     """f32[W, K, 2]: px/frame², before it flips."""
     mass: Frames
@@ -53,33 +67,26 @@ def draw(
     """
     if worlds < 1 or clips < 1 or min(seed, laws_seed or 0) < 0:
         raise UsageError("Worlds and clips are drawn from 1 on, seeds from 0.")
-    kind = _MODULES[config.kind]
+    kind = _SIMULATORS[config.kind]
+    names = _names(config, worlds)
     source = seed if laws_seed is None else laws_seed
-    names = _laws(config, worlds)
-    hidden = _uniform(config, source, 0, worlds, kind.LAW_DRAWS)
-    law = kind.laws(hidden, None if config.split != "odd" else names)
-    visible = np.stack(
-        [
-            _uniform(config, seed, 1 + clip, worlds, kind.STATE_DRAWS + _LOOK_DRAWS)
-            for clip in range(clips)
-        ],
-        axis=1,
-    )
-    radius = kind.RADIUS * between(1 - config.jitter, 1 + config.jitter, visible[..., 0])
-    bright = between(DIMMEST, 1.0, visible[..., 1])
-    moved = kind.motion(
-        law, visible[..., _LOOK_DRAWS:], radius, config.frames, config.pace, names == "flip"
-    )
-    return _clips(config, moved, _in_pixels(config, law), names, radius, bright)
+    law = kind.laws(_uniform(config, source, 0, worlds, kind.law_draws), names)
+    wanted = _LOOK_DRAWS + kind.state_draws
+    drawn = [_uniform(config, seed, 1 + clip, worlds, wanted) for clip in range(clips)]
+    look, state = np.split(np.stack(drawn, 1), (_LOOK_DRAWS,), axis=-1)
+    radius = kind.radius * between(1 - config.jitter, 1 + config.jitter, look[..., 0])
+    bright = between(DIMMEST, 1.0, look[..., 1])
+    moved = kind.motion(law, state, radius, config.frames, config.pace, names == "flip")
+    units = kind.in_pixels(config.scale, config.pace)
+    return _clips(config, moved, law * np.array(units), names, radius, bright)
 
 
-def _laws(config: WorldConfig, worlds: int) -> NDArray[np.str_]:
+def _names(config: WorldConfig, worlds: int) -> Names:
     """Per world the name of its law; mixed ones take turns."""
-    if config.split != "odd":
-        names: tuple[str, ...] = ("usual",)
-    else:
+    names: tuple[str, ...] = (USUAL,)
+    if config.split == "odd":
         names = ODD[config.kind] if config.odd == MIXED else (config.odd,)
-    return np.array(names)[np.arange(worlds) % len(names)]
+    return np.resize(np.array(names), worlds)
 
 
 def _uniform(config: WorldConfig, seed: int, part: int, worlds: int, draws: int) -> Array:
@@ -88,34 +95,14 @@ def _uniform(config: WorldConfig, seed: int, part: int, worlds: int, draws: int)
     return np.random.default_rng(key).random((worlds, draws))
 
 
-def _in_pixels(config: WorldConfig, law: Array) -> Array:
-    """Parameters in pixels and frames."""
-    per_frame, per_frame2 = config.pace, config.pace**2
-    units = {
-        "ball": (config.scale * per_frame2, config.scale * per_frame2, 1.0, per_frame),
-        "balls": (1.0, 1.0),
-        "pendulum": (per_frame2, per_frame),
-        "rolling": (1.0,),
-    }
-    scaled: Array = law * np.array(units[config.kind])
-    return scaled
-
-
 def _clips(
-    config: WorldConfig,
-    moved: Motion,
-    params: Array,
-    names: NDArray[np.str_],
-    radius: Array,
-    bright: Array,
+    config: WorldConfig, moved: Motion, params: Array, names: Names, radius: Array, bright: Array
 ) -> Clips:
     centres = (config.scale * moved.centres).astype(np.float32)
     sizes = (config.scale * radius).astype(np.float32)
-    covered = discs(centres, sizes[:, :, None, None], config.side)
-    frames = np.einsum("wktnyx,wk->wktyx", covered, bright.astype(np.float32))[:, :, :, None]
     return Clips(
         config.kind,
-        frames,
+        _paint(config, moved, centres, sizes, bright.astype(np.float32)),
         centres,
         params.astype(np.float32),
         tuple(names.tolist()),
@@ -124,3 +111,23 @@ def _clips(
         (config.scale * config.pace**2 * moved.gravity).astype(np.float32),
         moved.mass.astype(np.float32),
     )
+
+
+def _paint(
+    config: WorldConfig, moved: Motion, centres: Frames, radius: Frames, bright: Frames
+) -> Frames:
+    """f32[W, K, T, 1, S, S]; where things lie over each other the brightest is seen."""
+    side, size = config.side, radius[:, :, None]
+    shades = bright[:, :, None, None, None]
+    frames = shades * discs(centres[..., 0, :], size, side)
+    for other in range(1, centres.shape[-2]):
+        shade = np.float32(SECOND) * shades
+        frames = np.maximum(frames, shade * discs(centres[..., other, :], size, side))
+    if moved.pivot:
+        frames = np.maximum(frames, FAINT * rods(centres[..., 0, :], side))
+    if moved.slope is not None:
+        slope = moved.slope.astype(np.float32)[:, :, None]
+        middle = np.zeros_like(centres[:, :, :1, 0]) + np.float32(side / 2)
+        middle[..., 1] += size / np.cos(slope)
+        frames = np.maximum(frames, FAINT * ground(middle, slope, side))
+    return frames[:, :, :, None]
