@@ -75,10 +75,13 @@ def write(chosen: Context, style: str, place: Path) -> None:
                 hint="Choose a place you may write to with --out.",
             ) from error
         return
+    from retain.apps.context_sheet import sheet
+
     with building(place) as folder:
         (folder / "frames").mkdir()
         for picture in chosen.pictures:
             (folder / name(picture)).write_bytes(picture.jpeg)
+        sheet(chosen).save(folder / "sheet.webp", quality=80)
         (folder / "messages.json").write_bytes(_json(chosen.messages(style, name)))
         folder.rename(place)
 
