@@ -15,7 +15,7 @@ from retain.apps.ask.features import described
 from retain.apps.ask.places import Remembered, plain
 from retain.apps.drawing import clock
 from retain.memory.moments import Moment, rank
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.frame import Image
 
 if TYPE_CHECKING:
@@ -184,8 +184,12 @@ def _encoder(
     own = memory.encoder
     name = wanted or own
     if question.text.strip() and not wanted and own.partition(":")[0] != FOR_WORDS:
-        name = FOR_WORDS
-    elif not wanted:
+        return _for_words(device, download)
+    if not name:
+        raise UsageError(
+            "The memory does not say which encoder described it.", hint="Name one with --encoder."
+        )
+    if not wanted:
         name = _spelt(own)
     made = create(name, device=device, download=download)
     if question.text.strip() and not isinstance(made, TextEncoder):
@@ -194,6 +198,21 @@ def _encoder(
             hint=f"Leave --encoder away, or write --encoder {FOR_WORDS}.",
         )
     return made
+
+
+def _for_words(device: str, download: bool) -> Encoder:
+    from retain.models.encoders.base import create
+
+    try:
+        return create(FOR_WORDS, device=device, download=download)
+    except MissingExtra:
+        raise
+    except UsageError as error:
+        raise UsageError(
+            error.what,
+            hint="Words need them: allow it once with --download, name a file with --encoder "
+            f"{FOR_WORDS}:MODEL@FILE, or ask by an example picture.",
+        ) from error
 
 
 def _spelt(own: str) -> str:

@@ -37,7 +37,7 @@ class Remembered:
 
     stream: str
     encoder: str
-    """Whose features they are."""
+    """Whose features they are; empty when the memory does not say."""
     entries: list[Entry]
     source: str = ""
     """The footage: a file's path or an address without credentials; empty when not known."""
@@ -125,8 +125,9 @@ def open_memory(place: str | Path) -> Remembered:
 
 
 def _others(folder: Path) -> str:
-    found = sorted(file.name for file in folder.rglob("*.safetensors"))[:3]
-    return f"Name one of its files, such as {found[0]!r}." if found else ""
+    """Where a memory may be meant to be found instead."""
+    found = sorted([*folder.glob("[!.]*.safetensors"), *folder.glob(f"[!.]*/{MEMORY}")])
+    return f"Name a memory in it, such as {str(found[0])!r}." if found else ""
 
 
 def _read(path: Path, known: _Summary | None = None) -> Remembered:
@@ -137,7 +138,7 @@ def _read(path: Path, known: _Summary | None = None) -> Remembered:
     file = snapshot.load(path)
     entries = entries_of(file, str(path))
     name = next(n for n, (config, _) in file.memories.items() if config.get("kind") == "frames")
-    encoder, source = name.removeprefix(BY), ""
+    encoder, source = name.removeprefix(BY) if name.startswith(BY) else "", ""
     if known is not None:
         if plain(known.encoder) == encoder:
             encoder = known.encoder

@@ -24,6 +24,10 @@ LONGEST = 1024
 """Pixels of the longer side of a picture that is sent: encoders look at less."""
 
 
+_LATER = (409, 429)
+"""The question is right and comes at the wrong time."""
+
+
 class Found(msgspec.Struct, frozen=True):
     """A moment of an answer; see ``Answer.as_json``."""
 
@@ -49,13 +53,16 @@ class Told(msgspec.Struct, frozen=True):
 def ask_running(page: str, question: Question, token_file: Path | None = None) -> dict[str, Any]:
     """What the watch at ``page`` (address or port) answers, as ``Answer.as_json`` gives it.
 
-    Raises UsageError when nothing listens there or it refuses the question.
+    Raises UsageError when nothing listens there or it refuses the question, RetainError when the
+    question comes at the wrong time.
     """
     url = f"http://127.0.0.1:{page}" if page.isdecimal() else page.rstrip("/")
+    if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
+        raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
     try:
         told = msgspec.json.decode(_post(url, question, bearer(token_file)), type=Told)
     except msgspec.DecodeError:
-        raise RetainError(
+        raise UsageError(
             f"What answers at {redact(url)} is not a page of retain.",
             hint="Name the port or the address that a running watch prints.",
         ) from None
@@ -90,13 +97,22 @@ def _post(url: str, question: Question, token: dict[str, str]) -> bytes:
         ) from None
 
 
-def _refused(url: str, error: HTTPError) -> UsageError:
-    if error.code in (404, 405):
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str
+    hint: str = ""
+
+
+def _refused(url: str, error: HTTPError) -> RetainError:
+    """In the page's own words, where it is one of ours."""
+    try:
+        said = msgspec.json.decode(error.read(MAX_ANSWER), type=_Refusal)
+        kind = RetainError if error.code in _LATER else UsageError
+        return kind(said.error, hint=said.hint)
+    except (OSError, msgspec.DecodeError):
         return UsageError(
-            f"What runs at {redact(url)} has no memory to ask.", hint="Ask a `retain watch`."
+            f"What runs at {redact(url)} has no memory to ask ({error.code}).",
+            hint="Name the port or the address that a running watch prints.",
         )
-    said = error.read(1000).decode("utf-8", "replace").strip()
-    return UsageError(said or f"{redact(url)} refused the question ({error.code}).")
 
 
 def _png(image: Image) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import math
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -11,7 +14,7 @@ from string import Template
 import numpy as np
 
 from retain.apps.ask.answer import Answer
-from retain.apps.ask.clips import cut, footage, window
+from retain.apps.ask.clips import cut, footage, link, window
 from retain.apps.drawing import REASONS, clock, data_uri, jpeg, shrink
 from retain.apps.folder import building
 from retain.memory.moments import Moment
@@ -61,7 +64,9 @@ def _page(
     answer: Answer, clips: list[Path | None], notes: list[str], example: str, command: str
 ) -> str:
     memory = answer.memory
-    return Template((HERE / "answer.template.html").read_text("utf-8")).substitute(
+    text = (HERE / "answer.template.html").read_text("utf-8")
+    return Template(text).substitute(
+        policy=_policy(text),
         tokens=(HERE.parent / "page/static/tokens.css").read_text("utf-8"),
         date=datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M"),
         title=escape(_title(answer, example)),
@@ -69,6 +74,7 @@ def _page(
         notes="".join(f"<p>{escape(note)}</p>" for note in [*answer.notes, *notes]),
         where=escape(_where(answer)),
         line=_line(answer),
+        key=_key(answer),
         cards="\n".join(
             _card(answer, place, moment, clips[place - 1])
             for place, moment in enumerate(answer.moments, 1)
@@ -84,6 +90,17 @@ def _page(
             )
             if text
         ),
+    )
+
+
+def _policy(template: str) -> str:
+    """Nothing is loaded from anywhere; only the one script of the template may run."""
+    script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -121,6 +138,15 @@ def _question(answer: Answer, example: str) -> str:
     return f'<img class="example" src="{address}" alt="The question: {escape(example)}">'
 
 
+def _key(answer: Answer) -> str:
+    if answer.question.only_time:
+        return "Every frame held, by its time; the numbers are the moments below."
+    return (
+        "Every frame held, by its time. The higher, the more it is like the question; the numbers "
+        "are the moments below."
+    )
+
+
 def _line(answer: Answer) -> str:
     """All frames held on a line of time, as high as they are like the question; the moments."""
     memory = answer.memory
@@ -139,6 +165,11 @@ def _line(answer: Answer) -> str:
             f'<circle class="hit" cx="{x:.1f}" cy="{top - 13:.1f}" r="11"/>'
             f'<text class="place" x="{x:.1f}" y="{top - 8.8:.1f}">{place}</text></a>'
         )
+    limits = [
+        min(max((limit - start) * scale, -10), TRACK + 10)
+        for limit in (answer.question.start_s, answer.question.end_s)
+    ]
+    band = f'<path class="band" d="M{limits[0]:.1f} 8H{limits[1]:.1f}V92H{limits[0]:.1f}z"/>'
     ends = (
         f'<text class="tick" x="0" y="110">{clock(start)}</text>'
         f'<text class="tick last" x="{TRACK}" y="110">{clock(end)}</text>'
@@ -146,7 +177,7 @@ def _line(answer: Answer) -> str:
     return (
         f'<svg class="when" viewBox="-14 0 {TRACK + 28} 116" role="img" '
         f'aria-label="When the moments were">'
-        f'<path class="rail" d="M0 92H{TRACK}"/>{"".join(bars)}{ends}</svg>'
+        f'{band}<path class="rail" d="M0 92H{TRACK}"/>{"".join(bars)}{ends}</svg>'
     )
 
 
@@ -155,7 +186,7 @@ def _heights(answer: Answer) -> list[float]:
     scores = answer.scores
     good = scores[np.isfinite(scores)]
     if not len(good):
-        return [0.15] * len(scores)
+        return [0.5] * len(scores)
     low, high = float(good.min()), float(good.max())
     shares = np.nan_to_num((scores - low) / max(high - low, 1e-9))
     return [0.06 + 0.94 * float(share) for share in shares]
@@ -165,20 +196,22 @@ def _card(answer: Answer, place: int, moment: Moment, clip: Path | None) -> str:
     entry = answer.memory.entries[moment.row]
     when = clock(moment.seconds)
     picture = data_uri(jpeg(shrink(entry.image(), WIDTH))) if entry.jpeg else ""
-    first, last = window(moment.start_s, moment.end_s)
     if clip is not None:
         shown = (
             f'<video controls muted playsinline preload="none" poster="{picture}" '
             f'aria-label="The stream around {when}" '
             f'src="{data_uri(clip.read_bytes(), "video/mp4")}"></video>'
+            f'<button class="play" hidden aria-label="Play the stream around {when}"></button>'
         )
     elif picture:
         shown = f'<img src="{picture}" alt="The stream at {when}">'
     else:
         shown = "<p>Only the feature was kept.</p>"
-    more = [_frames(moment)]
+    more = _frames(moment)
     if clip is not None:
-        more.append(f"plays {clock(first)} to {clock(last)}")
+        first, last = window(moment.start_s, moment.end_s)
+        address = escape(link(answer.memory.source, moment.start_s, moment.end_s))
+        more += f'<br>clip {clock(first)} – {clock(last)}, <a href="{address}">in the footage</a>'
     return (
         f'<article class="card {entry.tier}" id="m{place}"><div class="picture">{shown}'
         f'<span class="place">{place}</span></div>'
@@ -186,15 +219,14 @@ def _card(answer: Answer, place: int, moment: Moment, clip: Path | None) -> str:
         f'<span class="badge {entry.tier}"><i class="mark {entry.tier}"></i>'
         f"{entry.tier.capitalize()}</span></div>{_bar(answer, moment)}"
         f"<div>Kept because {REASONS[entry.reason]}</div>"
-        f'<div class="more">{" · ".join(more)}</div></div></article>'
+        f'<div class="more">{more}</div></div></article>'
     )
 
 
 def _frames(moment: Moment) -> str:
     if len(moment.rows) == 1:
         return "one kept frame"
-    span = f"{clock(moment.start_s)} to {clock(moment.end_s)}"
-    return f"{len(moment.rows)} kept frames, {span}"
+    return f"{len(moment.rows)} kept frames, {clock(moment.start_s)} – {clock(moment.end_s)}"
 
 
 def _bar(answer: Answer, moment: Moment) -> str:

@@ -168,16 +168,21 @@ def _checked(found: Answer, memory: Remembered) -> Answer:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar on stderr, once there is something to wait for."""
+    """A bar on stderr, from the time on that there is something to wait for."""
     from rich.progress import Progress as Bar
 
-    with Bar(console=console.messages(), transient=True) as bar:
-        task = bar.add_task("describing kept pictures", total=None, visible=False)
+    bar = Bar(console=console.messages(), transient=True)
+    task = bar.add_task("describing kept pictures", total=None)
 
-        def told(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
+    def told(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield told
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _ask_running(options: AskOptions, question: Question) -> dict[str, Any]:
