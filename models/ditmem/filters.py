@@ -32,7 +32,7 @@ def radius(frames: int, height: int, width: int, *, signed: bool = True) -> Tens
 
 
 def gain(band: Band, r: Tensor) -> Tensor:
-    """Of ``band`` at ``r``, the published curves without their noise and channel slopes."""
+    """Of ``band`` at ``r``; ``low`` is 1 where ``high`` is weakest and weakest where it is 1."""
     rising = FLOOR + (1 - FLOOR) * r.sqrt()
     return rising if band == "high" else 1 + FLOOR - rising
 
