@@ -133,6 +133,7 @@ def run_stream(
     write: Callable[[Path, RunReport, J, float], R],
     tell: Callable[[Finished[J, R]], None],
     beside: Beside | None = None,
+    min_score: float | None = None,
 ) -> Finished[J, R]:
     """Run a graph on a stream, with progress on stderr and the page where it is wanted.
 
@@ -140,7 +141,8 @@ def run_stream(
     ``journal_in(folder)`` opens the first; ``save`` maps stages to the files of their states;
     ``write(folder, report, journal, took_s)`` adds the rest of the results at the end. ``tell`` is
     called when they are in place, before the page goes. Raises RetainError when there is nothing
-    to show for it. ``beside`` is embedded in the page, where there is one.
+    to show for it. ``beside`` is embedded in the page, where there is one; ``min_score`` is what a
+    page of boxes shows them from.
     """
     if options.record is not None and options.record.exists():
         raise taken(options.record)
@@ -154,6 +156,8 @@ def run_stream(
         page = stack.enter_context(_page(options, view, beside)) if options.page else None
         if page:
             sinks["page"] = page
+            if min_score is not None:
+                page.state.show_from(min_score)
         graph = build(live, page is not None)
         states = {stage: str(folder / name) for stage, name in save.items()}
         began = time.monotonic()

@@ -3,6 +3,7 @@ the detector with its memory. H.264."""
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ PALETTE = (
 MARK = (255, 61, 200)
 """Of what memory gave: the dashes, and the corner."""
 BACKGROUND, TEXT, FAINT = (17, 19, 24), (232, 234, 240), (140, 146, 160)
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d",
+     "Đ": "D", "ł": "l", "Ł": "L", "ı": "i", "þ": "th", "Þ": "Th", "ð": "d", "Ð": "D"}
+)  # fmt: skip
+"""Latin letters that are no other letter with a mark."""
 RECALLED = 0.5
 """Share from memory from which a box is marked."""
 
@@ -122,20 +128,36 @@ def draw(
         recalled = share > RECALLED
         _outline(picture, box, colour, thick, dashed=recalled)
         if named is None or row in named:
-            _label(picture, box, caption(found, int(row)), MARK if recalled else colour)
+            text = caption(found, int(row), drawn=True)
+            _label(picture, box, text, MARK if recalled else colour)
     return picture
 
 
-def caption(found: Boxes, row: int) -> str:
-    """What stands at a box.
+def caption(found: Boxes, row: int, drawn: bool = False) -> str:
+    """What stands at a box; ``drawn``: in letters that OpenCV has.
 
     ``7 car 0.83``, with ``m 64 %`` behind it where memory has a part in it.
     """
     track, share = int(found.tracks[row]), float(found.memory[row])
-    name = found.names[int(found.labels[row])]
+    label = int(found.labels[row])
+    name = found.names[label]
+    if drawn:
+        name = written(name) or f"class {label}"
     words = [str(track)] if track >= 0 else []
     words += [name, f"{found.scores[row]:.2f}"]
     return " ".join(words + ([f"m {100 * share:.0f} %"] if share > RECALLED else []))
+
+
+def written(name: str) -> str:
+    """``name`` in the letters that OpenCV can draw; empty where it has none. Marks are left out;
+    page, report and files have the name itself.
+
+    >>> written("Fußgänger"), written("łódź"), written("车")
+    ('Fussganger', 'lodz', '')
+    """
+    apart = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    plain = "".join(letter for letter in apart if not unicodedata.combining(letter))
+    return plain if plain.isascii() else ""
 
 
 def _outline(

@@ -103,6 +103,7 @@ def detect(options: DetectOptions, tell: Callable[[Detected], None]) -> Detected
         save={},
         write=lambda *run: _write_outputs(options, truth, *run),
         tell=tell,
+        min_score=options.min_score,
     )
 
 

@@ -16,7 +16,7 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.results import Boxes, Recall
 
 MIN_SCORE = 0.3
-"""Boxes without a track are shown from it on."""
+"""Boxes without a track are shown from it on, unless the run was given another."""
 EASE = 0.1
 """Weight of a new frame in the means of what parts of the work take."""
 ROOM = 60
@@ -38,19 +38,19 @@ def about() -> Json:
     }
 
 
-def describe(packet: Packet, preview: Image) -> Json:
+def describe(packet: Packet, preview: Image, min_score: float = MIN_SCORE) -> Json:
     """Boxes in pixels of the preview."""
     found, plain = packet.results.get("boxes"), packet.results.get("plain")
     if not isinstance(found, Boxes):
         return {}
     scale = preview.shape[1] / packet.frame.width
-    told: Json = {"boxes": _told(found, scale)}
+    told: Json = {"boxes": _told(found, scale, min_score)}
     if isinstance(plain, Boxes):
-        told["alone"] = _told(plain, scale)
+        told["alone"] = _told(plain, scale, min_score)
     return told
 
 
-def _told(found: Boxes, scale: float) -> list[Json]:
+def _told(found: Boxes, scale: float, min_score: float) -> list[Json]:
     return [
         {
             "box": [round(float(value) * scale, 1) for value in found.boxes[row]],
@@ -60,12 +60,12 @@ def _told(found: Boxes, scale: float) -> list[Json]:
             "score": round(float(found.scores[row]), 3),
             "memory": round(float(found.memory[row]), 3),
         }
-        for row in _rows(found)
+        for row in _rows(found, min_score)
     ]
 
 
-def _rows(found: Boxes) -> list[int]:
-    tracked, sure = shown("+track", found, MIN_SCORE), shown("", found, MIN_SCORE)
+def _rows(found: Boxes, min_score: float) -> list[int]:
+    tracked, sure = shown("+track", found, min_score), shown("", found, min_score)
     return [int(row) for row in np.union1d(tracked, sure)]
 
 
@@ -110,7 +110,13 @@ class Tracked(Section):
         return {"tracks": list(self._tracks.values()), "given": self._most}
 
 
-class Remembered(Section):
+class FromScore(Section):
+    """Counts boxes that are in no track from ``min_score`` on."""
+
+    min_score = MIN_SCORE
+
+
+class Remembered(FromScore):
     """How full the memory is, when it began anew, what it adds, and what it takes."""
 
     name = "recall"
@@ -130,12 +136,12 @@ class Remembered(Section):
             return
         self.version += 1
         self._last, first = recall, self._last is None
-        rows = _rows(found)
+        rows = _rows(found, self.min_score)
         self._frames += 1
         self._boxes += len(rows)
         self._recalled += int((found.memory[rows] > RECALLED).sum())
         if isinstance(plain := packet.results.get("plain"), Boxes):
-            self._alone += len(_rows(plain))
+            self._alone += len(_rows(plain, self.min_score))
         if recall.reset:
             self._resets += 1
             self._newest.append((packet.frame.seconds, recall.reset))
@@ -162,7 +168,7 @@ class Remembered(Section):
         }
 
 
-class Decided(Section):
+class Decided(FromScore):
     """The box that owes most to memory just now, and what was remembered for it."""
 
     name = "decided"
@@ -180,7 +186,7 @@ class Decided(Section):
         found, plain, frame = packet.results.get("boxes"), packet.results.get("plain"), packet.frame
         if isinstance(found, Boxes) and abs(frame.seconds - self._at) >= DECIDED_S:
             alone = plain if isinstance(plain, Boxes) else None
-            row, gain = decided(found, alone, MIN_SCORE)
+            row, gain = decided(found, alone, self.min_score)
             if gain > 0:
                 self._show(packet, found, row)
         self._pictures.add(frame)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
@@ -80,7 +81,7 @@ class Latest(Section):
         super().__init__()
         self.watchers = 0
         self._clock = clock
-        self._describe = describe
+        self.describe = describe
         self._at = float("-inf")
         self._image: Image | None = None
         self._jpeg: bytes | None = None
@@ -100,7 +101,7 @@ class Latest(Section):
             "seconds": frame.seconds,
             "width": frame.width,
             "height": frame.height,
-        } | self._describe(packet, self._image)
+        } | self.describe(packet, self._image)
 
     def view(self, since: int) -> Json:
         return self._view
@@ -208,6 +209,14 @@ class PageState:
             self.latest,
             *_sections(view),
         ]
+
+    def show_from(self, min_score: float) -> None:
+        """For a page of detect, before its first packet: show boxes without a track from
+        ``min_score`` on."""
+        self.latest.describe = partial(detect.describe, min_score=min_score)
+        for section in self.sections:
+            if isinstance(section, detect.FromScore):
+                section.min_score = min_score
 
     def observe(self, packet: Packet) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from retain.apps.page.detect import FIRST_CROP, ROOM, STAYS_S
 from retain.apps.page.state import PageState
 from retain.models.mamba.track import Track
 from retain.pipeline.packet import Packet
+from retain.pipeline.results import Recall
 
 
 def feed(state: PageState, frames: int, host: str = "squares") -> dict[str, Any]:
@@ -81,3 +82,20 @@ def test_what_was_remembered_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -
     feed(state, 120)
     assert state.picture(first) is None, "but not for ever"
     assert state.patch({})["decided"]["crops"][0][0] > FIRST_CROP + 5
+
+
+def test_boxes_without_a_track_are_shown_from_the_score_that_was_asked_for() -> None:
+    rows = [[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]]
+    found = parts.boxes_of(rows, [0.9, 0.5, 0.2], [0, 0, 1], tracks=[-1, -1, 4])
+    shown: dict[float | None, int] = {}
+    for least in (None, 0.1, 0.6):
+        state = PageState("t", "s", view="detect")
+        if least is not None:
+            state.show_from(least)
+        state.observe(
+            Packet(parts.frame(0), {"boxes": found, "recall": Recall("", 0, 0, 0, 1, {})})
+        )
+        view = state.patch({})
+        shown[least] = len(view["latest"]["boxes"])
+        assert view["recall"]["boxes"] == shown[least]
+    assert shown == {None: 3, 0.1: 3, 0.6: 2}, "what is in a track is shown whatever its score"
