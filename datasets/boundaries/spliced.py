@@ -28,6 +28,7 @@ from retain.datasets.boundaries.footage import (
     Shot,
     drawn_shots,
     installed_shots,
+    look,
     open_footage,
 )
 from retain.pipeline.errors import UsageError, nearest
@@ -39,6 +40,8 @@ KINDS = ("cut", "dissolve", "flash", "pan", "frozen", "ramp", "insert")
 SHOT_S = (4.0, 8.0)
 MARGIN_S = 0.6
 """Between a boundary and what happens within a shot: nothing answers for both."""
+LEAST_CHANGE = 30.0
+"""Mean difference in grey levels between the looks of shots that follow one another."""
 
 
 def spliced(
@@ -120,7 +123,7 @@ def _plan(shots: list[Shot], seed: int, length: int, fps: float, kinds: frozense
     recent: list[Shot] = []
     while start < length:
         deck = deck or list(rng.permutation(within))
-        event = deck.pop()
+        event = str(deck.pop())
         stop = start + round(rng.uniform(*SHOT_S) * fps)
         if length - stop < SHOT_S[0] * fps:
             stop = length
@@ -147,14 +150,20 @@ def _plan(shots: list[Shot], seed: int, length: int, fps: float, kinds: frozense
 
 
 def _other(shots: list[Shot], recent: list[Shot], rng: np.random.Generator) -> Shot:
-    """A shot that was not shown lately."""
+    """A shot that was not shown lately and looks unlike the two before: another take from the same
+    place would be a cut that nobody sees."""
     free = [s for s in shots if s not in recent] or [s for s in shots if s != recent[-1]]
     if not free:
         raise UsageError("There is only one shot to splice a stream from.")
-    shot = free[int(rng.integers(len(free)))]
+    order = [free[k] for k in rng.permutation(len(free)).tolist()]
+    shot: Shot = next((s for s in order if _unlike(s, recent[-2:])), order[0])
     recent.append(shot)
     del recent[:-4]
     return shot
+
+
+def _unlike(shot: Shot, others: Sequence[Shot]) -> bool:
+    return all(np.abs(look(shot) - look(other)).mean() >= LEAST_CHANGE for other in others)
 
 
 def _insert(
