@@ -237,6 +237,32 @@ class Recall(msgspec.Struct, frozen=True, tag="recall/1"):
     """Where the time of this frame went: ``detector``, ``memory``."""
 
 
-Result = Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes | Recall
+BoundaryKind = Literal["cut", "gradual", "flash", "none"]
+"""``flash``: a sudden change that is no boundary."""
 
-R = TypeVar("R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes, Recall)
+
+class Verdict(msgspec.Struct, frozen=True, tag="verdict/1"):
+    """What a boundary detector says of a frame (see models/boundaries/detector.py)."""
+
+    boundary: bool
+    """A new shot begins, or has begun gradually."""
+    kind: BoundaryKind
+    score: float
+    """A sudden change of picture from 1 on."""
+    motion: float = float("nan")
+    """M, first-order change of the feature, in [0, 2]; NaN: not compared, as those below."""
+    pixels: float = float("nan")
+    """Median change of the blocks of the picture, 0 to 255."""
+    structure: float = float("nan")
+    """Change of what stands where, whatever the exposure, in [0, 2]."""
+    turn: float = float("nan")
+    """C against the step into the last cut, in [0, 2]; near 2: the picture before is back."""
+
+
+Result = (
+    Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes | Recall | Verdict
+)
+
+R = TypeVar(
+    "R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes, Recall, Verdict
+)
