@@ -163,14 +163,16 @@ def _range(start: float, end: float) -> str:
 def _by_time(memory: Remembered, question: Question) -> Answer:
     """In order of time; where there are more than k, those where the picture changed most."""
     worth = np.array([entry.score for entry in memory.entries], np.float64)
-    limits = {"start_s": question.start_s, "end_s": question.end_s}
-    found = rank(memory.embedding, memory.seconds, None, k=question.k, worth=worth, **limits)
-    there = len(rank(memory.embedding, memory.seconds, None, k=len(worth), worth=worth, **limits))
+    start, end = question.start_s, question.end_s
+    seconds = memory.seconds
+    found = rank(
+        memory.embedding, seconds, None, k=question.k, worth=worth, start_s=start, end_s=end
+    )
     notes = []
-    if there > len(found):
+    if sum(len(moment.rows) for moment in found) < ((seconds >= start) & (seconds <= end)).sum():
         notes.append(
-            f"There are {there} moments in this range; these are the {len(found)} where the picture"
-            " changed most."
+            f"There are more moments in this range; these are the {len(found)} where the picture "
+            "changed most."
         )
     return Answer(question, found, memory, notes, "", np.full(len(worth), np.nan))
 

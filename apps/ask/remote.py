@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
@@ -18,6 +18,7 @@ from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.redact import redact
 
+T = TypeVar("T")
 TIMEOUT_S = 120.0
 MAX_ANSWER = 16 << 20
 LONGEST = 1024
@@ -44,6 +45,14 @@ class Found(msgspec.Struct, frozen=True):
     picture: str = ""
 
 
+class _About(msgspec.Struct, frozen=True):
+    source: str = ""
+
+
+class _State(msgspec.Struct, frozen=True):
+    about: _About
+
+
 class Told(msgspec.Struct, frozen=True):
     moments: list[Found]
     encoder: str = ""
@@ -56,20 +65,6 @@ def ask_running(page: str, question: Question, token_file: Path | None = None) -
     Raises UsageError when nothing listens there or it refuses the question, RetainError when the
     question comes at the wrong time.
     """
-    url = f"http://127.0.0.1:{page}" if page.isdecimal() else page.rstrip("/")
-    if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
-        raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
-    try:
-        told = msgspec.json.decode(_post(url, question, bearer(token_file)), type=Told)
-    except msgspec.DecodeError:
-        raise UsageError(
-            f"What answers at {redact(url)} is not a page of retain.",
-            hint="Name the port or the address that a running watch prints.",
-        ) from None
-    return dict(msgspec.to_builtins(told))
-
-
-def _post(url: str, question: Question, token: dict[str, str]) -> bytes:
     fields: dict[str, Any] = {"k": question.k}
     if question.text:
         fields["text"] = question.text
@@ -80,19 +75,41 @@ def _post(url: str, question: Question, token: dict[str, str]) -> bytes:
         kind, body, query = "application/json", msgspec.json.encode(fields), ""
     else:
         kind, body, query = "image/png", _png(question.image), f"?{urlencode(fields)}"
-    headers = {HEADER: "1", "Content-Type": kind, **token}
+    headers = {HEADER: "1", "Content-Type": kind, **bearer(token_file)}
+    url = f"{_address(page)}/api/ask{query}"
+    return dict(msgspec.to_builtins(_asked(Request(url, body, headers, method="POST"), Told)))
+
+
+def source_of(page: str, token_file: Path | None = None) -> str:
+    """What the watch at ``page`` says that it watches, without credentials. Raises as above."""
+    request = Request(f"{_address(page)}/api/state", headers=bearer(token_file))
+    return _asked(request, _State).about.source
+
+
+def _address(page: str) -> str:
+    url = f"http://127.0.0.1:{page}" if page.isdecimal() else page.rstrip("/")
+    if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
+        raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
+    return url
+
+
+def _asked(request: Request, kind: type[T]) -> T:
+    where = redact(request.full_url.partition("/api/")[0])
     try:
-        request = Request(f"{url}/api/ask{query}", body, headers, method="POST")
         # Without the proxies of the environment, as for a snapshot.
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as told:
-            data: bytes = told.read(MAX_ANSWER)
-            return data
+            return msgspec.json.decode(told.read(MAX_ANSWER), type=kind)
+    except msgspec.DecodeError:
+        raise UsageError(
+            f"What answers at {where} is not a page of retain.",
+            hint="Name the port or the address that a running watch prints.",
+        ) from None
     except HTTPError as error:
-        raise _refused(url, error) from None
+        raise _refused(where, error) from None
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise UsageError(
-            f"Nothing answers at {redact(url)} ({reason}).",
+            f"Nothing answers at {where} ({reason}).",
             hint="It is the address or the port that a running watch prints.",
         ) from None
 
@@ -102,7 +119,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def _refused(url: str, error: HTTPError) -> RetainError:
+def _refused(where: str, error: HTTPError) -> RetainError:
     """In the page's own words, where it is one of ours."""
     try:
         said = msgspec.json.decode(error.read(MAX_ANSWER), type=_Refusal)
@@ -110,7 +127,7 @@ def _refused(url: str, error: HTTPError) -> RetainError:
         return kind(said.error, hint=said.hint)
     except (OSError, msgspec.DecodeError):
         return UsageError(
-            f"What runs at {redact(url)} has no memory to ask ({error.code}).",
+            f"What runs at {where} has no memory to ask ({error.code}).",
             hint="Name the port or the address that a running watch prints.",
         )
 

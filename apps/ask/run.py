@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from retain.apps import console
 from retain.apps.ask.answer import Answer, Progress, Question, answer
 from retain.apps.ask.clips import footage, same_footage
 from retain.apps.ask.places import Remembered, open_memory
+from retain.apps.ask.remote import ask_running, source_of
 from retain.apps.drawing import REASONS, clock
+from retain.apps.snapshot import snapshot
 from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.sources.common import IMAGE_SUFFIXES
@@ -56,11 +59,11 @@ def ask(options: AskOptions) -> None:
             hint="Choose another --out, or remove it.",
         )
     picture, question = _question(options)
-    if is_running(options.memory):
-        document = _ask_running(options, question)
-        shown: Answer | None = None
+    shown: Answer | None = None
+    if is_running(options.memory) and not _own(options):
+        document = ask_running(options.memory, question, options.token_file)
     else:
-        shown = _ask_here(options, question)
+        shown = _ask_here(_opened(options), options, question)
         document = shown.as_json()
     if options.json:
         _print_json(document)
@@ -140,8 +143,23 @@ def _read(path: Path) -> Image:
         ) from error
 
 
-def _ask_here(options: AskOptions, question: Question) -> Answer:
-    memory = open_memory(options.memory)
+def _own(options: AskOptions) -> bool:
+    """Whether a running watch cannot answer this itself."""
+    return bool(options.encoder or options.download or options.out)
+
+
+def _opened(options: AskOptions) -> Remembered:
+    """The memory on disk, or the state of a running watch."""
+    if not is_running(options.memory):
+        return open_memory(options.memory)
+    source = source_of(options.memory, options.token_file)
+    with tempfile.TemporaryDirectory(prefix="retain-ask-") as spare:
+        state = Path(spare) / "state"
+        snapshot(options.memory, state, options.token_file)
+        return replace(open_memory(state), source=source, file=None)
+
+
+def _ask_here(memory: Remembered, options: AskOptions, question: Question) -> Answer:
     try:
         with _progress() as progress:
             found = answer(
@@ -183,22 +201,6 @@ def _progress() -> Iterator[Progress]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def _ask_running(options: AskOptions, question: Question) -> dict[str, Any]:
-    from retain.apps.ask.remote import ask_running
-
-    if options.encoder or options.download:
-        raise UsageError(
-            "A running watch is asked with its own encoder.",
-            hint="For another, take a `retain snapshot` and ask that.",
-        )
-    if options.out is not None:
-        raise UsageError(
-            "--out needs a memory on disk.",
-            hint="Take a `retain snapshot` of the running watch and ask that.",
-        )
-    return ask_running(options.memory, question, options.token_file)
 
 
 def _print_json(document: Mapping[str, Any]) -> None:

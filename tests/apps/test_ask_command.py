@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
@@ -16,11 +17,14 @@ import media
 import numpy as np
 import pytest
 from PIL import Image as Pil
+from runtime_parts import Recorder
 
 from retain.apps import cli
 from retain.apps import watch as watching
 from retain.apps.ask.run import seconds_of, span
+from retain.apps.page.server import Page
 from retain.pipeline.errors import UsageError
+from retain.pipeline.run import start
 
 Ask = Callable[..., tuple[int, str, str]]
 
@@ -132,8 +136,7 @@ def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_pat
         (("two", "late.png", "--encoder", "nope"), "nope"),
         (("1", "late.png"), "Nothing answers at http://127.0.0.1:1"),
         (("http://example.org/", "late.png"), "not a live page's address on this machine"),
-        (("1", "late.png", "--encoder", "pixels"), "its own encoder"),
-        (("1", "late.png", "--out", "x"), "needs a memory on disk"),
+        (("1", "late.png", "--encoder", "pixels"), "Nothing answers"),
     ],
 )
 def test_wrong_input_is_one_sentence(ask: Ask, arguments: tuple[str, ...], words: str) -> None:
@@ -237,3 +240,27 @@ def test_a_running_watch_that_refuses(
     ended, _, err = ask(str(watch.server_port), "late.png")
     assert ended == exit_code
     assert words in err
+
+
+def test_with_a_page_wanted_a_running_watch_gives_its_state(
+    ask: Ask, result: Path, tmp_path: Path
+) -> None:
+    """Its picture of the footage is compared with the file, so a clip is of what was kept."""
+    options = watching.WatchOptions(
+        source=str(result / "two.mp4"), encoder="pixels", fps=5.0, pace=0.2
+    )
+    graph = watching.build_graph(options, live=False, page=False)
+    page, out = Page("two", options.source), Recorder()
+    page.start()
+    try:
+        with start(graph, runner="inline", sinks={"results": out}) as run:
+            page.attach(run)
+            while len(out.packets) < 3:
+                time.sleep(0.01)
+            port = str(urlsplit(page.url).port)
+            code, told, _ = ask(port, "late.png", "--out", str(tmp_path / "answer"), "--json")
+    finally:
+        page.stop()
+    assert code == 0
+    assert json.loads(told)["moments"][0]["clip"].startswith((result / "two.mp4").as_uri())
+    assert {p.name for p in (tmp_path / "answer").iterdir()} == {"answer.html", "moment-1.mp4"}
