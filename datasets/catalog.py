@@ -26,5 +26,6 @@ DATASETS = Catalog(
         "room": "retain.datasets.scene.room:Room",
         "scannet": "retain.datasets.scene.scannet:ScanNet",
         "tum": "retain.datasets.scene.tum:TumRgbd",
+        "worlds": "retain.datasets.worlds.draw:draw",
     },
 )

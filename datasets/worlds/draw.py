@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class Clips:
     """f32[W, K, 2]: px/frame², before it flips."""
     mass: Frames
     """f32[W, N]."""
+
+    def only(self, clips: slice) -> Clips:
+        """Some clips of every world."""
+        per_clip = ("frames", "centres", "radius", "hits", "gravity")
+        return replace(self, **{name: getattr(self, name)[:, clips] for name in per_clip})
 
 
 def draw(
