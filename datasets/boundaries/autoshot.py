@@ -7,22 +7,24 @@ The authors' repository holds two kinds of pickle, both read by ``pickles.read_p
 
 ``evaluate`` is their protocol: scores above a threshold to transitions, matched at 2 frames, counts
 pooled over videos. They report F1 0.8405 (P 0.847, R 0.834) at 0.296.
+``python -m retain.datasets.boundaries.autoshot GROUND_TRUTH SCORES [THRESHOLD]`` prints it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.datasets.boundaries.base import Clip, Counts, match
+from retain.datasets.boundaries.base import Clip, Counts, match, mean_f1, total
 from retain.datasets.boundaries.pickles import read_pickle
 from retain.datasets.boundaries.transnet import transitions
 from retain.datasets.boundaries.videos import clip_of, find_videos, shot_boundaries, tell_missing
-from retain.pipeline.errors import SourceError, SourceFault, UsageError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
 TOLERANCE = 2
 THRESHOLD = 0.296
@@ -98,3 +100,25 @@ def _table(path: str | Path) -> dict[str, Any]:
 
 def _whole(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "iuf" and bool((values == np.floor(values)).all())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print F1 of one file of scores by the published protocol."""
+    if len(arguments) not in (2, 3):
+        raise UsageError("Give the pickle of the ground truth and the pickle of scores.")
+    threshold = float(arguments[2]) if len(arguments) == 3 else THRESHOLD
+    counts = list(
+        evaluate(read_autoshot(arguments[0]), read_scores(arguments[1]), threshold).values()
+    )
+    pooled = total(counts)
+    sys.stdout.write(
+        f"{len(counts)} videos at {threshold:g}: F1 {pooled.f1:.4f}, P {pooled.precision:.4f}, "
+        f"R {pooled.recall:.4f}; mean of F1 by video {mean_f1(counts):.4f}\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RetainError as error:
+        sys.exit(str(error))

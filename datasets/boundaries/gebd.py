@@ -16,12 +16,16 @@ form is ``k400_mr345_SPLIT_min_change_duration0.3.pkl``.
 
 The public evaluator passes over clips that a detector gave no answer for, which flatters whoever
 leaves out the hard ones; here they are counted in ``Result.unanswered``.
+
+``python -m retain.datasets.boundaries.gebd ANNOTATION FOUND`` prints it; FOUND is JSON or a pickle
+of {video: [seconds, ...]}.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ from typing import Any, NamedTuple
 from retain.datasets.boundaries.base import Boundary, Clip, Counts
 from retain.datasets.boundaries.pickles import read_pickle
 from retain.datasets.boundaries.videos import clip_of, find_videos, tell_missing
-from retain.pipeline.errors import SourceError, SourceFault, UsageError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
 LEAST_AGREEMENT = 0.3
 RELATIVE = tuple(k / 20 for k in range(1, 11))
@@ -66,9 +70,7 @@ def read_gebd(annotations: str | Path, videos: str | Path | None = None) -> list
     Raises SourceError when the file is not such an annotation, naming the clip that is wrong.
     """
     path = Path(annotations)
-    table = _json(path) if path.suffix.lower() == ".json" else read_pickle(path)
-    if not isinstance(table, dict) or not table:
-        raise SourceError(SourceFault.BROKEN, f"{str(path)!r} holds no table of videos by name.")
+    table = _table(path)
     held = find_videos(videos)
     clips = [_annotated(str(name), value, held, path) for name, value in table.items()]
     tell_missing([one.clip for one in clips], path)
@@ -160,6 +162,23 @@ def _wrong(path: Path, name: str, why: str) -> SourceError:
     )
 
 
+def read_found(path: str | Path) -> dict[str, list[float]]:
+    """Seconds by video name. Raises SourceError for anything else."""
+    try:
+        return {str(name): [float(t) for t in ts] for name, ts in _table(Path(path)).items()}
+    except (TypeError, ValueError) as error:
+        raise SourceError(
+            SourceFault.BROKEN, f"{str(path)!r} holds no lists of seconds by video: {error}."
+        ) from error
+
+
+def _table(path: Path) -> dict[Any, Any]:
+    table = _json(path) if path.suffix.lower() == ".json" else read_pickle(path)
+    if not isinstance(table, dict) or not table:
+        raise SourceError(SourceFault.BROKEN, f"{str(path)!r} holds no table of videos by name.")
+    return table
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -169,3 +188,22 @@ def _json(path: Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(SourceFault.BROKEN, f"{str(path)!r} is no JSON: {error}.") from error
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print F1 by the published protocol."""
+    if len(arguments) != 2:
+        raise UsageError("Give the annotation and the file of what was found.")
+    clips, found = read_gebd(arguments[0]), read_found(arguments[1])
+    result = evaluate(clips, found)
+    sys.stdout.write(
+        f"{result.judged} clips ({result.disagreed} dropped, {result.unanswered} unanswered): "
+        f"F1 at 0.05 {result.counts.f1:.4f}, mean of ten distances {mean_f1(clips, found):.4f}\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RetainError as error:
+        sys.exit(str(error))

@@ -1,7 +1,8 @@
 """What others find: PySceneDetect's detectors and TransNetV2 over any clip, timed on one thread.
 
-``python -m retain.datasets.boundaries.peers [wheel | spliced | drawn] [SEEDS]`` prints every
-peer's F1 at 0, 1 and 2 frames, its CPU time and its look-ahead.
+``python -m retain.datasets.boundaries.peers SET`` prints every peer's F1 at 0, 1 and 2 frames, its
+CPU time and its look-ahead. SET is ``wheel``, ``spliced [SEEDS]``, ``drawn [SEEDS]``,
+``bbc ANNOTATIONS VIDEOS`` or ``autoshot GROUND_TRUTH VIDEOS``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from retain.datasets.boundaries import transnet
-from retain.datasets.boundaries.base import Clip, match, total
-from retain.pipeline.errors import MissingExtra, UsageError, nearest
+from retain.datasets.boundaries.base import Clip, match, mean_f1, total
+from retain.pipeline.errors import MissingExtra, RetainError, UsageError, nearest
 from retain.pipeline.frame import Image
 
 MIN_SCENE = 15
@@ -30,6 +31,8 @@ class Found(NamedTuple):
     """Thread CPU time of the detector on one thread; reading the clip is not in it."""
     delay: int
     """Most frames that passed between a boundary and the peer's saying so."""
+    read: int
+    """Frames of the clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ def run(name: str, clip: Clip) -> Found:
     with _one_thread():
         started = time.thread_time()
         found, delay = PEERS[name].detect(frames, clip.fps)
-        return Found(found, time.thread_time() - started - frames.spent_s, delay)
+        spent = time.thread_time() - started - frames.spent_s
+        return Found(found, spent, delay, frames.count)
 
 
 class _Timed:
@@ -147,42 +151,63 @@ PEERS = {
 
 
 def table(clips: Sequence[Clip]) -> str:
-    """Every peer over ``clips``, counts pooled, as a Markdown table."""
+    """Every peer over ``clips``, as a Markdown table. F1, P and R pool counts over the clips; the
+    mean is of each clip's own F1."""
     rows = [
-        "| peer | F1 ±0 | F1 ±1 | F1 ±2 | P ±2 | R ±2 | frames/CPU-s | look-ahead | most delay |",
+        "| peer | F1 ±0 | F1 ±1 | F1 ±2 | P ±2 | R ±2 | mean F1 ±2 | frames/CPU-s | look-ahead |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    length = sum(clip.length for clip in clips)
     for name, peer in PEERS.items():
         runs = [run(name, clip) for clip in clips]
-        pooled = [
-            total(match(c.boundaries, r.frames, t) for c, r in zip(clips, runs, strict=True))
+        judged = [
+            [match(c.boundaries, r.frames, t) for c, r in zip(clips, runs, strict=True)]
             for t in (0, 1, 2)
         ]
-        f1 = " | ".join(f"{counts.f1:.3f}" for counts in pooled)
+        f1 = " | ".join(f"{total(counts).f1:.3f}" for counts in judged)
+        last = total(judged[2])
+        speed = sum(r.read for r in runs) / max(sum(r.cpu_s for r in runs), 1e-9)
         ahead = "-".join(str(n) for n in sorted(set(peer.look_ahead)))
-        speed = length / max(sum(r.cpu_s for r in runs), 1e-9)
         rows.append(
-            f"| {peer.name} | {f1} | {pooled[2].precision:.3f} | {pooled[2].recall:.3f} "
-            f"| {speed:.0f} | {ahead} | {max(r.delay for r in runs)} |"
+            f"| {peer.name} | {f1} | {last.precision:.3f} | {last.recall:.3f} "
+            f"| {mean_f1(judged[2]):.3f} | {speed:.0f} | {ahead} |"
         )
     return "\n".join(rows)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the table of one set."""
+def clips_of(what: str, rest: Sequence[str]) -> list[Clip]:
+    """The clips of a set as the command names it; those without a video are left out, and the
+    log says which. Raises UsageError for another name."""
+    from retain.datasets.boundaries.autoshot import read_autoshot
+    from retain.datasets.boundaries.bbc import read_bbc
     from retain.datasets.boundaries.spliced import spliced
     from retain.datasets.boundaries.wheel import wheel_clip
 
-    what = arguments[0] if arguments else "wheel"
-    seeds = range(int(arguments[1]) if len(arguments) > 1 else 3)
-    if what not in ("wheel", "spliced", "drawn"):
-        raise UsageError(f"No set {what!r}.", hint=nearest(what, ("wheel", "spliced", "drawn")))
-    clips = (
-        [wheel_clip()] if what == "wheel" else [spliced(s, drawn=what == "drawn") for s in seeds]
-    )
-    sys.stdout.write(f"{', '.join(clip.name for clip in clips)}\n\n{table(clips)}\n")
+    if what == "wheel":
+        return [wheel_clip()]
+    if what in ("spliced", "drawn"):
+        return [spliced(seed, drawn=what == "drawn") for seed in range(int(rest[0]) if rest else 3)]
+    readers = {"bbc": read_bbc, "autoshot": read_autoshot}
+    if what not in readers:
+        raise UsageError(
+            f"No set {what!r}.", hint=nearest(what, ("wheel", "spliced", "drawn", *readers))
+        )
+    if len(rest) != 2:
+        raise UsageError(f"{what} needs its annotations and its folder of videos.")
+    clips = [clip for clip in readers[what](*rest) if not clip.missing]
+    if not clips:
+        raise UsageError(f"None of the videos of {rest[0]!r} is in {rest[1]!r}.")
+    return clips
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table of one set."""
+    clips = clips_of(arguments[0] if arguments else "wheel", arguments[1:])
+    names = ", ".join(clip.name for clip in clips[:5])
+    sys.stdout.write(f"{len(clips)} clips: {names}\n\n{table(clips)}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except RetainError as error:
+        sys.exit(str(error))

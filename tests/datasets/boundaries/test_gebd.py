@@ -16,7 +16,9 @@ from retain.datasets.boundaries.gebd import (
     Annotated,
     evaluate,
     judge_clip,
+    main,
     mean_f1,
+    read_found,
     read_gebd,
 )
 from retain.pipeline.errors import SourceError, UsageError
@@ -192,3 +194,17 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('{"v": 3}')
     with pytest.raises(SourceError, match="'v' is no annotation"):
         read_gebd(tmp_path / "d.json")
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(annotation()))
+    (tmp_path / "found.json").write_text(json.dumps({"v": [1.1]}))
+    main([str(tmp_path / "a.json"), str(tmp_path / "found.json")])
+    assert capsys.readouterr().out == (
+        "1 clips (0 dropped, 0 unanswered): F1 at 0.05 1.0000, mean of ten distances 1.0000\n"
+    )
+    (tmp_path / "found.json").write_text(json.dumps({"v": ["soon"]}))
+    with pytest.raises(SourceError, match="no lists of seconds"):
+        read_found(tmp_path / "found.json")
+    with pytest.raises(UsageError, match="Give the annotation"):
+        main([])

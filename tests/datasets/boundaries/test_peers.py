@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media import write_video
 
 from retain.datasets.boundaries import installed, peers, transnet, wheel
 from retain.datasets.boundaries.base import match
@@ -162,3 +163,23 @@ def test_the_stored_truth_is_what_transnet_answers() -> None:
     stored = [b for b in clip.boundaries if b.end < 250]
     assert [b for b in found if b.end < 250] == stored
     assert len(stored) == 7
+
+
+def test_tables_of_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scenedetect")
+    (tmp_path / "01.txt").write_text("0 5\n6 11\n")
+    dark, light = (np.full((48, 64, 3), level, np.uint8) for level in (20, 220))
+    write_video(tmp_path / "bbc_01.mp4", 12, draw=lambda k: light if k > 5 else dark)
+    clips = peers.clips_of("bbc", [str(tmp_path), str(tmp_path)])
+    monkeypatch.setattr(peers, "PEERS", {"histogram": peers.PEERS["histogram"]})
+    monkeypatch.setattr(peers, "MIN_SCENE", 3)
+    row = peers.table(clips).splitlines()[2]
+    assert row.startswith("| PySceneDetect HistogramDetector | 1.000 | 1.000 | 1.000 |")
+    assert [c.name for c in peers.clips_of("drawn", ["2"])][1] == "spliced 1 from drawn pictures"
+    with pytest.raises(UsageError, match="No set 'bcc'"):
+        peers.clips_of("bcc", [])
+    with pytest.raises(UsageError, match="folder of videos"):
+        peers.clips_of("bbc", [str(tmp_path)])
+    (tmp_path / "bbc_01.mp4").rename(tmp_path / "bbc_02.mp4")
+    with pytest.raises(UsageError, match="None of the videos"):
+        peers.clips_of("bbc", [str(tmp_path), str(tmp_path)])

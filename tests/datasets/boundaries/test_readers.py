@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from media import picture, write_video
 
-from retain.datasets.boundaries.autoshot import evaluate, read_autoshot, read_scores
+from retain.datasets.boundaries.autoshot import evaluate, main, read_autoshot, read_scores
 from retain.datasets.boundaries.base import total
 from retain.datasets.boundaries.bbc import read_bbc
 from retain.datasets.boundaries.pickles import read_pickle
@@ -223,3 +223,13 @@ def test_no_annotations(tmp_path: Path) -> None:
     (tmp_path / "01.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SourceError, match="as text"):
         read_bbc(tmp_path)
+
+
+def test_autoshot_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"one": np.zeros(40), "two": np.zeros(5)}
+    scores["one"][9] = 0.3
+    found = dump(tmp_path / "scores.pickle", scores)
+    main([str(autoshot(tmp_path)), str(found)])
+    assert "2 videos at 0.296: F1 0.6667, P 1.0000, R 0.5000" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="Give the pickle"):
+        main([])
