@@ -27,6 +27,7 @@ from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
 from retain.pipeline.stage import Sink, StatValue
 
 if TYPE_CHECKING:
+    from retain.apps.page.ask import Asker
     from retain.apps.page.server import Beside, Page
     from retain.apps.page.state import View
 
@@ -134,6 +135,7 @@ def run_stream(
     tell: Callable[[Finished[J, R]], None],
     beside: Beside | None = None,
     min_score: float | None = None,
+    asker: Callable[[], Asker] | None = None,
 ) -> Finished[J, R]:
     """Run a graph on a stream, with progress on stderr and the page where it is wanted.
 
@@ -142,7 +144,7 @@ def run_stream(
     ``write(folder, report, journal, took_s)`` adds the rest of the results at the end. ``tell`` is
     called when they are in place, before the page goes. Raises RetainError when there is nothing
     to show for it. ``beside`` is embedded in the page, where there is one; ``min_score`` is what a
-    page of boxes shows them from.
+    page of boxes shows them from; ``asker`` makes what answers questions on it.
     """
     if options.record is not None and options.record.exists():
         raise taken(options.record)
@@ -153,7 +155,7 @@ def run_stream(
         journal = journal_in(folder)
         stack.callback(journal.close)
         sinks: dict[str, Sink] = {"results": journal}
-        page = stack.enter_context(_page(options, view, beside)) if options.page else None
+        page = stack.enter_context(_page(options, view, beside, asker)) if options.page else None
         if page:
             sinks["page"] = page
             if min_score is not None:
@@ -272,11 +274,22 @@ def incomplete(report: RunReport, journal: Footage) -> str:
 
 
 @contextmanager
-def _page(options: StreamOptions, view: View, beside: Beside | None) -> Iterator[Page]:
+def _page(
+    options: StreamOptions,
+    view: View,
+    beside: Beside | None,
+    asker: Callable[[], Asker] | None,
+) -> Iterator[Page]:
     from retain.apps.page.server import Page
 
-    source = redact(options.source)
-    page = Page(options.stream, source, port=options.port, view=view, beside=beside)
+    page = Page(
+        options.stream,
+        redact(options.source),
+        port=options.port,
+        view=view,
+        beside=beside,
+        asker=asker() if asker else None,
+    )
     try:
         page.start()
         console.messages().print(f"live page: [link={page.url}]{page.url}[/link]")

@@ -29,6 +29,7 @@ from retain.pipeline.run import RunReport
 
 if TYPE_CHECKING:
     from retain.apps.journal import Journal
+    from retain.apps.page.ask import Asker
 
 MEMORY, VIDEO = "memory.safetensors", "summary.mp4"
 
@@ -67,7 +68,16 @@ def watch(options: WatchOptions, tell: Callable[[Watched], None]) -> Watched:
         save={"remember": MEMORY},
         write=lambda *run: _write_outputs(options, *run),
         tell=tell,
+        asker=lambda: _asker(options),
     )
+
+
+def _asker(options: WatchOptions) -> Asker:
+    from retain.apps.page.ask import Asker
+
+    # The times of a memory that goes on with other footage are not that footage's.
+    source = "" if options.resume else options.source
+    return Asker(source, options.encoder, options.device)
 
 
 def tell(done: Watched) -> None:

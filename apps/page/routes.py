@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retain.apps.page.access import Door
+from retain.apps.page.ask import add_routes
 from retain.apps.page.server import STATIC, is_loopback
 from retain.apps.snapshot import HEADER, packed
 from retain.pipeline.errors import RetainError
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 
 
@@ -98,6 +100,7 @@ def make_app(page: Page) -> FastAPI:
             return Response("There is no report yet.", 404, media_type="text/plain")
         return FileResponse(page.report, media_type="text/html")
 
+    add_routes(app, page)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from retain.apps.page.access import Access
+    from retain.apps.page.ask import Asker
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ class Page:
 
     Only this machine can open it: it binds a loopback address and refuses requests that name
     another host. With ``access`` it may bind any address, and shows nothing to who has not shown
-    the token. ``beside`` is given the packets too, and is embedded. Raises UsageError for another
-    address without, or a port that is taken.
+    the token. ``beside`` is given the packets too, and is embedded. ``asker`` answers questions
+    about what the run remembers. Raises UsageError for another address without, or a port that is
+    taken.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class Page:
         view: View = "watch",
         access: Access | None = None,
         beside: Beside | None = None,
+        asker: Asker | None = None,
     ) -> None:
         if not is_loopback(host):
             _check_open(host, access)
         self.access = access
         self.state = self._state(title, source, view)
         self.beside = beside
+        self.asker = asker
         self._report: Path | None = None
         self.run: HasStats | None = None
         self._stopping = False
@@ -158,6 +162,8 @@ class Page:
             self._thread.join(5)
         if self.beside:
             self.beside.stop()
+        if self.asker:
+            self.asker.close()
         self._socket.close()
 
     async def events(self) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import * as video from "./panels/video.js";
 import * as plot from "./panels/plot.js";
 import * as budget from "./panels/budget.js";
 import * as strip from "./panels/strip.js";
+import * as ask from "./panels/ask.js";
 import * as curve from "./panels/curve.js";
 import * as areas from "./panels/areas.js";
 import * as beats from "./panels/beats.js";
@@ -21,7 +22,7 @@ import * as control from "./panels/control.js";
 import * as streams from "./panels/streams.js";
 
 export const views = {
-  watch: [status, video, plot, budget, strip, stages],
+  watch: [status, video, plot, budget, strip, ask, stages],
   segment: [status, video, curve, beats, stages],
   object: [status, video, areas, stages],
   scene: [status, view3d, video, growth, drift, above, stages],

@@ -1,5 +1,6 @@
 // The frames the memory holds, oldest to newest; those that leave fade out.
 import { badge, bytes, clock, el, number, score, setText } from "../dom.js";
+import { canAsk, like } from "./ask.js";
 
 export const title = "Kept moments";
 export const classes = "strip wide";
@@ -118,10 +119,11 @@ function mountDialog() {
   ui.facts = el("dl");
   ui.previous = el("button", { type: "button", "aria-label": "Earlier", onclick: () => turn(-1) }, "←");
   ui.next = el("button", { type: "button", "aria-label": "Later", onclick: () => turn(+1) }, "→");
+  ui.like = el("button", { type: "button", class: "like", onclick: () => { const { entry } = cards.get(open); ui.dialog.close(); like(address(entry.seq), `the moment at ${clock(entry.seconds)}`); } }, "Find moments like this");
   const close = el("button", { type: "button", onclick: () => ui.dialog.close() }, "Close");
   ui.dialog = el("dialog", { "aria-label": "A kept moment", onclose: () => { open = null; } }, ui.picture,
     el("div", { class: "details" },
-      el("div", { class: "top" }, ui.when, ui.tier, el("div", { class: "buttons" }, ui.previous, ui.next, close)), ui.facts));
+      el("div", { class: "top" }, ui.when, ui.tier, el("div", { class: "buttons" }, ui.like, ui.previous, ui.next, close)), ui.facts));
   ui.dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") turn(-1);
     if (event.key === "ArrowRight") turn(+1);
@@ -149,6 +151,7 @@ function turn(step) {
     ui.picture.src = address(open);
   }
   ui.picture.className = entry.tier;
+  ui.like.hidden = !canAsk() || !entry.picture;
   setText(ui.when, clock(entry.seconds));
   ui.tier.replaceChildren(badge(entry.tier));
   const facts = [
