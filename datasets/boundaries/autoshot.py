@@ -39,7 +39,7 @@ def read_autoshot(truth: str | Path, videos: str | Path | None = None) -> list[C
     held = find_videos(videos)
     clips = []
     for name, value in _table(truth).items():
-        shots = np.asarray(value)
+        shots: NDArray[Any] = value if isinstance(value, np.ndarray) else np.empty(0)
         if not (shots.ndim == 2 and shots.shape[1] == 2 and len(shots) and _whole(shots)):
             raise SourceError(
                 SourceFault.BROKEN,
@@ -57,7 +57,7 @@ def read_scores(path: str | Path) -> dict[str, NDArray[np.float32]]:
     """Per-frame scores float32 [T] by video. Raises SourceError when the file holds none."""
     scores = {}
     for name, value in _table(path).items():
-        row = np.asarray(value)
+        row: NDArray[Any] = value if isinstance(value, np.ndarray) else np.empty((0, 0, 0))
         if row.ndim == 2 and row.shape[1] == 1:
             row = row[:, 0]
         if row.ndim != 1 or row.dtype.kind not in "fiub" or not np.isfinite(row).all():

@@ -29,8 +29,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _Reader(pickle.Unpickler):
-    """Unpickler that knows NumPy's arrays and scalars and nothing else."""
+class _Reader(pickle._Unpickler):
+    """Unpickler that knows NumPy's arrays and scalars and nothing else.
+
+    The one written in Python: the one in C sets aside as much memory as a number in the file says.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         where = module.replace("numpy.core", "numpy._core")

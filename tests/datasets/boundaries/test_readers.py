@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from media import picture, write_video
 
 from retain.datasets.boundaries.autoshot import evaluate, main, read_autoshot, read_scores
@@ -74,6 +77,22 @@ def test_damage_is_named(tmp_path: Path) -> None:
             read_pickle(tmp_path / "cut.pickle")
     with pytest.raises(SourceError, match="cannot be read"):
         read_pickle(tmp_path / "absent.pickle")
+
+
+def test_a_number_in_the_file_sets_no_memory_aside(tmp_path: Path) -> None:
+    # One object, to be remembered under the number 2**31: 34 GB in the unpickler written in C.
+    (tmp_path / "memo.pickle").write_bytes(b"\x80\x02Nr\x00\x00\x00\x80.")
+    assert read_pickle(tmp_path / "memo.pickle") is None
+
+
+@given(data=st.binary(max_size=60), at=st.integers(0, 200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes, at: int) -> None:
+    whole = pickle.dumps({"a": np.arange(9), "b": [1.0, "x"]}, 2)
+    for content in (data, whole[:at] + data + whole[at + len(data) :]):
+        (tmp_path / "any.pickle").write_bytes(content)
+        with contextlib.suppress(SourceError):
+            read_pickle(tmp_path / "any.pickle")
 
 
 def autoshot(folder: Path) -> Path:
@@ -149,6 +168,7 @@ def test_autoshot_counts_as_the_published_script(tmp_path: Path, tolerance: int)
     [
         ({}, "no table"),
         ([1, 2], "no table"),
+        ({"a": [[0, 5], [6, 9]]}, "no first and last"),
         ({"a": np.zeros(7, np.float32)}, "not a detector's scores"),
         ({"a": np.array([[0, 5], [3, 9]])}, "begins before frame 5"),
         ({"a": np.array([[5, 0]])}, "from frame 5 to 0"),
