@@ -92,7 +92,7 @@ def answer(
     memory: Remembered,
     question: Question,
     *,
-    encoder: str = "",
+    encoder: str | Encoder = "",
     device: str = "auto",
     download: bool = False,
     progress: Progress | None = None,
@@ -100,7 +100,8 @@ def answer(
     """The moments of ``memory`` that answer.
 
     ``encoder``: default the memory's own, or OpenCLIP for words where that knows pictures only. By
-    another than its own, the kept pictures are described anew, which the notes say.
+    another than its own, the kept pictures are described anew, which the notes say. One that is
+    there already spares whoever asks often the loading.
     ``download``: it may fetch its weights.
 
     Raises UsageError: nothing asked, an empty memory or range, words that the encoder cannot read,
@@ -178,13 +179,13 @@ def _by_time(memory: Remembered, question: Question) -> Answer:
 
 
 def _encoder(
-    memory: Remembered, question: Question, wanted: str, device: str, download: bool
+    memory: Remembered, question: Question, wanted: str | Encoder, device: str, download: bool
 ) -> Encoder:
     """The one asked for, else the memory's own, else, for words, one that reads them."""
     from retain.models.encoders.base import TextEncoder, create
 
     own = memory.encoder
-    name = wanted or own
+    name = (wanted if isinstance(wanted, str) else wanted.name) or own
     if question.text.strip() and not wanted and own.partition(":")[0] != FOR_WORDS:
         return _for_words(device, download)
     if not name:
@@ -193,7 +194,10 @@ def _encoder(
         )
     if not wanted:
         name = _spelt(own)
-    made = create(name, device=device, download=download)
+    if isinstance(wanted, str):
+        made = create(name, device=device, download=download)
+    else:
+        made = wanted
     if question.text.strip() and not isinstance(made, TextEncoder):
         raise UsageError(
             f"The encoder {name!r} knows pictures only; words need one like {FOR_WORDS!r}.",

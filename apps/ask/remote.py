@@ -53,6 +53,10 @@ class _State(msgspec.Struct, frozen=True):
     about: _About
 
 
+class _Can(msgspec.Struct, frozen=True):
+    words: bool = False
+
+
 class Told(msgspec.Struct, frozen=True):
     moments: list[Found]
     encoder: str = ""
@@ -84,6 +88,11 @@ def source_of(page: str, token_file: Path | None = None) -> str:
     """What the watch at ``page`` says that it watches, without credentials. Raises as above."""
     request = Request(f"{_address(page)}/api/state", headers=bearer(token_file))
     return _asked(request, _State).about.source
+
+
+def reads_words(page: str, token_file: Path | None = None) -> bool:
+    """Whether the watch at ``page`` was started with an encoder for words. Raises as above."""
+    return _asked(Request(f"{_address(page)}/api/ask", headers=bearer(token_file)), _Can).words
 
 
 def _address(page: str) -> str:

@@ -16,7 +16,7 @@ from retain.apps import console
 from retain.apps.ask.answer import Answer, Progress, Question, answer
 from retain.apps.ask.clips import footage, same_footage
 from retain.apps.ask.places import Remembered, open_memory
-from retain.apps.ask.remote import ask_running, source_of
+from retain.apps.ask.remote import ask_running, reads_words, source_of
 from retain.apps.drawing import REASONS, clock
 from retain.apps.snapshot import snapshot
 from retain.pipeline.errors import SourceError, StateError, UsageError
@@ -60,7 +60,7 @@ def ask(options: AskOptions) -> None:
         )
     picture, question = _question(options)
     shown: Answer | None = None
-    if is_running(options.memory) and not _own(options):
+    if is_running(options.memory) and not _own(options, question):
         document = ask_running(options.memory, question, options.token_file)
     else:
         shown = _ask_here(_opened(options), options, question)
@@ -143,9 +143,11 @@ def _read(path: Path) -> Image:
         ) from error
 
 
-def _own(options: AskOptions) -> bool:
+def _own(options: AskOptions, question: Question) -> bool:
     """Whether a running watch cannot answer this itself."""
-    return bool(options.encoder or options.download or options.out)
+    if options.encoder or options.download or options.out:
+        return True
+    return bool(question.text.strip()) and not reads_words(options.memory, options.token_file)
 
 
 def _opened(options: AskOptions) -> Remembered:

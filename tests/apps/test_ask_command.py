@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import media
 import numpy as np
 import pytest
+from clip_parts import tiny_clip
 from PIL import Image as Pil
 from runtime_parts import Recorder
 
@@ -179,11 +180,16 @@ class Watch(HTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Watch
 
+    def do_GET(self) -> None:
+        self.answer(200, {"asks": True, "words": True})
+
     def do_POST(self) -> None:
         assert self.headers["X-Retain"] == "1"
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append((self.path, self.headers["Content-Type"], body))
-        code, document = self.server.said
+        self.answer(*self.server.said)
+
+    def answer(self, code: int, document: object) -> None:
         data = json.dumps(document).encode()
         self.send_response(code)
         self.send_header("Content-Length", str(len(data)))
@@ -242,10 +248,9 @@ def test_a_running_watch_that_refuses(
     assert words in err
 
 
-def test_with_a_page_wanted_a_running_watch_gives_its_state(
-    ask: Ask, result: Path, tmp_path: Path
-) -> None:
-    """Its picture of the footage is compared with the file, so a clip is of what was kept."""
+@pytest.fixture
+def running(result: Path) -> Iterator[str]:
+    """The port of a watch that goes slowly."""
     options = watching.WatchOptions(
         source=str(result / "two.mp4"), encoder="pixels", fps=5.0, pace=0.2
     )
@@ -257,10 +262,30 @@ def test_with_a_page_wanted_a_running_watch_gives_its_state(
             page.attach(run)
             while len(out.packets) < 3:
                 time.sleep(0.01)
-            port = str(urlsplit(page.url).port)
-            code, told, _ = ask(port, "late.png", "--out", str(tmp_path / "answer"), "--json")
+            yield str(urlsplit(page.url).port)
     finally:
         page.stop()
+
+
+def test_with_a_page_wanted_a_running_watch_gives_its_state(
+    ask: Ask, result: Path, running: str, tmp_path: Path
+) -> None:
+    """Its picture of the footage is compared with the file, so a clip is of what was kept."""
+    code, told, _ = ask(running, "late.png", "--out", str(tmp_path / "answer"), "--json")
     assert code == 0
     assert json.loads(told)["moments"][0]["clip"].startswith((result / "two.mp4").as_uri())
     assert {p.name for p in (tmp_path / "answer").iterdir()} == {"answer.html", "moment-1.mp4"}
+
+
+@pytest.mark.parametrize("place", ["two", "running"])
+def test_words_through_a_tiny_openclip(ask: Ask, running: str, tmp_path: Path, place: str) -> None:
+    """Its weights are random: this shows that every part is connected, and no more."""
+    pytest.importorskip("open_clip")
+    encoder = tiny_clip(tmp_path)
+    memory = running if place == "running" else place
+    code, out, err = ask(memory, "a white bar", "--encoder", encoder, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["encoder"] == encoder
+    assert told["moments"]
+    assert "described anew" in told["notes"][0]
