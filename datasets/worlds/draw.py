@@ -62,20 +62,28 @@ class Clips:
 
 
 def draw(
-    config: WorldConfig, worlds: int, clips: int, seed: int, laws_seed: int | None = None
+    config: WorldConfig,
+    worlds: int,
+    clips: int,
+    seed: int,
+    laws_seed: int | None = None,
+    laws_of: WorldConfig | None = None,
 ) -> Clips:
     """W worlds by ``seed``, K clips each with other states and looks.
 
-    World w and its clip k are the same however many are drawn. With ``laws_seed`` the laws are
-    those of that seed and everything else stays: the first two frames are then bit-equal, what
-    follows obeys another world. Raises UsageError for counts or seeds that are none.
+    World w and its clip k are the same however many are drawn. With ``laws_seed``, or the split of
+    ``laws_of``, the laws are those drawn there and everything else stays: the first two frames are
+    then bit-equal, what follows obeys another world. Raises UsageError for counts or seeds that are
+    none, and for laws of another kind.
     """
     if worlds < 1 or clips < 1 or min(seed, laws_seed or 0) < 0:
         raise UsageError("Worlds and clips are drawn from 1 on, seeds from 0.")
+    lawful, source = laws_of or config, seed if laws_seed is None else laws_seed
+    if lawful.kind != config.kind:
+        raise UsageError(f"Laws of the kind {lawful.kind!r} do not move {config.kind!r}.")
     kind = _SIMULATORS[config.kind]
-    names = _names(config, worlds)
-    source = seed if laws_seed is None else laws_seed
-    law = kind.laws(_uniform(config, source, 0, worlds, kind.law_draws), names)
+    names = _names(lawful, worlds)
+    law = kind.laws(_uniform(lawful, source, 0, worlds, kind.law_draws), names)
     wanted = _LOOK_DRAWS + kind.state_draws
     drawn = [_uniform(config, seed, 1 + clip, worlds, wanted) for clip in range(clips)]
     look, state = np.split(np.stack(drawn, 1), (_LOOK_DRAWS,), axis=-1)

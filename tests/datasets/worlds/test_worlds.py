@@ -209,6 +209,11 @@ def test_two_frames_do_not_tell_the_law(kind: Kind) -> None:
     assert (one.params != other.params).all()
     assert (np.abs(one.centres - other.centres)[:, :, 2:].max((1, 2, 3, 4)) > 1e-3).mean() > 0.9
     assert np.array_equal(draw(config, 64, 1, seed=2, laws_seed=2).frames, one.frames)
+    odd = WorldConfig(kind=kind, split="odd")
+    strange = draw(config, 64, 1, seed=2, laws_of=odd)
+    assert np.array_equal(strange.frames[:, :, :2], one.frames[:, :, :2])
+    assert np.array_equal(strange.params, draw(odd, 64, 1, seed=2).params)
+    assert strange.laws == draw(odd, 64, 1, seed=2).laws
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -315,3 +320,8 @@ def test_a_wrong_option_is_one_clear_sentence(options: dict[str, object], says: 
 def test_counts_and_seeds_must_be_some(counts: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError, match="from 1 on"):
         draw(WorldConfig(), *counts)
+
+
+def test_laws_must_be_of_the_same_kind() -> None:
+    with pytest.raises(UsageError, match="do not move"):
+        draw(WorldConfig(), 1, 1, 0, laws_of=WorldConfig(kind="balls"))
