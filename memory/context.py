@@ -27,7 +27,7 @@ from retain.memory.base import Json
 from retain.memory.entries import Entry
 from retain.memory.eviction import COLUMNS, Robust
 from retain.memory.table import Table
-from retain.memory.tokens import Family, fit, tokens
+from retain.memory.tokens import Family, counting, fit, grid, tokens
 from retain.pipeline.errors import UsageError, nearest
 from retain.pipeline.frame import Frame, Image
 from retain.pipeline.results import Reason, Tier
@@ -111,13 +111,25 @@ class Context:
             raise UsageError(f"Unknown message format {style!r}.", hint=nearest(style, KEYS))
         content: list[Json] = []
         for picture in self.pictures:
-            content += [_text(picture.stamp), _picture(style, address(picture))]
+            content += [_text(picture.stamp), self._shown(picture, style, address(picture))]
         if self.question:
             content.append(_text(self.question))
         user: dict[str, Json] = {"role": "user", "content": content}
         if not self.system:
             return [user]
         return [{"role": "system", "content": [_text(self.system)]}, user]
+
+    def _shown(self, picture: Picture, style: str, address: str) -> dict[str, Json]:
+        if style == "openai":
+            return {"type": "image_url", "image_url": {"url": address}}
+        part: dict[str, Json] = {"type": "image", KEYS[style]: address}
+        if style == "qwen":
+            # qwen_vl_utils resizes before the processor does, with a lower bound of its own; what
+            # has its final size there is not resized again, so that the count holds.
+            cell = counting(self.family).cell
+            columns, rows = grid(picture.width, picture.height, self.family)
+            part |= {"resized_width": columns * cell, "resized_height": rows * cell}
+        return part
 
 
 def context(
@@ -311,9 +323,3 @@ def _at(entry: Entry, size: tuple[int, int], family: Family) -> Picture:
 
 def _text(text: str) -> dict[str, Json]:
     return {"type": "text", "text": text}
-
-
-def _picture(style: str, address: str) -> dict[str, Json]:
-    if style == "openai":
-        return {"type": "image_url", "image_url": {"url": address}}
-    return {"type": "image", KEYS[style]: address}

@@ -45,13 +45,11 @@ def counting(family: str) -> Counting:
     return FAMILIES[family]
 
 
-def tokens(width: int, height: int, family: Family = "qwen2.5-vl") -> int:
-    """Tokens of a picture of ``width`` x ``height`` pixels.
+def grid(width: int, height: int, family: Family = "qwen2.5-vl") -> tuple[int, int]:
+    """Columns and rows of tokens of a picture of ``width`` x ``height`` pixels.
 
-    A picture under the lower bound is enlarged first: 224x224 costs Qwen3-VL 64, not 49.
-
-    >>> tokens(1280, 720), tokens(1280, 720, "qwen3-vl"), tokens(224, 224)
-    (1196, 880, 64)
+    >>> grid(1280, 720), grid(224, 224, "qwen3-vl")
+    ((46, 26), (8, 8))
     """
     rule = counting(family)
     cell = rule.cell
@@ -64,6 +62,18 @@ def tokens(width: int, height: int, family: Family = "qwen2.5-vl") -> int:
     elif pixels < rule.least:
         scale = math.sqrt(rule.least / (width * height))
         columns, rows = math.ceil(width * scale / cell), math.ceil(height * scale / cell)
+    return columns, rows
+
+
+def tokens(width: int, height: int, family: Family = "qwen2.5-vl") -> int:
+    """Tokens of a picture of ``width`` x ``height`` pixels.
+
+    A picture under the lower bound is enlarged first: 224x224 costs Qwen3-VL 64, not 49.
+
+    >>> tokens(1280, 720), tokens(1280, 720, "qwen3-vl"), tokens(224, 224)
+    (1196, 880, 64)
+    """
+    columns, rows = grid(width, height, family)
     return columns * rows
 
 

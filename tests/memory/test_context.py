@@ -202,6 +202,20 @@ def test_messages_carry_the_pictures_whole(style: str) -> None:
             assert shown.size == (picture.width, picture.height)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_qwen_vl_utils_is_told_the_size_that_is_counted(family: Family) -> None:
+    made = context([entry(i, size) for i, size in enumerate(SIZES)], family, 1500)
+    content = made.messages("qwen")[-1]["content"]
+    assert isinstance(content, list)
+    for part, picture in zip(content[1::2], made.pictures, strict=True):
+        assert isinstance(part, dict)
+        width, height = part["resized_width"], part["resized_height"]
+        assert isinstance(width, int)
+        assert isinstance(height, int)
+        assert width * height == picture.tokens * FAMILIES[family].cell ** 2
+        assert tokens(width, height, family) == picture.tokens  # no later step changes it
+
+
 def test_without_a_system_line_there_is_one_message() -> None:
     (user,) = context([entry(0)]).messages()
     assert user["role"] == "user"

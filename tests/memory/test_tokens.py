@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from retain.memory.tokens import FAMILIES, Family, fit, tokens
 from retain.pipeline.errors import UsageError
@@ -45,6 +46,19 @@ def test_counts_are_the_processors(size: tuple[int, int]) -> None:
     assert tokens(*size, "qwen2-vl") == older
     assert tokens(*size, "qwen2.5-vl") == older
     assert tokens(*size, "qwen3-vl") == newer
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["qwen2-vl", "qwen3-vl"])
+def test_counts_are_those_of_the_processor_that_is_installed(family: Family) -> None:
+    found = pytest.importorskip("transformers")
+    rule = FAMILIES[family]
+    processor = found.Qwen2VLImageProcessorPil(
+        patch_size=rule.cell // 2, merge_size=2, min_pixels=rule.least, max_pixels=rule.most
+    )
+    for size in PROCESSOR:
+        (grid,) = processor(Pillow.new("RGB", size), return_tensors="np")["image_grid_thw"]
+        assert tokens(*size, family) * 4 == grid.prod()
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000), families)
