@@ -20,6 +20,9 @@ from typing import NamedTuple
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.frame import Image
 
+BOUNDARY_KINDS = ("cut", "dissolve", "insert")
+"""Kinds of ``Mark`` that have boundaries."""
+
 
 class Boundary(NamedTuple):
     """A change of shot: ``start == end`` is a hard cut, ``start < end`` a gradual transition."""
@@ -116,19 +119,63 @@ def match(
     false alarm. Where boundaries do not overlap this finds as many hits as any matching can.
     Frames found twice count twice. Raises UsageError for a negative tolerance.
     """
+    hits = len(pairs(truth, found, tolerance))
+    return Counts(hits, len(found) - hits, len(truth) - hits)
+
+
+def pairs(
+    truth: Sequence[Boundary], found: Sequence[int] | Sequence[Boundary], tolerance: int
+) -> list[tuple[int, int]]:
+    """The pairs that ``match`` counts: places in ``truth`` and in ``found``."""
     if tolerance < 0:
         raise UsageError(f"A tolerance of {tolerance} frames is less than none: give 0 or more.")
-    true = sorted(Boundary(*b) for b in truth)
-    seen = sorted(f if isinstance(f, Boundary) else Boundary(int(f), int(f)) for f in found)
-    i = j = hits = 0
-    while i < len(true) and j < len(seen):
-        if seen[j].end + tolerance < true[i].start:
+    seen = [f if isinstance(f, Boundary) else Boundary(int(f), int(f)) for f in found]
+    true_order = sorted(range(len(truth)), key=lambda k: truth[k])
+    seen_order = sorted(range(len(seen)), key=lambda k: seen[k])
+    i = j = 0
+    hits = []
+    while i < len(truth) and j < len(seen):
+        true, one = truth[true_order[i]], seen[seen_order[j]]
+        if one.end + tolerance < true.start:
             j += 1
-        elif true[i].end + tolerance < seen[j].start:
+        elif true.end + tolerance < one.start:
             i += 1
         else:
-            i, j, hits = i + 1, j + 1, hits + 1
-    return Counts(hits, len(seen) - hits, len(true) - hits)
+            hits.append((true_order[i], seen_order[j]))
+            i, j = i + 1, j + 1
+    return hits
+
+
+class Kind(NamedTuple):
+    """How a detector did on one kind of ``Mark``."""
+
+    marks: int
+    """Boundaries of this kind; of a kind that is none, how often it happens."""
+    found: int
+    """Of the boundaries, those found; of others, those with a false alarm."""
+
+
+def by_kind(clip: Clip, found: Sequence[int], tolerance: int) -> dict[str, Kind]:
+    """What a detector finds and what it takes for a boundary, by the kind of the clip's marks.
+
+    A cut and a dissolve have one boundary, an insert has two. Other marks have none: they count as
+    found when a frame that ``match`` calls a false alarm lies within ``tolerance`` of them.
+    """
+    matched = pairs(clip.boundaries, found, tolerance)
+    hit = {clip.boundaries[i].start for i, _ in matched}
+    used = {j for _, j in matched}
+    false = [f for j, f in enumerate(found) if j not in used]
+    starts = {b.start for b in clip.boundaries}
+    kinds: dict[str, Kind] = {}
+    for kind, start, end in clip.marks:
+        marks, seen = kinds.get(kind, Kind(0, 0))
+        if kind in BOUNDARY_KINDS:
+            edges = {start, end} & starts if kind == "insert" else {start}
+            kinds[kind] = Kind(marks + len(edges), seen + len(edges & hit))
+        else:
+            alarm = any(start - tolerance <= f <= end + tolerance for f in false)
+            kinds[kind] = Kind(marks + 1, seen + alarm)
+    return kinds
 
 
 def video_frames(path: Path) -> Callable[[], Iterator[Image]]:

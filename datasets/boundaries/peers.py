@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from retain.datasets.boundaries import transnet
-from retain.datasets.boundaries.base import Clip, match, mean_f1, total
+from retain.datasets.boundaries.base import BOUNDARY_KINDS, Clip, by_kind, match, mean_f1, total
 from retain.pipeline.errors import MissingExtra, RetainError, UsageError, nearest
 from retain.pipeline.frame import Image
 
@@ -150,27 +150,48 @@ PEERS = {
 }
 
 
-def table(clips: Sequence[Clip]) -> str:
-    """Every peer over ``clips``, as a Markdown table. F1, P and R pool counts over the clips; the
-    mean is of each clip's own F1."""
+def run_all(clips: Sequence[Clip]) -> dict[str, list[Found]]:
+    """Every peer over every clip."""
+    return {name: [run(name, clip) for clip in clips] for name in PEERS}
+
+
+def table(clips: Sequence[Clip], runs: Mapping[str, Sequence[Found]]) -> str:
+    """A Markdown table of all peers. F1, P and R pool counts over the clips; the mean is of each
+    clip's own F1."""
     rows = [
         "| peer | F1 ±0 | F1 ±1 | F1 ±2 | P ±2 | R ±2 | mean F1 ±2 | frames/CPU-s | look-ahead |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, peer in PEERS.items():
-        runs = [run(name, clip) for clip in clips]
+    for name, done in runs.items():
         judged = [
-            [match(c.boundaries, r.frames, t) for c, r in zip(clips, runs, strict=True)]
+            [match(c.boundaries, r.frames, t) for c, r in zip(clips, done, strict=True)]
             for t in (0, 1, 2)
         ]
         f1 = " | ".join(f"{total(counts).f1:.3f}" for counts in judged)
         last = total(judged[2])
-        speed = sum(r.read for r in runs) / max(sum(r.cpu_s for r in runs), 1e-9)
-        ahead = "-".join(str(n) for n in sorted(set(peer.look_ahead)))
+        speed = sum(r.read for r in done) / max(sum(r.cpu_s for r in done), 1e-9)
+        ahead = "-".join(str(n) for n in sorted(set(PEERS[name].look_ahead)))
         rows.append(
-            f"| {peer.name} | {f1} | {last.precision:.3f} | {last.recall:.3f} "
+            f"| {PEERS[name].name} | {f1} | {last.precision:.3f} | {last.recall:.3f} "
             f"| {mean_f1(judged[2]):.3f} | {speed:.0f} | {ahead} |"
         )
+    return "\n".join(rows)
+
+
+def kinds_table(clips: Sequence[Clip], runs: Mapping[str, Sequence[Found]]) -> str:
+    """A Markdown table of what each peer makes of each kind of mark, at 2 frames."""
+    kinds = sorted(
+        {m.kind for c in clips for m in c.marks}, key=lambda k: (k not in BOUNDARY_KINDS, k)
+    )
+    heads = [f"{k} {'found' if k in BOUNDARY_KINDS else 'mistaken'}" for k in kinds]
+    rows = [f"| peer | {' | '.join(heads)} |", "|---" * (len(kinds) + 1) + "|"]
+    for name, done in runs.items():
+        each = [by_kind(c, r.frames, 2) for c, r in zip(clips, done, strict=True)]
+        cells = []
+        for kind in kinds:
+            seen = [one[kind] for one in each if kind in one]
+            cells.append(f"{sum(k.found for k in seen)} of {sum(k.marks for k in seen)}")
+        rows.append(f"| {PEERS[name].name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -203,7 +224,10 @@ def main(arguments: Sequence[str]) -> None:
     """Print the table of one set."""
     clips = clips_of(arguments[0] if arguments else "wheel", arguments[1:])
     names = ", ".join(clip.name for clip in clips[:5])
-    sys.stdout.write(f"{len(clips)} clips: {names}\n\n{table(clips)}\n")
+    runs = run_all(clips)
+    sys.stdout.write(f"{len(clips)} clips: {names}\n\n{table(clips, runs)}\n")
+    if any(clip.marks for clip in clips):
+        sys.stdout.write(f"\n{kinds_table(clips, runs)}\n")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def _plan(shots: list[Shot], seed: int, length: int, fps: float, kinds: frozense
                 plan.marks.append(Mark(change, start, start + max(mixed, 1)))
             shot += 1
         if plan.pieces[-1].pan and (changes or start == 0):
-            plan.marks.append(Mark("pan", start, stop if changes else length))
+            begin = start + plan.pieces[-1].mixed
+            plan.marks.append(Mark("pan", begin, stop if changes else length))
         room = (start + plan.pieces[-1].mixed + round(MARGIN_S * fps), stop - round(MARGIN_S * fps))
         if event == "insert":
             _insert(plan, _other(shots, recent, rng), shot, room, fps, rng)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retain.datasets.boundaries.base import Boundary, Clip, Counts, match, mean_f1, total
+from retain.datasets.boundaries.base import (
+    Boundary,
+    Clip,
+    Counts,
+    Mark,
+    by_kind,
+    match,
+    mean_f1,
+    total,
+)
 from retain.pipeline.errors import SourceError, UsageError
 
 
@@ -96,6 +105,34 @@ def test_greedy_finds_as_many_as_any_matching(
     assert counts.tp == best(truth, found, tolerance)
     assert counts.tp + counts.fn == len(truth)
     assert counts.tp + counts.fp == len(found)
+
+
+def test_by_kind() -> None:
+    marks = [
+        Mark("cut", 10, 11),
+        Mark("flash", 20, 22),
+        Mark("insert", 30, 40),
+        Mark("dissolve", 50, 60),
+        Mark("flash", 70, 71),
+        Mark("pan", 10, 30),
+    ]
+    truth = [Boundary(10, 10), Boundary(30, 30), Boundary(40, 40), Boundary(50, 60)]
+    clip = Clip("x", 25.0, 99, truth, lambda: iter(()), marks=marks)
+    assert by_kind(clip, [55, 11, 20, 22, 41, 32], 2) == {
+        "cut": (1, 1),
+        "flash": (2, 1),
+        "insert": (2, 2),
+        "dissolve": (1, 1),
+        "pan": (1, 1),  # the flash within it
+    }
+    assert by_kind(clip, [], 2)["insert"] == (2, 0)
+    assert by_kind(clip, [10, 11, 68], 1) == {
+        "cut": (1, 1),
+        "flash": (2, 0),
+        "insert": (2, 0),
+        "dissolve": (1, 0),
+        "pan": (1, 1),  # the cut that begins it, told twice
+    }
 
 
 def test_bad_use_is_named() -> None:

@@ -13,7 +13,7 @@ import torch
 from media import write_video
 
 from retain.datasets.boundaries import installed, peers, transnet, wheel
-from retain.datasets.boundaries.base import match
+from retain.datasets.boundaries.base import Boundary, Clip, Mark, match
 from retain.datasets.boundaries.spliced import spliced
 from retain.pipeline.errors import MissingExtra, StateError, UsageError
 
@@ -165,6 +165,17 @@ def test_the_stored_truth_is_what_transnet_answers() -> None:
     assert len(stored) == 7
 
 
+def test_a_table_by_kind() -> None:
+    marks = [Mark("cut", 5, 6), Mark("flash", 9, 10)]
+    clip = Clip("x", 25.0, 20, [Boundary(5, 5)], lambda: iter(()), marks=marks)
+    runs = {"hash": [peers.Found([5, 9], 1.0, 0, 20)] * 2}
+    assert peers.kinds_table([clip, clip], runs).splitlines() == [
+        "| peer | cut found | flash mistaken |",
+        "|---|---|---|",
+        "| PySceneDetect HashDetector | 2 of 2 | 2 of 2 |",
+    ]
+
+
 def test_tables_of_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scenedetect")
     (tmp_path / "01.txt").write_text("0 5\n6 11\n")
@@ -173,7 +184,7 @@ def test_tables_of_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     clips = peers.clips_of("bbc", [str(tmp_path), str(tmp_path)])
     monkeypatch.setattr(peers, "PEERS", {"histogram": peers.PEERS["histogram"]})
     monkeypatch.setattr(peers, "MIN_SCENE", 3)
-    row = peers.table(clips).splitlines()[2]
+    row = peers.table(clips, peers.run_all(clips)).splitlines()[2]
     assert row.startswith("| PySceneDetect HistogramDetector | 1.000 | 1.000 | 1.000 |")
     assert [c.name for c in peers.clips_of("drawn", ["2"])][1] == "spliced 1 from drawn pictures"
     with pytest.raises(UsageError, match="No set 'bcc'"):
