@@ -178,7 +178,7 @@ def _insert(
     before = plan.pieces[-1]
     count = max(2, min(round(rng.uniform(0.5, 2.0) * fps), room[1] - room[0] - 1))
     begin = int(rng.integers(room[0], max(room[1] - count, room[0] + 1)))
-    back = before.played + begin - before.start
+    back = before.played + begin - before.start - _stood(plan, before, begin)
     plan.pieces.append(_Piece(begin, number, source, 0, False))
     plan.pieces.append(_Piece(begin + count, before.shot, before.source, back, before.pan))
     plan.marks.append(Mark("insert", begin, begin + count))

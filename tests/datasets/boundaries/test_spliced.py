@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from retain.datasets.boundaries.base import Clip
+from retain.datasets.boundaries.base import Boundary, Clip
 from retain.datasets.boundaries.footage import Panned, Played, fit, installed_shots
 from retain.datasets.boundaries.spliced import KINDS, spliced
 from retain.pipeline.errors import UsageError
@@ -51,6 +53,28 @@ def test_every_kind_is_there_and_nothing_answers_for_two() -> None:
             assert not any(b.start in near or b.end in near for b in clip.boundaries), mark
     inserts = [m for m in clip.marks if m.kind == "insert"]
     assert all({(m.start, m.start), (m.end, m.end)} <= set(clip.boundaries) for m in inserts)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    seconds=st.floats(4, 60),
+    fps=st.sampled_from([5.0, 10.0, 25.0, 30.0]),
+    kinds=st.sets(st.sampled_from(KINDS)),
+)
+def test_any_plan_holds(seed: int, seconds: float, fps: float, kinds: set[str]) -> None:
+    clip = spliced(seed, seconds, fps, SIZE, sorted(kinds), drawn=True)
+    assert {m.kind for m in clip.marks} <= kinds
+    for before, after in pairwise([Boundary(0, 0), *clip.boundaries]):
+        assert before.end < after.start <= after.end < clip.length
+    within = [m for m in clip.marks if m.kind in ("flash", "frozen", "ramp")]
+    for mark in within:
+        assert 0 < mark.start < mark.end < clip.length
+        assert not any(b.start <= mark.end and mark.start <= b.end for b in clip.boundaries)
+    for one, other in pairwise(within):
+        assert one.end <= other.start
+    if not kinds & {"cut", "dissolve", "insert"}:
+        assert clip.boundaries == []
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,7 +127,7 @@ def test_frozen_frames_are_equal_and_flashes_come_back() -> None:
 
 def test_only_part_of_a_stream_is_made() -> None:
     clip = spliced(0, 3600.0, 25.0, SIZE, drawn=True)
-    assert len(list(itertools.islice(clip.frames(), 3))) == 3
+    assert len(list(islice(clip.frames(), 3))) == 3
     assert clip.length == 90_000
 
 
@@ -125,7 +149,7 @@ def test_of_installed_clips() -> None:
     if not installed_shots():
         pytest.skip("no clip is installed")
     clip = spliced(0, 12.0)
-    frames = list(itertools.islice(clip.frames(), 130))
+    frames = list(islice(clip.frames(), 130))
     assert "installed" in clip.name
     assert frames[0].shape == (90, 160, 3)
     assert len({f.tobytes() for f in frames}) > 25
