@@ -311,10 +311,11 @@ def _finish_page(page: Page, out: Path, report: RunReport, linger_s: float) -> N
     page.finish(out / REPORT, message, failed=bool(report.errors))
     if page.state.latest.watchers:
         say = console.messages().print
-        say(f"the page stays for {linger_s:.0f} s while it is open; Ctrl-C ends it now")
-    deadline = time.monotonic() + linger_s
+        more = " and after each question" if page.asker else ""
+        say(f"the page stays for {linger_s:.0f} s while it is open{more}; Ctrl-C ends it now")
+    ended = time.monotonic()
     with suppress(KeyboardInterrupt):
-        while page.state.latest.watchers and time.monotonic() < deadline:
+        while page.state.latest.watchers and time.monotonic() < page.used_at(ended) + linger_s:
             time.sleep(0.1)
 
 

@@ -110,11 +110,17 @@ def answer(
     check(memory, question)
     if question.only_time:
         return _by_time(memory, question)
-    made = _encoder(memory, question, encoder, device, download)
-    query, notes = _query(made, question)
-    rows, more = described(memory, made, progress)
-    notes = more + notes
-    scores = _scores(rows, query)
+    return compare(
+        memory, question, _encoder(memory, question, encoder, device, download), progress
+    )
+
+
+def compare(
+    memory: Remembered, question: Question, encoder: Encoder, progress: Progress | None = None
+) -> Answer:
+    """``answer`` with an encoder that is there already; for words, one that reads them."""
+    query, notes = _query(encoder, question)
+    rows, more = described(memory, encoder, progress)
     moments = rank(
         rows,
         memory.seconds,
@@ -125,9 +131,10 @@ def answer(
     )
     if not moments:
         raise UsageError("No frame held there has a feature to compare the question with.")
+    scores = _scores(rows, query)
     inside = (memory.seconds >= question.start_s) & (memory.seconds <= question.end_s)
-    notes += _alike(scores[inside])
-    return Answer(question, moments, memory, notes, made.name, scores)
+    notes = [*more, *notes, *_alike(scores[inside])]
+    return Answer(question, moments, memory, notes, encoder.name, scores)
 
 
 def check(memory: Remembered, question: Question) -> None:
@@ -194,10 +201,7 @@ def _encoder(
         )
     if not wanted:
         name = _spelt(own)
-    if isinstance(wanted, str):
-        made = create(name, device=device, download=download)
-    else:
-        made = wanted
+    made = create(name, device=device, download=download) if isinstance(wanted, str) else wanted
     if question.text.strip() and not isinstance(made, TextEncoder):
         raise UsageError(
             f"The encoder {name!r} knows pictures only; words need one like {FOR_WORDS!r}.",

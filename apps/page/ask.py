@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from retain.apps.ask.answer import Question
     from retain.apps.ask.places import Remembered
     from retain.apps.page.server import Page
+    from retain.models.encoders.base import Encoder
 
 FRESH_S = 2.0
 """A snapshot so old answers the next question too."""
@@ -73,7 +74,10 @@ class Asker:
     ) -> None:
         from retain.apps.ask.clips import footage
 
-        self._encoder, self._device, self._clock = encoder, device, clock
+        self._name, self._device, self._clock = encoder, device, clock
+        self._encoder: Encoder | None = None
+        """Loaded with the first question that needs it, and kept for the next."""
+        self.asked_at = -math.inf
         self._footage = footage(source)
         self._one, self._cutting = threading.Lock(), threading.Lock()
         self._held: Remembered | None = None
@@ -87,7 +91,7 @@ class Asker:
         """What can be asked, for the page."""
         from retain.models.catalog import ENCODERS
 
-        words = hasattr(ENCODERS.load(self._encoder.partition(":")[0]), "encode_text")
+        words = hasattr(ENCODERS.load(self._name.partition(":")[0]), "encode_text")
         return {
             "asks": True,
             "words": words,
@@ -105,11 +109,20 @@ class Asker:
 
         with _alone(self._one, 0, "Another question is being answered."):
             memory = self._memory(page)
-            own = "" if question.only_time else self._encoder
-            found = answer(memory, question, encoder=own, device=self._device).as_json()
+            found = answer(memory, question, encoder=self._its_own(question)).as_json()
+            self.asked_at = self._clock()
             for moment in found["moments"]:
                 self._address(moment, memory)
             return found
+
+    def _its_own(self, question: Question) -> str | Encoder:
+        """The encoder of the watch, where the question needs one."""
+        from retain.models.encoders.base import create
+
+        if question.only_time:
+            return ""
+        self._encoder = self._encoder or create(self._name, device=self._device)
+        return self._encoder
 
     def _address(self, moment: dict[str, Any], memory: Remembered) -> None:
         seq = moment["seq"]
@@ -182,7 +195,11 @@ def _snapshot(page: Page) -> Remembered:
         raise StateError("No frame has come yet.", hint="Ask again in a moment.")
     with tempfile.TemporaryDirectory(prefix="retain-ask-") as spare:
         folder = Path(spare) / "state"
-        page.run.snapshot(folder)
+        try:
+            page.run.snapshot(folder)
+        except StateError as error:
+            hint = "When the stream has just ended, its results are being written: ask again soon."
+            raise StateError(error.what, hint=error.hint or hint) from error
         return _opened(folder)
 
 

@@ -154,6 +154,10 @@ class Page:
         self._report = report
         self.state.finish(message, report is not None, failed)
 
+    def used_at(self, since: float) -> float:
+        """When a question was last answered, by the monotonic clock; ``since`` when none was."""
+        return max(since, self.asker.asked_at) if self.asker else since
+
     def stop(self) -> None:
         """End the server; clients are told by the closed connection. Safe to call twice."""
         self._stopping = True

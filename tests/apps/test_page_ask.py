@@ -161,6 +161,52 @@ def test_a_fresh_snapshot_answers_twice(page: Page, source: Path) -> None:
         other.stop()
 
 
+def test_the_encoder_is_loaded_once(
+    page: Page, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retain.models.encoders import base
+
+    names: list[str] = []
+    create = base.create
+    monkeypatch.setattr(base, "create", lambda name, **more: names.append(name) or create(name))
+    now = [100.0]
+    other = Page("film", "film.mp4", asker=Asker(str(source), "pixels", clock=lambda: now[0]))
+    other.state, other.run = page.state, page.run
+    other.start()
+    try:
+        assert asked(other, start_s=0).status_code == 200
+        assert names == []
+        for now[0] in (103.0, 106.0):
+            assert shown(other, jpeg(scene(5))).status_code == 200
+            assert other.used_at(50.0) == now[0]
+        assert names == ["pixels"]
+        assert other.used_at(200.0) == 200.0
+    finally:
+        other.stop()
+
+
+def test_between_the_end_and_the_results(source: Path) -> None:
+    from retain.pipeline.errors import StateError
+
+    class Ended:
+        def stats(self) -> Any:
+            raise AssertionError
+
+        def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
+            raise StateError("The graph gave no snapshot: it has ended.")
+
+    page = Page("film", "film.mp4", asker=Asker(str(source), "pixels"))
+    page.state.preview = lambda: (b"", {})  # type: ignore[method-assign]
+    page.run = Ended()
+    page.start()
+    try:
+        answer = asked(page, start_s=0)
+        refused(answer, 409, "it has ended")
+        assert "ask again soon" in answer.json()["hint"]
+    finally:
+        page.stop()
+
+
 # --- what it refuses
 
 

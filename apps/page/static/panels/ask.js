@@ -12,6 +12,7 @@ let session = "";
 let reasons = {};
 let example = null; // { blob, address, name }
 let linked = false;
+let loaded = false;  // whether the program has its encoder at hand
 let running = null; // AbortController of the question that is being answered
 
 export const canAsk = () => able !== null;
@@ -66,6 +67,7 @@ async function learn() {
   ui.list.replaceChildren();
   say("");
   able = null;
+  loaded = false;
   try {
     const told = await (await fetch("/api/ask")).json();
     able = told.asks ? told : null;
@@ -164,7 +166,7 @@ async function ask() {
   const mine = running = new AbortController();
   const began = performance.now();
   ui.submit.setAttribute("aria-busy", "true");
-  say("Looking…");
+  say(loaded || !(example || asked.text) ? "Looking…" : "Looking; the first question loads the encoder…");
   try {
     const answer = await fetch(example ? `/api/ask?${new URLSearchParams(asked)}` : "/api/ask", {
       method: "POST", signal: mine.signal, body: example ? example.blob : JSON.stringify(asked),
@@ -172,6 +174,7 @@ async function ask() {
     });
     const told = await answer.json();
     if (!answer.ok) return say(`${told.error} ${told.hint ?? ""}`.trim(), true);
+    loaded ||= Boolean(told.encoder);
     show(told, performance.now() - began);
   } catch {
     if (!mine.signal.aborted) say("The program does not answer; it may have ended.", true);
