@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from retain.apps.cli_options import TokenOption
+
 
 class MessageFormat(StrEnum):
     OPENAI = "openai"
@@ -17,7 +19,10 @@ class MessageFormat(StrEnum):
 
 def context(
     memory: Annotated[
-        str, typer.Argument(help="memory.safetensors, a result's folder or a snapshot's.")
+        str,
+        typer.Argument(
+            help="memory.safetensors, a result's folder, a snapshot's, or a running watch's port."
+        ),
     ],
     question: Annotated[str, typer.Option(help="What the model is asked; it comes last.")],
     family: Annotated[
@@ -39,9 +44,12 @@ def context(
             show_default="only show",
         ),
     ] = None,
+    token_file: TokenOption = None,
 ) -> None:
     """Hand a memory to a language model that sees: frames in order of time, each after its time,
     then the question, within a budget of tokens."""
     from retain.apps import context as job
 
-    job.hand_over(job.ContextOptions(memory, question, family, budget, style.value, system, out))
+    job.hand_over(
+        job.ContextOptions(memory, question, family, budget, style.value, system, out, token_file)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from retain.pipeline.files import write_whole
 
 if TYPE_CHECKING:
     from retain.memory.context import Context, Picture
+    from retain.memory.entries import Entry
     from retain.memory.tokens import Family
 
 
@@ -27,16 +29,17 @@ class ContextOptions:
     system: str = ""
     out: Path | None = None
     """A new ``.json`` file, with the pictures in it; any other name is a folder to be made."""
+    token_file: Path | None = None
+    """Of the page, where ``memory`` is a running watch that needs one."""
 
 
 def hand_over(options: ContextOptions) -> Context:
     """Choose the frames, show which, and write them if asked. Raises UsageError."""
-    from retain.apps.ask.places import open_memory
     from retain.memory.context import context
 
     family: Family = options.family  # type: ignore[assignment]  # context checks it
     chosen = context(
-        open_memory(options.memory).entries,
+        _entries(options),
         family,
         options.budget,
         question=options.question,
@@ -49,6 +52,19 @@ def hand_over(options: ContextOptions) -> Context:
     if options.out is not None:
         output().print(f"  {options.out}")
     return chosen
+
+
+def _entries(options: ContextOptions) -> list[Entry]:
+    """Of the memory on disk, or of a running watch at this moment."""
+    from retain.apps.ask.places import open_memory
+    from retain.apps.ask.run import is_running
+    from retain.apps.snapshot import snapshot
+
+    if not is_running(options.memory):
+        return open_memory(options.memory).entries
+    with tempfile.TemporaryDirectory(prefix="retain-context-") as spare:
+        snapshot(options.memory, Path(spare) / "state", options.token_file)
+        return open_memory(Path(spare) / "state").entries
 
 
 def show(chosen: Context) -> None:

@@ -18,10 +18,14 @@ from typing import Any
 import memory_parts
 import pytest
 from PIL import Image as Pillow
+from runtime_parts import Recorder
 
 from retain.apps import cli
+from retain.apps.page.server import Page
 from retain.memory import snapshot
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig
+from retain.pipeline.graph import Graph
+from retain.pipeline.run import start
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "ask_model.py"
 Run = Callable[..., tuple[int, str, str]]
@@ -101,6 +105,29 @@ def test_the_folder_names_its_pictures(
     with Pillow.open(out / "sheet.webp") as sheet:
         sheet.load()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["handed"]
+
+
+def test_a_running_watch_hands_over_what_it_holds_now(run: Run) -> None:
+    graph = Graph()
+    graph.source(
+        "video", "retain.pipeline.sources.any:AnySource", source="synthetic://scenes?seconds=900"
+    )
+    graph.stage("encode", "retain.models.curvestream:Encode", encoder="pixels")
+    graph.stage("remember", "retain.models.curvestream:Remember", max_entries=6)
+    graph.sink("out")
+    graph.connect("video", "encode", "remember", "out")
+    page, seen = Page("a stream", "stream"), Recorder()
+    page.start()
+    try:
+        with start(graph, runner="inline", sinks={"out": seen}) as running:
+            page.attach(running)
+            while len(seen.packets) < 20:
+                threading.Event().wait(0.01)
+            code, out, err = run(page.url, "--question", "What?", "--budget", 900)
+    finally:
+        page.stop()
+    assert code == 0, err
+    assert "of 900 tokens" in out.splitlines()[-1]
 
 
 def test_what_cannot_be_is_said_in_a_sentence(run: Run, place: Path, tmp_path: Path) -> None:

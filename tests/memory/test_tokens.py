@@ -51,7 +51,7 @@ def test_counts_are_the_processors(size: tuple[int, int]) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["qwen2-vl", "qwen3-vl"])
 def test_counts_are_those_of_the_processor_that_is_installed(family: Family) -> None:
-    found = pytest.importorskip("transformers")
+    found = pytest.importorskip("transformers", minversion="5.0")
     rule = FAMILIES[family]
     processor = found.Qwen2VLImageProcessorPil(
         patch_size=rule.cell // 2, merge_size=2, min_pixels=rule.least, max_pixels=rule.most
