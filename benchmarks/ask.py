@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from retain.apps.ask.answer import Question, answer
-from retain.apps.ask.places import Remembered, open_memory
+from retain.apps.ask.answer import Question, answer, compare
+from retain.apps.ask.places import open_memory
 from retain.apps.bench import Row, script
 from retain.memory import snapshot
 from retain.memory.base import State
@@ -21,9 +22,22 @@ from retain.memory.entries import ROW
 from retain.memory.moments import FOLD_S, rank
 from retain.memory.pictures import encode
 from retain.memory.store import RowStore
+from retain.pipeline.frame import Image
 
 FRAMES, DIM, K = 10_000, 1280, 5
 SIZE = 224, 126
+
+
+class Stub:
+    """An encoder that costs nothing: what is left of a question is our work."""
+
+    name, dim = "stub", DIM
+
+    def __init__(self, feature: np.ndarray) -> None:
+        self._feature = feature
+
+    def encode(self, images: Sequence[Image]) -> np.ndarray:
+        return np.stack([self._feature for _ in images])
 
 
 def features(count: int, dim: int) -> np.ndarray:
@@ -57,7 +71,7 @@ def write_memory(path: Path, rows: np.ndarray, seconds: np.ndarray) -> None:
         now = {"seq": row, "seconds": second, "pts": round(1000 * second)}
         store.append(feature, jpeg, **(values | now))
     state = State(store.tensors(), {})
-    memories = {"frames by pixels": ({"kind": "frames"}, state)}
+    memories = {"frames by stub": ({"kind": "frames"}, state)}
     snapshot.save(path, snapshot.MemoryFile("bench", len(rows), memories))
 
 
@@ -77,28 +91,35 @@ def measure(quick: bool = False) -> list[Row]:
         size = file.stat().st_size / 1e6
         opened, read = _interleaved(lambda: open_memory(file), file.read_bytes, repeats)
         memory = open_memory(file)
-    gathered, _ = _interleaved(lambda: Remembered("", "", memory.entries).embedding, rows.copy, 3)
+    stub, example = Stub(query), Question(image=np.zeros((8, 8, 3), np.uint8), k=K)
+    first, bare = _interleaved(
+        lambda: compare(replace(memory), example, stub).as_json(),
+        lambda: rows @ query,
+        repeats,
+    )
+    later, _ = _interleaved(lambda: compare(memory, example, stub).as_json(), rows.copy, repeats)
     timed = Question(start_s=100.0, end_s=10_000.0, k=K)
-    by_time, _ = _interleaved(lambda: answer(memory, timed), rows.copy, repeats)
-    first = gathered + ours
+    by_time, _ = _interleaved(lambda: answer(memory, timed).as_json(), rows.copy, repeats)
     return [
         Row(
             name=f"search among {FRAMES:,} kept frames, D={DIM}",
             value=1e3 * ours,
             unit="ms",
-            peer="plain NumPy",
+            peer="plain NumPy, float64",
             peer_value=1e3 * peer,
             ratio=peer / ours,
-            bar="< 50 ms",
-            met=ours < 0.05,
         ),
         Row(
-            name="… the first question, features put together",
+            name="a question to a memory just opened, but for the encoder",
             value=1e3 * first,
             unit="ms",
+            peer="one float32 product, no more",
+            peer_value=1e3 * bare,
+            ratio=bare / first,
             bar="< 50 ms",
             met=first < 0.05,
         ),
+        Row(name="… the next one", value=1e3 * later, unit="ms"),
         Row(name="… by time alone", value=1e3 * by_time, unit="ms"),
         Row(
             name=f"opening that memory ({size:.0f} MB), checked whole",

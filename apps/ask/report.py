@@ -126,7 +126,7 @@ def _where(answer: Answer) -> str:
     told = f"{len(memory.entries)} frames of {memory.stream} are held, from {first} to {last}"
     limited = not (math.isinf(question.start_s) and math.isinf(question.end_s))
     if limited and not question.only_time:
-        told += f"; looked at {_range(answer)} only"
+        told += f"; asked for: {_range(answer)}"
     return f"{told}."
 
 
