@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retain.datasets.worlds import ball, balls, pendulum, rolling
-from retain.datasets.worlds.config import KINDS, MIXED, ODD, SPLITS, Kind, WorldConfig
+from retain.datasets.worlds.config import BOX, KINDS, MIXED, ODD, SPAN, SPLITS, Kind, WorldConfig
 from retain.datasets.worlds.motion import (
     USUAL,
     Array,
@@ -54,6 +54,12 @@ class Clips:
     """f32[W, K, 2]: px/frame², before it flips."""
     mass: Frames
     """f32[W, N]."""
+
+    @property
+    def unit_speed(self) -> float:
+        """A unit of length per unit of time, in pixels per frame."""
+        frames, side = self.frames.shape[2], self.frames.shape[-1]
+        return float(side / BOX * SPAN / frames)
 
     def only(self, clips: slice) -> Clips:
         """Some clips of every world."""

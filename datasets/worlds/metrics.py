@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.datasets.worlds.config import BOX, SPAN, Kind
+from retain.datasets.worlds.bounces import restitution
+from retain.datasets.worlds.config import BOX, PARAMS, SPAN, Kind
 from retain.datasets.worlds.draw import SECOND, Clips
 from retain.datasets.worlds.motion import Flags
 from retain.datasets.worlds.render import Frames, pixels
@@ -28,9 +29,7 @@ _HALVES = 1.35
 halves are 1.2 apart, discs 2, and less in small pictures (measured: up to 1.18, from 1.52)."""
 PENETRATION = 1 / BOX
 """Share of the side that a centre may lie beyond its walls: a pixel of the smallest frames."""
-_SLOW, _FAST = 0.15, 0.5
-"""Least speeds that restitution is read from, in ``_pace``: of a bounce and of a collision."""
-REST: dict[Kind, int] = {"ball": 2, "balls": 1}
+REST: dict[Kind, int] = {kind: PARAMS[kind].index("restitution") for kind in ("ball", "balls")}
 """Where a kind's parameters hold the restitution."""
 GHOST = (0.6, 1.4)
 """Lawful mass of the objects in a frame, as shares of the true one."""
@@ -109,7 +108,7 @@ def energy_drift(found: Frames, clips: Clips, given: int = GIVEN) -> Frames:
 
     Kinetic and potential, in units of half the squared speed that crosses a side in a clip.
     """
-    unit = (_pace(clips) * BOX / SPAN) ** 2 / 2
+    unit = (clips.unit_speed * BOX / SPAN) ** 2 / 2
     miss = abs(_energy(found, clips) - _energy(clips.centres, clips))[..., given - 1 :] / unit
     return _mean(miss, ~np.isnan(miss), axis=-1)
 
@@ -143,59 +142,6 @@ def ghosts(frames: Frames, truth: Frames, given: int = GIVEN) -> Frames:
     made, real = _weight(frames).sum((-2, -1)), _weight(truth).sum((-2, -1))
     wrong = (made < GHOST[0] * real) | (made > GHOST[1] * real)
     return _f32(wrong[..., given:].mean(-1))
-
-
-def restitution(found: Frames, clips: Clips) -> Frames:
-    """Outgoing over incoming normal speed at the bounces seen in ``found``; NaN without one.
-
-    Of a ball, the median over a clip's bounces, its speeds brought to the wall with the world's
-    gravity. Of two balls, at the one change of speed that is largest, along that change. Bounces
-    are seen between two frames that both have a neighbour on their far side.
-    """
-    if clips.kind == "balls":
-        return _restitution_of_pair(found, clips)
-    if clips.kind != "ball":
-        return np.full(found.shape[:-3], np.nan, np.float32)
-    side, radius = clips.frames.shape[-1], clips.radius[..., None, None]
-    place, gravity = found[..., 0, :], clips.gravity[..., None, :]
-    step, middle = np.diff(place, axis=-2), (place[..., 1:, :] + place[..., :-1, :]) / 2
-    before, after = step[..., :-2, :], step[..., 2:, :]
-    wall = np.where(before > 0, side - radius, radius)
-    slow = _SLOW * _pace(clips)
-    near = abs(wall - place[..., 1:-2, :]) < abs(before) + abs(gravity) + 2 * slow
-    seen = near & (before * after < 0) & (np.minimum(abs(before), abs(after)) > slow)
-    arrives, leaves = (
-        speed**2 + 2 * gravity * (wall - at + gravity / 8)
-        for speed, at in ((before, middle[..., :-2, :]), (after, middle[..., 2:, :]))
-    )
-    seen &= (arrives > slow**2) & (leaves > 0)
-    ratio = np.sqrt(np.where(seen, leaves, np.nan) / np.where(seen, arrives, 1))
-    return _median(ratio)
-
-
-def _restitution_of_pair(found: Frames, clips: Clips) -> Frames:
-    step = np.diff(found, axis=-3)
-    before, after = step[..., :-2, :, :], step[..., 2:, :, :]
-    turn = (after - before)[..., 0, :] - (after - before)[..., 1, :]
-    size = np.linalg.norm(turn, axis=-1)
-    line = np.diff(found, axis=-2)[..., 1:-2, 0, :]
-    far = (
-        np.linalg.norm(line, axis=-1)
-        > 2 * clips.radius[..., None] + clips.frames.shape[-1] / BOX * 2
-    )
-    size = np.where(far | np.isnan(size), 0, size)
-    at = size.argmax(-1)[..., None, None]
-    one, other, change = (
-        np.take_along_axis(array, at, -2)[..., 0, :]
-        for array in (
-            -np.diff(before, axis=-2)[..., 0, :],
-            -np.diff(after, axis=-2)[..., 0, :],
-            turn,
-        )
-    )
-    arrives, leaves = -(one * change).sum(-1), (other * change).sum(-1)
-    seen = arrives > size.max(-1) * np.float32(_FAST * _pace(clips))
-    return np.where(seen, leaves / np.where(seen, arrives, 1), np.float32(np.nan))
 
 
 def scores(frames: Frames, clips: Clips, given: int = GIVEN) -> dict[str, Frames]:
@@ -280,21 +226,6 @@ def _mean(values: Frames, counted: Flags, axis: int | tuple[int, ...]) -> Frames
     """Of those that count; NaN where none does."""
     with np.errstate(invalid="ignore"):
         return _f32(np.where(counted, values, 0).sum(axis) / counted.sum(axis))
-
-
-def _median(values: Frames) -> Frames:
-    """Over the last two axes, without NaN; NaN where nothing is left."""
-    flat = np.sort(values.reshape(*values.shape[:-2], -1), -1)  # NaN comes last
-    count = (~np.isnan(flat)).sum(-1, keepdims=True)
-    low, high = np.maximum(count - 1, 0) // 2, count // 2 * (count > 0)
-    both = np.take_along_axis(flat, low, -1) + np.take_along_axis(flat, high, -1)
-    return _f32(both[..., 0] / 2)
-
-
-def _pace(clips: Clips) -> float:
-    """A unit of length per unit of time, in pixels per frame."""
-    *_, frames, _channels, _rows, side = clips.frames.shape
-    return float(side / BOX * SPAN / frames)
 
 
 def _energy(found: Frames, clips: Clips) -> Frames:

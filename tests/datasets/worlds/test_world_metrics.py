@@ -107,8 +107,8 @@ def test_restitution_is_read_from_bounces(kind: Kind) -> None:
     off = metrics.restitution(clips.centres, clips) - clips.params[:, None, metrics.REST[kind]]
     seen = ~np.isnan(off)
     assert seen.mean() > 0.2
-    assert np.median(np.abs(off[seen])) < 0.1
-    assert abs(np.median(off[seen])) < 0.05
+    assert np.abs(off[seen]).mean() < 0.05
+    assert abs(np.median(off[seen])) < 0.03
 
 
 def test_without_a_bounce_there_is_no_restitution() -> None:
@@ -170,6 +170,17 @@ def test_another_world_scores_worse_than_the_truth_in_every_kind() -> None:
         clips, other = draw(config, 192, 1, 0), draw(config, 192, 1, 0, laws_seed=1)
         right, wrong = metrics.scores(clips.frames, clips), metrics.scores(other.frames, clips)
         assert wrong["E"].mean() > 4 * right["E"].mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_of_noise_and_holes_are_scored_without_a_warning(kind: Kind) -> None:
+    clips, rng = some(kind), np.random.default_rng(0)
+    noise = rng.random(clips.frames.shape, np.float32)
+    noise[rng.random(noise.shape[:3]) < 0.5] = 0
+    scores = metrics.scores(noise, clips)
+    for name in ("E", "E_last", "penetration", "violations", "ghosts"):
+        assert np.isfinite(scores[name]).all()
+    assert scores["E"].mean() > 2
 
 
 def test_scores_are_of_each_clip() -> None:
