@@ -2,8 +2,8 @@
 frame on screen when the question comes, within a budget of tokens (arXiv 2603.19571, section on
 answering; the arithmetic is in ``memory/tokens.py``).
 
-When not everything fits, frames stay in the memory's own order of priority: the newest few, newest
-first, then by worth, where a frame that a worthier one resembles counts less. One rule in steps:
+When not everything fits, frames stay in an order of priority: the newest few, newest first, then by
+the worth the memory gave them, where one that a worthier one resembles counts less. In steps:
 
 1. the newest frame is Clear in up to half of the budget, scaled down where it would cost more;
 2. the others are taken as Blurred, in order, until the first that does not fit;
@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from retain.memory import pictures
 from retain.memory.base import Json
 from retain.memory.entries import Entry
-from retain.memory.eviction import COLUMNS, Robust
-from retain.memory.table import Table
 from retain.memory.tokens import Family, counting, fit, grid, tokens
 from retain.pipeline.errors import UsageError, nearest
 from retain.pipeline.frame import Frame, Image
@@ -44,6 +42,10 @@ DEFAULT_SYSTEM = "You are a helpful assistant."
 """What the chat template of Qwen2-VL and Qwen2.5-VL says where no system line is given."""
 MARKS = 3
 """Tokens around a picture: where it begins and ends, and a line break that some servers put."""
+RECENT = 4
+"""So many of the newest go before all others."""
+FAR, FADE_S = 0.5, 30.0
+"""How much a likeness long ago counts, against 1 for one at the same time; and what long is."""
 _COMPARED = 1024
 """So many of the worthiest are compared with each other; those after them go by worth alone."""
 
@@ -231,35 +233,26 @@ def _within(
 
 def priority(held: Sequence[Entry]) -> list[int]:
     """All of ``held`` (in order of time), those first that stay longest."""
+    older = len(held) - min(RECENT, len(held))
     worth = np.array([entry.worth for entry in held])
-    recent = Robust().recent
-    by_worth = np.argsort(-worth[:-recent], kind="stable")
-    some = np.sort(
-        np.append(by_worth[:_COMPARED], np.arange(max(len(held) - recent, 0), len(held)))
-    )
-    rank = Robust().rank(_Compared([held[i] for i in some.tolist()]))
-    first = some[np.argsort(-rank, kind="stable")]
-    return [*first.tolist(), *by_worth[_COMPARED:].tolist()]
+    others = np.argsort(-worth[:older], kind="stable")
+    some = np.append(others[:_COMPARED], np.arange(older, len(held)))
+    some = some[np.lexsort((some, -worth[some]))]  # the worthiest first, of equals the oldest
+    rank = worth[some] * (1.0 - _resembled([held[i] for i in some.tolist()]))
+    ranked = some[np.argsort(-rank, kind="stable")]
+    newest = range(len(held) - 1, older - 1, -1)
+    return [*newest, *ranked[ranked < older].tolist(), *others[_COMPARED:].tolist()]
 
 
-class _Compared(Table):
-    """Entries as the rows that a policy ranks."""
-
-    def __init__(self, held: Sequence[Entry]) -> None:
-        super().__init__(len(held), COLUMNS)
-        self._embedding = np.stack([entry.embedding for entry in held])
-        values = {
-            "seconds": [entry.seconds for entry in held],
-            "score": [entry.score for entry in held],
-            "key": [entry.worth for entry in held],
-            "novelty": [entry.novelty for entry in held],
-            "least": [entry.novelty for entry in held],
-        }
-        self.put(np.arange(len(held)), values)
-
-    @property
-    def similarity(self) -> NDArray[np.float32]:
-        return np.asarray(self._embedding @ self._embedding.T, np.float32)
+def _resembled(held: Sequence[Entry]) -> NDArray[np.float64]:
+    """[N] in [0, 1]: how far each is like one before it, relative to its own novelty."""
+    embedding = np.stack([entry.embedding for entry in held])
+    seconds = np.array([entry.seconds for entry in held])
+    novelty = np.maximum([entry.novelty for entry in held], 1e-9)
+    apart = np.exp(-np.abs(seconds[:, None] - seconds[None, :]) / FADE_S)
+    alike = np.clip(1.0 - (1.0 - embedding @ embedding.T) / novelty[:, None], 0.0, 1.0)
+    alike = alike * (FAR + (1.0 - FAR) * apart)
+    return np.asarray(np.tril(alike, -1).max(axis=1, initial=0.0), np.float64)
 
 
 def _with(held: list[Entry], now: Frame, family: Family) -> list[Entry]:
