@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retain.apps.ask.answer import Question, answer, compare
+from retain.apps.ask.answer import Question, answer
 from retain.apps.ask.places import open_memory
 from retain.apps.bench import Row, script
 from retain.memory import snapshot
@@ -93,11 +93,13 @@ def measure(quick: bool = False) -> list[Row]:
         memory = open_memory(file)
     stub, example = Stub(query), Question(image=np.zeros((8, 8, 3), np.uint8), k=K)
     first, bare = _interleaved(
-        lambda: compare(replace(memory), example, stub).as_json(),
+        lambda: answer(replace(memory), example, encoder=stub).as_json(),
         lambda: rows @ query,
         repeats,
     )
-    later, _ = _interleaved(lambda: compare(memory, example, stub).as_json(), rows.copy, repeats)
+    later, _ = _interleaved(
+        lambda: answer(memory, example, encoder=stub).as_json(), rows.copy, repeats
+    )
     timed = Question(start_s=100.0, end_s=10_000.0, k=K)
     by_time, _ = _interleaved(lambda: answer(memory, timed).as_json(), rows.copy, repeats)
     return [

@@ -110,17 +110,9 @@ def answer(
     check(memory, question)
     if question.only_time:
         return _by_time(memory, question)
-    return compare(
-        memory, question, _encoder(memory, question, encoder, device, download), progress
-    )
-
-
-def compare(
-    memory: Remembered, question: Question, encoder: Encoder, progress: Progress | None = None
-) -> Answer:
-    """``answer`` with an encoder that is there already; for words, one that reads them."""
-    query, notes = _query(encoder, question)
-    rows, more = described(memory, encoder, progress)
+    made = _encoder(memory, question, encoder, device, download)
+    query, notes = _query(made, question)
+    rows, more = described(memory, made, progress)
     moments = rank(
         rows,
         memory.seconds,
@@ -134,7 +126,7 @@ def compare(
     scores = _scores(rows, query)
     inside = (memory.seconds >= question.start_s) & (memory.seconds <= question.end_s)
     notes = [*more, *notes, *_alike(scores[inside])]
-    return Answer(question, moments, memory, notes, encoder.name, scores)
+    return Answer(question, moments, memory, notes, made.name, scores)
 
 
 def check(memory: Remembered, question: Question) -> None:

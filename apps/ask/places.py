@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.sources.common import local_path
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def open_memory(place: str | Path) -> Remembered:
 
     Raises UsageError for what is none of these or is damaged.
     """
-    path = local_path(str(place))
+    try:
+        path = local_path(str(place))
+    except SourceError as error:  # no file can be called so
+        raise UsageError(error.what) from error
     if not path.exists():
         raise UsageError(
             f"There is no memory {str(path)!r}.",

@@ -55,6 +55,7 @@ def _clips(folder: Path, answer: Answer) -> tuple[list[Path | None], list[str]]:
             if source is not None:
                 cut(source, file, moment.start_s, moment.end_s)
         except RetainError as error:
+            file.unlink(missing_ok=True)
             notes.append(f"There is no clip of moment {place}. {error}")
         clips.append(file if file.exists() else None)
     return clips, notes

@@ -24,7 +24,7 @@ from retain.apps import cli
 from retain.apps import watch as watching
 from retain.apps.ask.run import seconds_of, span
 from retain.apps.page.server import Page
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.run import start
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -106,6 +106,24 @@ def test_a_page_says_words_as_they_are(ask: Ask, result: Path, tmp_path: Path) -
     assert "<img src=x" not in (tmp_path / "answer/answer.html").read_text("utf-8")
 
 
+def test_a_clip_that_cannot_be_cut_is_left_out(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retain.apps.ask import report
+
+    def fails(source: Path, out: Path, start_s: float, end_s: float) -> None:
+        out.write_bytes(b"half")
+        raise RetainError("It is damaged.")
+
+    monkeypatch.setattr(report, "cut", fails)
+    code, *_ = ask("two", "late.png", "-k", "1", "--out", str(tmp_path / "answer"))
+    assert code == 0
+    page = (tmp_path / "answer/answer.html").read_text("utf-8")
+    assert "There is no clip of moment 1. It is damaged." in page
+    assert "<video" not in page
+    assert [p.name for p in (tmp_path / "answer").iterdir()] == ["answer.html"]
+
+
 def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_path: Path) -> None:
     clip = result / "two.mp4"
     before = clip.read_bytes()
@@ -124,6 +142,7 @@ def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_pat
     [
         (("absent", "late.png"), "There is no memory 'absent'"),
         (("late.png", "late.png"), "not a memory file"),
+        (("x" * 5000, "late.png"), "There is no file"),
         (("two",), "Nothing was asked"),
         (("two", "absent.png"), "There is no file 'absent.png'"),
         (("two", "two/summary.json"), "cannot be read"),
