@@ -138,6 +138,13 @@ def test_many_more_frames_than_are_compared_are_ranked() -> None:
     assert order[-1] == 0  # the least worth of all
 
 
+def test_a_cheaper_frame_does_not_pass_one_that_does_not_fit() -> None:
+    held = [entry(0, (96, 64)), entry(1), entry(2, (96, 64))]  # 6, 60 and 6 tokens, 9 beside each
+    assert seqs(context(held, budget=13 + 28 + 15 + 68)) == [2]
+    assert seqs(context(held, budget=13 + 28 + 15 + 69)) == [1, 2]
+    assert seqs(context(held, budget=13 + 28 + 15 + 69 + 15)) == [0, 1, 2]
+
+
 def test_a_newest_frame_over_half_of_the_budget_is_scaled_down() -> None:
     held = [entry(i, (1280, 720)) for i in range(40)]
     made = context(held, budget=1000)

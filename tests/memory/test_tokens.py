@@ -86,7 +86,7 @@ def test_fitting_keeps_the_shape_and_the_limit(
 
 
 @pytest.mark.parametrize(
-    ("size", "cheapest"), [((1280, 720), 66), ((640, 480), 70), ((500, 500), 64)]
+    ("size", "cheapest"), [((1280, 720), 66), ((640, 480), 70), ((500, 500), 64), ((1200, 500), 65)]
 )
 def test_where_the_lower_bound_is_above_the_limit_the_cheapest_size_is_taken(
     size: tuple[int, int], cheapest: int
