@@ -43,11 +43,12 @@ MAX_PIXELS = 50_000_000
 PICTURES, CLIPS = 200, 8
 """Of the last answers, kept for whoever looks at them."""
 PATIENCE_S = 20.0
-"""How long a clip waits for the one before it."""
+"""How long a clip waits for the one before it, and a question for the results of a run."""
 NO_WORDS = (
     "Words need an encoder that reads them: start the watch with --encoder openclip. "
     "An example picture works with any."
 )
+_OVER = ("stopping", "done", "failed")
 _SITES = ("", "same-origin", "none")
 Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
@@ -137,14 +138,10 @@ class Asker:
 
     def _memory(self, page: Page) -> Remembered:
         now = self._clock()
-        folder = page.report.parent if page.report else None
-        if self._held is None or not (self._final or now - self._held_at < FRESH_S):
-            self._held = None
-        if folder and not self._final and (folder / "memory.safetensors").is_file():
-            self._held, self._final = _opened(folder), True
-        elif self._held is None:
-            self._held, self._held_at = _snapshot(page), now
-        if not self._held.entries:
+        if not self._final and (page.report or now - self._held_at >= FRESH_S):
+            self._held, self._final = _newest(page, PATIENCE_S)
+            self._held_at = now
+        if self._held is None or not self._held.entries:
             raise StateError("No frame is held yet.", hint="Ask again in a moment.")
         return self._held
 
@@ -189,17 +186,35 @@ def _alone(lock: threading.Lock, patience_s: float, otherwise: str) -> Iterator[
         lock.release()
 
 
+def _newest(page: Page, patience_s: float) -> tuple[Remembered, bool]:
+    """The run's memory as it is now, and whether that is its last; between its end and its results
+    those are waited for. Raises StateError."""
+    if page.report is None:
+        try:
+            return _snapshot(page), False
+        except StateError:
+            ended = page.run is not None and page.run.stats().state in _OVER
+            if not ended or not _written(page, patience_s):
+                raise
+    assert page.report is not None
+    return _opened(page.report.parent), True
+
+
+def _written(page: Page, patience_s: float) -> bool:
+    """Wait for the results of a run that has ended; False when they do not come."""
+    until = time.monotonic() + patience_s
+    while page.report is None and not page.stopping and time.monotonic() < until:
+        time.sleep(0.05)
+    return page.report is not None
+
+
 def _snapshot(page: Page) -> Remembered:
     """The run's memory at this moment. Raises StateError."""
     if page.run is None or page.state.preview() is None:
         raise StateError("No frame has come yet.", hint="Ask again in a moment.")
     with tempfile.TemporaryDirectory(prefix="retain-ask-") as spare:
         folder = Path(spare) / "state"
-        try:
-            page.run.snapshot(folder)
-        except StateError as error:
-            hint = "When the stream has just ended, its results are being written: ask again soon."
-            raise StateError(error.what, hint=error.hint or hint) from error
+        page.run.snapshot(folder)
         return _opened(folder)
 
 

@@ -84,7 +84,7 @@ class Page:
         self.asker = asker
         self._report: Path | None = None
         self.run: HasStats | None = None
-        self._stopping = False
+        self.stopping = False
         self._socket = _listen(host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -160,7 +160,7 @@ class Page:
 
     def stop(self) -> None:
         """End the server; clients are told by the closed connection. Safe to call twice."""
-        self._stopping = True
+        self.stopping = True
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(5)
@@ -177,7 +177,7 @@ class Page:
         try:
             yield b"retry: 1000\n\n"
             quiet_since = time.monotonic()
-            while not self._stopping:
+            while not self.stopping:
                 patch = self.state.patch(seen)
                 if patch:
                     yield b"data: " + msgspec.json.encode(patch) + b"\n\n"

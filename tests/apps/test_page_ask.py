@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ import numpy as np
 import pytest
 from ask_parts import SCENE, film, jpeg, result, scene, watched
 from clip_parts import tiny_clip
+from page_feed import FakeRun
 
 from retain.apps.page.access import Access
 from retain.apps.page.ask import MAX_JSON, MAX_PICTURE, Asker, decoded
 from retain.apps.page.routes import PAGE_POLICY
 from retain.apps.page.server import Page
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import StateError, UsageError
 
 HEADERS = {"X-Retain": "1"}
 
@@ -185,24 +188,25 @@ def test_the_encoder_is_loaded_once(
         other.stop()
 
 
-def test_between_the_end_and_the_results(source: Path) -> None:
-    from retain.pipeline.errors import StateError
-
-    class Ended:
-        def stats(self) -> Any:
-            raise AssertionError
-
+def test_between_the_end_and_the_results(source: Path, tmp_path: Path) -> None:
+    class Ended(FakeRun):
         def snapshot(self, folder: str | Path, timeout: float = 30.0) -> None:
             raise StateError("The graph gave no snapshot: it has ended.")
 
     page = Page("film", "film.mp4", asker=Asker(str(source), "pixels"))
     page.state.preview = lambda: (b"", {})  # type: ignore[method-assign]
     page.run = Ended()
+    page.run.state = "done"
     page.start()
     try:
-        answer = asked(page, start_s=0)
-        refused(answer, 409, "it has ended")
-        assert "ask again soon" in answer.json()["hint"]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(asked, page, start_s=0)
+            while not page.asker or not page.asker._one.locked():
+                time.sleep(0.005)
+            folder = result(film(tmp_path, seconds=2), tmp_path / "out")
+            assert not waiting.done()
+            page.finish(folder / "report.html", "The stream has ended.")
+            assert waiting.result(20).status_code == 200
     finally:
         page.stop()
 
