@@ -166,11 +166,6 @@ def _line(answer: Answer) -> str:
             f'<circle class="hit" cx="{x:.1f}" cy="{top - 13:.1f}" r="11"/>'
             f'<text class="place" x="{x:.1f}" y="{top - 8.8:.1f}">{place}</text></a>'
         )
-    limits = [
-        min(max((limit - start) * scale, -10), TRACK + 10)
-        for limit in (answer.question.start_s, answer.question.end_s)
-    ]
-    band = f'<path class="band" d="M{limits[0]:.1f} 8H{limits[1]:.1f}V92H{limits[0]:.1f}z"/>'
     ends = (
         f'<text class="tick" x="0" y="110">{clock(start)}</text>'
         f'<text class="tick last" x="{TRACK}" y="110">{clock(end)}</text>'
@@ -178,8 +173,18 @@ def _line(answer: Answer) -> str:
     return (
         f'<svg class="when" viewBox="-14 0 {TRACK + 28} 116" role="img" '
         f'aria-label="When the moments were">'
-        f'{band}<path class="rail" d="M0 92H{TRACK}"/>{"".join(bars)}{ends}</svg>'
+        f'{_band(answer, start, scale)}<path class="rail" d="M0 92H{TRACK}"/>'
+        f"{''.join(bars)}{ends}</svg>"
     )
+
+
+def _band(answer: Answer, start: float, scale: float) -> str:
+    """The range that was asked for, where there is one."""
+    asked = (answer.question.start_s, answer.question.end_s)
+    if math.isinf(asked[0]) and math.isinf(asked[1]):
+        return ""
+    left, right = (min(max((limit - start) * scale, -10), TRACK + 10) for limit in asked)
+    return f'<path class="band" d="M{left:.1f} 8H{right:.1f}V92H{left:.1f}z"/>'
 
 
 def _heights(answer: Answer) -> list[float]:
