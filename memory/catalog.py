@@ -8,6 +8,7 @@ MEMORIES = Catalog(
     "memory",
     {
         "bank": "retain.memory.bank.memory:Bank",
+        "clips": "retain.memory.clips.bank:ClipBank",
         "examples": "retain.memory.examples:ExampleMemory",
         "frames": "retain.memory.curvestream:FrameMemory",
         "gated-delta": "retain.memory.gated_delta:GatedDelta",
@@ -17,5 +18,6 @@ MEMORIES = Catalog(
         "keyframes": "retain.memory.keyframes:KeyframeMemory",
         "notes": "retain.memory.notes:Notes",
         "views": "retain.memory.views:ViewMemory",
+        "windows": "retain.memory.clips.windows:Windows",
     },
 )

@@ -15,6 +15,9 @@ Image = NDArray[np.uint8]
 MetaValue = str | int | float | bool
 
 MAX_SIDE = 32_768
+SYNTHETIC = "synthetic"
+"""The key of ``Frame.meta`` that is True where a model made the picture. It travels with the frame,
+through recordings and between hosts; memories refuse such frames."""
 _EMPTY: Mapping[str, MetaValue] = MappingProxyType({})
 
 
@@ -60,6 +63,11 @@ class Frame:
     def seconds(self) -> float:
         """Presentation time in seconds, for display and for rates."""
         return float(self.pts * self.time_base)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a model made the picture, in whole or in part."""
+        return bool(self.meta.get(SYNTHETIC, False))
 
     @property
     def height(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ from retain.memory.bank.rows import BankWrite, GeoProjection
 from retain.memory.base import Memory, State
 from retain.memory.carry import Carry
 from retain.memory.catalog import MEMORIES
+from retain.memory.clips.bank import ClipBank
+from retain.memory.clips.clip import Clip, ClipQuery, Span
+from retain.memory.clips.config import ClipBankConfig, ClipShape, WindowConfig
+from retain.memory.clips.windows import Seen, Windows
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.delta_scan import DeltaScan, DeltaScanConfig, ScanWrite
 from retain.memory.examples import Example, ExampleConfig, ExampleMemory
@@ -137,8 +141,29 @@ def detections(count: int, seed: int) -> Iterator[BankWrite]:
         yield BankWrite(rows, i, i / 25, scores.numpy(), levels=i % 2)
 
 
+CLIPS = ClipBankConfig("e", "0", dim=5, shape=ClipShape(2, 3, 4), coarse=2, capacity=9)
+
+
+def clips(count: int, seed: int) -> Iterator[Clip]:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        pixels, span = rng.integers(0, 256, (2, 3, 4, 1), np.uint8), Span(f"cam{i % 2}", i, i + 1)
+        yield Clip(pixels, rng.normal(size=5), span, i, i + 1, rng.random(), rng.normal(size=2))
+
+
+def seen(count: int, seed: int) -> Iterator[Seen]:
+    for frame in frames(count, seed=seed):
+        yield Seen(replace(frame, discontinuity=frame.seq % 17 == 5), frame.seq / count)
+
+
 CASES = {
     "bank": Case(bank, 70 * bank().row_bytes, detections, None),
+    "clips": Case(
+        lambda: ClipBank(CLIPS),
+        CLIPS.nbytes(9),
+        clips,
+        ClipQuery(np.arange(5.0), own=Span("a", 1, 2)),
+    ),
     "examples": Case(lambda: ExampleMemory(EXAMPLES), 9 * EXAMPLES.item_bytes, examples, None),
     "frames": Case(
         lambda: FrameMemory(FrameMemoryConfig(dim=16, max_entries=10, byte_budget=150_000)),
@@ -163,6 +188,12 @@ CASES = {
     ),
     "notes": Case(lambda: Notes(2_000), 2_000, notes, None),
     "views": Case(lambda: ViewMemory(VIEWS), 12 * VIEWS.row_bytes, views, None),
+    "windows": Case(
+        lambda: Windows(WindowConfig(ClipShape(4, 6, 8, 3), stride=3)),
+        4 * (6 * 8 * 3 + 24),
+        seen,
+        None,
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""Reference clips: how they are cut from a stream, kept within a bound and found again."""
