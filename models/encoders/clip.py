@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ class OpenClip(TorchEncoder):
         name = (
             f"openclip:{called}@{file}" if file else f"openclip:{called}" if variant else "openclip"
         )
-        network = _towers(name, model, file or _published(name, config, download), config)
+        _check_text_tower(name, model, download)
+        weights = file or _published(name, config, download)
+        with _hub(download):
+            network = _towers(name, model, weights, config)
         device = choose_device(device)
         network = network.to(device)
         side = network.visual.image_size
@@ -72,7 +76,8 @@ class OpenClip(TorchEncoder):
                 context_length=room, **text.get("tokenizer_kwargs", {})
             )
         try:
-            return open_clip.get_tokenizer(self._model, local_files_only=not self._download)
+            with _hub(self._download):
+                return open_clip.get_tokenizer(self._model)
         except (ImportError, OSError, ValueError) as error:
             raise UsageError(
                 f"The encoder {self.name!r} cannot read words: its tokenizer "
@@ -116,6 +121,39 @@ class OpenClip(TorchEncoder):
         inner = getattr(words, "tokenizer", None)
         length = len(inner(text).input_ids) if inner else len(words.encode(text)) + 2
         return length <= int(words.context_length)
+
+
+@contextmanager
+def _hub(download: bool) -> Iterator[None]:
+    """Within it the hub is not asked over the network unless ``download``: what is not in a file of
+    weights (configurations and vocabularies of some text towers) comes from its cache."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not download
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _check_text_tower(name: str, model: str, download: bool) -> None:
+    """Some models read words with a network of another package. Raises UsageError without it."""
+    import importlib.util
+
+    import open_clip
+    from huggingface_hub import try_to_load_from_cache
+
+    tower = open_clip.get_model_config(model)["text_cfg"].get("hf_model_name")
+    if not tower:
+        return
+    if importlib.util.find_spec("transformers") is None:
+        raise UsageError(
+            f"The encoder {name!r} needs the package 'transformers', which is not installed.",
+            hint="Install it with: pip install transformers sentencepiece",
+        )
+    if not download and not isinstance(try_to_load_from_cache(tower, "config.json"), str):
+        raise absent(name, f"the hub's cache (its text tower {tower!r})")
 
 
 def _parts(variant: str) -> tuple[str, Path | None]:

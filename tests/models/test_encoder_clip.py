@@ -91,6 +91,55 @@ def test_scripts_the_tokenizer_was_not_made_for_are_not_known(encoder: TextEncod
     assert 0 < encoder.known("a dog 厨房里的狗") < 1
 
 
+def test_tokenizers_of_many_languages_know_by_their_vocabulary(name: str) -> None:
+    from types import SimpleNamespace
+
+    class Inner:
+        unk_token_id = 3
+
+        def __call__(self, text: str, add_special_tokens: bool = True) -> SimpleNamespace:
+            ids = [3 if part == "☃" else 10 for part in text] + [1] * add_special_tokens
+            return SimpleNamespace(input_ids=ids)
+
+    made = create(name, device="cpu")
+    assert isinstance(made, clip.OpenClip)
+    made.__dict__["_words"] = SimpleNamespace(tokenizer=Inner(), context_length=8)
+    assert made.known("厨房里的狗") == 1
+    assert made.fits("厨房里的狗")
+    assert not made.fits("厨房里的狗和两只猫")
+
+
+def test_models_whose_words_need_another_package_say_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name)
+    )
+    made = create(name, device="cpu")
+    assert isinstance(made, clip.OpenClip)
+    made._model = "ViT-B-16-SigLIP"  # pictures need no tokenizer, words this one's
+    assert made.encode(pictures(1)).shape == (1, 24)
+    with pytest.raises(UsageError, match="cannot read words.*pip install transformers"):
+        made.known("a dog")
+    file = name.partition("@")[2]
+    with pytest.raises(UsageError, match="needs the package 'transformers'"):
+        create(f"openclip:roberta-ViT-B-32@{file}", device="cpu")
+
+
+def test_the_hub_is_offline_unless_it_may_be_asked() -> None:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    with clip._hub(download=False):
+        assert constants.HF_HUB_OFFLINE is True
+    with clip._hub(download=True):
+        assert before == constants.HF_HUB_OFFLINE
+    assert before == constants.HF_HUB_OFFLINE
+
+
 def test_another_file_is_another_encoder(folder: Path, encoder: TextEncoder) -> None:
     other = create(tiny_clip(folder, seed=1), device="cpu")
     assert isinstance(other, TextEncoder)
