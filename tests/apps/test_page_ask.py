@@ -15,7 +15,7 @@ import av
 import httpx
 import numpy as np
 import pytest
-from ask_parts import SCENE, film, jpeg, result, scene, watched
+from ask_parts import SCENE, film, jpeg, options_of, result, scene, watched
 from clip_parts import tiny_clip
 from page_feed import FakeRun
 
@@ -209,6 +209,28 @@ def test_between_the_end_and_the_results(source: Path, tmp_path: Path) -> None:
             assert waiting.result(20).status_code == 200
     finally:
         page.stop()
+
+
+def test_the_command_line_asks_the_same_page(page: Page) -> None:
+    from retain.apps.ask.answer import Question
+    from retain.apps.ask.remote import ask_running, reads_words
+
+    told = ask_running(page.url, Question(image=scene(SCENE + 5), k=2))
+    best = told["moments"][0]
+    assert told["encoder"] == "pixels"
+    assert abs(best["seconds"] % 5 - 1.2) < 0.4
+    assert best["picture"] == f"/api/ask/{best['seq']}.jpg"
+    assert ask_running(page.url, Question(end_s=3.0))["moments"]
+    assert reads_words(page.url) is False
+    with pytest.raises(UsageError, match="No frame held lies after"):
+        ask_running(page.url, Question(start_s=1e6))
+
+
+def test_a_memory_that_goes_on_has_no_clips(source: Path, tmp_path: Path) -> None:
+    from retain.apps.watch import _asker
+
+    assert _asker(options_of(source)).about()["clips"] is True
+    assert _asker(options_of(source, resume=tmp_path)).about()["clips"] is False
 
 
 # --- what it refuses
