@@ -21,6 +21,7 @@ STAGES = Catalog(
     {
         "encode": "retain.models.curvestream:Encode",
         "remember": "retain.models.curvestream:Remember",
+        "boundaries": "retain.models.boundaries.stage:Boundaries",
         "segment": "retain.models.gdkvm.stage:Segment",
         "measure": "retain.models.gdkvm.measure:Measure",
         "segment-object": "retain.models.object.stage:SegmentObject",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ def grid(image: Image) -> Grid:
     import cv2
 
     small = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32)
+    return np.asarray(small, np.float32)
 
 
 def block_change(old: Grid, new: Grid) -> float:
@@ -40,7 +42,7 @@ def structure_change(old: Grid, new: Grid) -> float:
     """
     a, b = _contrast(old), _contrast(new)
     both = float((a * a).sum() + _NOISE) * float((b * b).sum() + _NOISE)
-    return 1.0 - float((a * b).sum()) / both**0.5
+    return 1.0 - float((a * b).sum()) / math.sqrt(both)
 
 
 def contrast(picture: Grid) -> float:
@@ -69,5 +71,5 @@ def bend(run: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _contrast(picture: Grid) -> Grid:
-    luma: Grid = picture @ _LUMA
-    return luma - luma.mean()
+    luma = picture @ _LUMA
+    return np.asarray(luma - luma.mean(), np.float32)
