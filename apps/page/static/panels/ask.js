@@ -11,6 +11,7 @@ let able = null;    // what can be asked; null until the program has said
 let session = "";
 let reasons = {};
 let example = null; // { blob, address, name }
+let turn = 0;       // counts what was done to the example: what comes late is not taken
 let linked = false;
 let loaded = false;  // whether the program has its encoder at hand
 let running = null; // AbortController of the question that is being answered
@@ -27,7 +28,7 @@ export function mount(root) {
   ui.why = el("p", { class: "why", id: "ask-why" });
   ui.picture = el("img", { alt: "" });
   ui.name = el("span", { class: "name" });
-  ui.drop = el("button", { type: "button", class: "plain", onclick: () => { forget(); ui.file.focus(); } }, "Remove");
+  ui.drop = el("button", { type: "button", class: "plain", onclick: () => { forget(); say(""); ui.file.focus(); } }, "Remove");
   ui.example = el("div", { class: "example", hidden: true }, ui.picture, ui.name, ui.drop);
   ui.form = el("form", { onsubmit: (event) => { event.preventDefault(); ask(); } },
     el("div", { class: "field words" }, el("label", { for: "ask-words" }, "Words"), ui.words),
@@ -104,6 +105,7 @@ function receive(root) {
 
 async function take(file, name = file?.name) {
   if (!file) return false;
+  const mine = ++turn;
   try {
     const picture = await createImageBitmap(file);
     const scale = Math.min(1, SIDE / Math.max(picture.width, picture.height));
@@ -111,6 +113,7 @@ async function take(file, name = file?.name) {
     canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
     picture.close();
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+    if (mine !== turn) return false;
     forget();
     example = { blob, address: URL.createObjectURL(blob), name };
   } catch {
@@ -125,6 +128,7 @@ async function take(file, name = file?.name) {
 }
 
 function forget() {
+  turn += 1;
   if (example) URL.revokeObjectURL(example.address);
   example = null;
   ui.example.hidden = true;
@@ -132,8 +136,11 @@ function forget() {
 
 // A kept moment as the example, asked at once.
 export async function like(address, name) {
+  const mine = ++turn;
+  say("Looking…");
   try {
     const answer = await fetch(address);
+    if (mine !== turn) return;
     if (answer.status !== 200) throw new Error(String(answer.status));
     if (!(await take(await answer.blob(), name))) return;
   } catch {
