@@ -15,6 +15,8 @@ Admit = Literal["surprise", "reservoir"]
 
 SCORES = 256
 """Last scores of which the quantile is taken; 8 bytes each."""
+MAX_CLIPS = 1_000_000
+"""Up to here a search of all rows was measured to be quick enough; see docs/clip-bank.md."""
 TEXT = {"stream": 64, "origin": 96, "caption": 256}
 """Bytes of UTF-8 a row keeps of each."""
 
@@ -93,8 +95,10 @@ class ClipBankConfig:
             raise UsageError(f"Unknown admission {self.admit!r}.", hint=nearest(self.admit, known))
         if self.dim < 1 or self.coarse < 0:
             raise UsageError(f"A clip's descriptor needs a length, not {self.dim}.")
-        if not 1 <= self.least <= self.capacity:
-            raise UsageError(f"A clip bank needs room for {self.least}, not {self.capacity}.")
+        if not 1 <= self.least <= self.capacity <= MAX_CLIPS:
+            raise UsageError(
+                f"A clip bank has room for {self.least} to {MAX_CLIPS} clips, not {self.capacity}."
+            )
         if not 0 <= self.quantile <= 1 or not 0 <= self.far <= 2:
             raise UsageError("A clip bank's quantile is in [0, 1] and its distance in [0, 2].")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from retain.memory import snapshot
 from retain.memory.clips.bank import ClipBank, check_encoder
-from retain.memory.clips.config import ClipBankConfig, ClipShape
+from retain.memory.clips.config import ClipBankConfig
 from retain.pipeline.errors import StateError, UsageError
 
 STREAM = "references"
@@ -29,12 +30,10 @@ def load(path: str | Path, encoder: str, weights: str, stream: str = STREAM) -> 
     for config, state in file.memories.values():
         if config.get("kind") == "clips":
             check_encoder(config, encoder, weights)
-            values: dict[str, Any] = {k: v for k, v in config.items() if k != "kind"}
             try:
-                shape = ClipShape(**values.pop("shape"))
-                bank = ClipBank(ClipBankConfig(**values, shape=shape))
-            except (TypeError, KeyError, UsageError) as error:
+                bank = ClipBank(msgspec.convert(dict(config), ClipBankConfig))
+                bank.restore(stream, state)
+            except (msgspec.ValidationError, UsageError, ValueError, MemoryError) as error:
                 raise StateError(f"{path} holds a clip bank that cannot be: {error}") from None
-            bank.restore(stream, state)
             return bank
     raise StateError(f"{path} holds no clip bank.")

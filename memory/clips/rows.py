@@ -76,7 +76,7 @@ class ClipRows(Table):
             good &= np.isfinite(self[name])
         good &= (self["twin"] >= (0 if n > 1 else -1)) & (self["twin"] < max(n, 1))
         good &= (np.abs(self["nearest"]) < 1.01) | (n == 1)
-        good &= self[ARRIVAL] >= 0
+        good &= (self[ARRIVAL] >= 0) & (self[ARRIVAL] < 2**62)
         if not good.all() or len(set(self[ARRIVAL].tolist())) < n:
             raise StateError("The snapshot holds clips that no clip bank could have written.")
         if self.config.coarse and not np.isfinite(self["coarse"]).all():
