@@ -75,24 +75,40 @@ def test_transitions_are_runs_above_the_threshold() -> None:
     assert transnet.transitions(np.empty(0, np.float32)) == []
 
 
-@needs_transnet
-def test_transnet_finds_a_cut_and_leaves_the_process_as_it_was() -> None:
-    rng = np.random.default_rng(0)
-    scenes = [rng.integers(0, 256, (9, 16, 3), np.uint8).repeat(10, 0).repeat(10, 1) for _ in "ab"]
-    frames = [scenes[k >= 30] for k in range(50)]
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    expected = random.random(), np.random.rand(), float(torch.rand(1))
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    scores = transnet.scores(frames)
-    assert scores.shape == (50,)
+def test_scores_are_of_the_frames_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Brightness:
+        """In place of the network: a frame's probability is its brightness."""
+
+        def predict_raw(self, window: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return window.float().mean((2, 3, 4))[..., None] / 255, None
+
+    monkeypatch.setattr(transnet, "_network", Brightness)
+    told: list[int] = []
+    frames = (np.full((90, 160, 3), k, np.uint8) for k in range(130))
+    scores = transnet.scores(frames, told.append)
     assert scores.dtype == np.float32
-    assert transnet.transitions(scores) == [(30, 30)]
-    assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
+    assert np.abs(scores * 255 - np.arange(130)).max() <= 1
+    assert told == [50, 100, 130]
+    assert transnet.scores([]).shape == (0,)
+
+
+@needs_transnet
+def test_the_network_leaves_the_process_as_it_was() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), np.random.rand(), float(torch.rand(1))
+
+    def seed() -> None:
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    expected = draw()
+    seed()
+    network = transnet._network()
+    assert draw() == expected
     assert not torch.are_deterministic_algorithms_enabled()
+    assert not network.training
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
