@@ -88,12 +88,13 @@ class ClipBank:
     def _made_room(self, rows: ClipRows, values: Mapping[str, Any], high: bool) -> bool:
         """Take a row out of the full bank for a clip that is worth it."""
         if self._config.admit == "reservoir":
-            lowest = int(np.argmin(rows["key"]))
-            worth = bool(values["key"] > rows["key"][lowest])
-            leaves = lowest
+            leaves = int(np.argmin(rows["key"]))
+            worth = bool(values["key"] > rows["key"][leaves])
         else:
-            nearest = float((rows["descriptor"] @ values["descriptor"]).max())
-            worth, leaves = high or 1 - nearest > self._config.far, rows.redundant()
+            leaves = rows.redundant()
+            far = self._config.far
+            alike = float(rows["nearest"][leaves]) if far is None else 1 - far
+            worth = high or float((rows["descriptor"] @ values["descriptor"]).max()) < alike
         if worth:
             rows.remove(leaves)
         return worth

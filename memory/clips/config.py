@@ -85,8 +85,10 @@ class ClipBankConfig:
     redundant leaves); ``reservoir``, a uniform sample of all clips offered."""
     quantile: float = 0.9
     """A score above this quantile of the last ``SCORES`` is high."""
-    far: float = 0.2
-    """A descriptor resembles nothing when 1 - cosine to the nearest held is above this."""
+    far: float | None = None
+    """A descriptor resembles nothing held when 1 - cosine to the nearest is above this. None: when
+    it is less like any than the two held that are most alike are like each other, so that the
+    bank's rows grow apart; what is far depends on the encoder, and no number suits them all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class ClipBankConfig:
             raise UsageError(
                 f"A clip bank has room for {self.least} to {MAX_CLIPS} clips, not {self.capacity}."
             )
-        if not 0 <= self.quantile <= 1 or not 0 <= self.far <= 2:
+        if not 0 <= self.quantile <= 1 or not 0 <= (self.far or 0) <= 2:
             raise UsageError("A clip bank's quantile is in [0, 1] and its distance in [0, 2].")
 
     @property

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from retain.memory.clips import index
 from retain.memory.clips.bank import ClipBank
 from retain.memory.clips.clip import Clip, ClipQuery, Span, as_bytes, as_model, packed, unpacked
-from retain.memory.clips.config import SCORES, ClipBankConfig, ClipShape
+from retain.memory.clips.config import SCORES, ClipBankConfig, ClipShape, WindowConfig
 from retain.memory.clips.rows import ClipRows
+from retain.memory.clips.windows import Seen, Windows
 from retain.memory.hub import Hub
 from retain.memory.table import ARRIVAL
 from retain.pipeline.errors import StateError, UsageError
@@ -78,13 +79,26 @@ def test_rare_kinds_outlive_a_flood_of_the_common_one() -> None:
 
 
 def test_a_full_bank_takes_high_scores_and_refuses_the_usual() -> None:
-    rng, bank = np.random.default_rng(1), ClipBank(CONFIG)
+    rng, bank = np.random.default_rng(1), ClipBank(replace(CONFIG, far=0.2))
     for i in range(SCORES):
         bank.write("s", clip(near(0, rng, 0.01), i, score=float(rng.random())))
     assert not bank.write("s", clip(near(0, rng, 0.01), 900, score=0.5))
     assert bank.write("s", clip(near(0, rng, 0.01), 901, score=0.99))
     assert not bank.write("s", clip(near(0, rng, 0.01), 902, score=0.99), gate=0.5)
     assert bank.write("s", clip(5, 903, score=0.0))
+
+
+def test_what_is_held_grows_apart() -> None:
+    """Whatever the encoder finds alike: here nothing is more than 0.02 apart."""
+    rng, bank = np.random.default_rng(3), ClipBank(CONFIG)
+    closest = []
+    for i in range(300):
+        made = np.ones(6) + 0.05 * rng.normal(size=6)
+        bank.write("s", clip(made, i))
+        rows = np.stack([m.clip.descriptor for m in bank.read("s")]).astype(np.float64)
+        closest.append((rows @ rows.T)[np.triu_indices(len(rows), 1)].max(initial=-1))
+    assert (np.diff(closest[7:]) < 1e-6).all()
+    assert 1 - closest[-1] > 3 * (1 - closest[7])
 
 
 def test_of_two_alike_the_lower_score_leaves() -> None:
@@ -198,6 +212,37 @@ def test_an_index_is_bound_to_its_encoder(tmp_path: Path) -> None:
         other = ClipBank(replace(CONFIG, encoder=name, weights=weights))
         with pytest.raises(StateError, match="cannot be compared"):
             other.restore("s", bank.snapshot("cam"))
+
+
+def test_a_hub_saves_clips_and_windows_and_goes_on(tmp_path: Path) -> None:
+    def made() -> Hub:
+        hub = Hub(200_000, "s")
+        hub.add("clips", ClipBank(CONFIG))
+        hub.add("windows", Windows(WindowConfig(SHAPE, stride=1)))
+        return hub
+
+    def step(hub: Hub, i: int) -> None:
+        image = np.full((6, 6, 3), 5 * i, np.uint8)
+        window = hub["windows"].write("s", Seen(Frame("s", i, i, Fraction(1), image), i))
+        if window is not None:
+            hub["clips"].write("s", window.described(np.eye(6)[i % 6]))
+
+    one, two = made(), made()
+    for i in range(8):
+        step(one, i)
+    one.snapshot(tmp_path / "m", 7)
+    assert two.restore(tmp_path / "m") == 7
+    for i in range(8, 20):
+        step(one, i)
+        step(two, i)
+    one.snapshot(tmp_path / "a")
+    two.snapshot(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    other = Hub(200_000, "s")
+    other.add("clips", ClipBank(replace(CONFIG, weights="other")))
+    other.add("windows", Windows(WindowConfig(SHAPE, stride=1)))
+    with pytest.raises(StateError, match="weights"):
+        other.restore(tmp_path / "m")
 
 
 def test_files_that_hold_no_clips_are_refused(tmp_path: Path) -> None:
