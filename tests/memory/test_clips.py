@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retain.memory.base import Json
 from retain.memory.clips import index
 from retain.memory.clips.bank import ClipBank
 from retain.memory.clips.clip import Clip, ClipQuery, Span, as_bytes, as_model, packed, unpacked
@@ -19,6 +20,7 @@ from retain.memory.clips.config import SCORES, ClipBankConfig, ClipShape, Window
 from retain.memory.clips.rows import ClipRows
 from retain.memory.clips.windows import Seen, Windows
 from retain.memory.hub import Hub
+from retain.memory.snapshot import MemoryFile, save
 from retain.memory.table import ARRIVAL
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import SYNTHETIC, Frame
@@ -250,6 +252,33 @@ def test_files_that_hold_no_clips_are_refused(tmp_path: Path) -> None:
     hub.snapshot(tmp_path / "none")
     with pytest.raises(StateError, match="no clip bank"):
         index.load(tmp_path / "none", "made-up", "abc")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(sorted(ClipBank(CONFIG).config)), JSON | st.integers(2**30, 2**70))
+def test_any_configuration_in_a_file_is_refused_or_works(
+    tmp_path: Path, name: str, value: Json
+) -> None:
+    bank = ClipBank(CONFIG)
+    bank.write("cam", clip(1, 5))
+    forged = {**bank.config, name: value}
+    file = MemoryFile("cam", -1, {"clips": (forged, bank.snapshot("cam"))})
+    save(tmp_path / "i", file)
+    try:
+        again = index.load(tmp_path / "i", "made-up", "abc")
+    except StateError:
+        return
+    assert again.write(index.STREAM, clip(2, 9))
+    assert len(again.read(index.STREAM, ClipQuery(np.eye(6)[1]))) == 2
 
 
 @pytest.mark.parametrize(
