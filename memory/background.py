@@ -43,6 +43,12 @@ class Background:
     def nbytes(self) -> int:
         return sum(a.nbytes for a in (self._mean, self._past, self._past_s, self._clock))
 
+    def since(self, seconds: float) -> float:
+        """Seconds from the frame taken in last to one at ``seconds``; 0 for the first, and when
+        time runs backwards."""
+        count, last, _ = self._clock.tolist()
+        return max(seconds - last, 0.0) if count else 0.0
+
     def novelty(self, unit: NDArray[np.float32], seconds: float) -> float:
         """How unlike the recent stream ``unit`` is, in [0, 2]; then take it in.
 
@@ -50,26 +56,21 @@ class Background:
         """
         if not unit.any():
             return 0.0
-        mean, (count, last, kept) = self._mean, self._clock.tolist()
+        mean, (count, _, kept) = self._mean, self._clock.tolist()
         length = math.sqrt(float(np.dot(mean, mean)))
         nearest = 1.0 if length == 0 else float(np.dot(unit, mean)) / length
         ages = seconds - self._past_s
         old = ages >= AFTER_S
         if old.any():
             nearest = max(nearest, float((self._past @ unit)[old].max()))
-        dt = max(seconds - last, 0.0) if count else 0.0
-        weight = max(1.0 - 0.5 ** (dt / self._half_life), 1.0 / (count + 1.0))
+        weight = 1.0 - 0.5 ** (self.since(seconds) / self._half_life)
+        weight = max(weight, 1.0 / (count + 1.0))
         mean += np.float32(weight) * (unit - mean)
         if not kept or not 0 <= seconds - self._past_s[int(kept - 1) % PAST] < 1.0:
             self._past[int(kept) % PAST], self._past_s[int(kept) % PAST] = unit, seconds
             kept += 1.0
         self._clock[:] = count + 1.0, seconds, kept
         return max(1.0 - nearest, 0.0)
-
-    def unlike(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
-        """1 - cosine of each of ``units`` [N, D] to the mean as it is now."""
-        length = max(float(np.sqrt(np.dot(self._mean, self._mean))), 1e-12)
-        return np.asarray(1.0 - units @ self._mean / np.float32(length), np.float32)
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {

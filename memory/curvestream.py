@@ -22,7 +22,7 @@ from retain.memory import pictures
 from retain.memory.background import Background
 from retain.memory.base import Json, State
 from retain.memory.context import Context, context
-from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of
+from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of, with_mass
 from retain.memory.entries import Entry as Entry
 from retain.memory.entries import load_entries as load_entries
 from retain.memory.eviction import Arrival, policy
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 BLURRED_SIDE = 224
 _PICTURE_ROOM = 65_536
+_LONGEST_S = 10.0
+"""A frame stands for the time since the one before it, but not for a stream's absence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,19 +201,23 @@ class FrameMemory:
         """Take a routed frame in. ``gate`` in [0, 1] scales its worth; 0 keeps it out."""
         s = self._stream(stream)
         unit = _unit(item.embedding, self._config.dim)
+        since = min(s.background.since(item.seconds), _LONGEST_S) if unit.any() else 0.0
         novelty = s.background.novelty(unit, item.seconds)
         arrival = Arrival(s.seen, item.route.score, novelty, gate)
         s.seen += 1
         if item.route.flash:
             self._policy.flashed(s.rows, item.seconds)
         if gate > 0 and (item.route.state != "discard" or not self._policy.routed):
-            self._insert(s, item, unit, arrival)
-            self._policy.aged(s.rows, s.background.unlike(s.rows.embedding))
+            self._insert(s, item, unit, arrival, since)
             self._settle(s)
             s.entries = None
+        elif self._policy.weighs and since > 0:
+            self._policy.passed(s.rows, s.rows.embedding @ unit, since)
         return self._held(s)
 
-    def _insert(self, s: _Stream, item: Item, unit: NDArray[np.float32], arrival: Arrival) -> None:
+    def _insert(
+        self, s: _Stream, item: Item, unit: NDArray[np.float32], arrival: Arrival, since: float
+    ) -> None:
         clear = item.route.state == "clear" or not self._policy.routed
         image = item.image if self._config.payload == "jpeg" else None
         shape = (1280, 720) if item.image is None else item.image.shape[1::-1]
@@ -223,7 +229,7 @@ class FrameMemory:
             score=item.route.score,
             key=self._policy.key(arrival),
             novelty=arrival.novelty,
-            least=arrival.novelty,
+            mass=since * arrival.gate,
             seq=item.seq,
             pts=item.pts,
             base_num=item.time_base.numerator,
@@ -251,10 +257,9 @@ class FrameMemory:
             heavy = int(rows["tokens"].sum()) > c.token_budget or s.nbytes > s.limit
             if not crowded and not heavy:
                 return
-            rank = self._policy.rank(rows)
-            if not crowded and self._policy.demotes and self._demote(rows, rank):
+            if not crowded and self._policy.demotes and self._demote(rows):
                 continue
-            victim = int(np.argmin(rank))
+            victim = int(np.argmin(self._policy.rank(rows)))
             self._policy.leaving(rows, victim)
             rows.remove(victim)
             if not len(rows) and not self._warned:
@@ -264,8 +269,9 @@ class FrameMemory:
                     " kept. Raise it."
                 )
 
-    def _demote(self, rows: RowStore, rank: NDArray[np.float64]) -> bool:
-        """Make the Clear row of lowest rank Blurred; the newest only when it is alone."""
+    def _demote(self, rows: RowStore) -> bool:
+        """Make the Clear row of least detail Blurred; the newest only when it is alone."""
+        rank = self._policy.detail(rows)
         others = len(rows) - 1 if len(rows) > 1 else 1
         for row in np.argsort(rank[:others], kind="stable").tolist():
             if rows["tier"][row] != CLEAR:
@@ -373,7 +379,7 @@ class FrameMemory:
             s.background.load(t["background.mean"], t["background.past"], t["background.clock"])
         except KeyError as missing:
             raise StateError(f"The snapshot has no array {missing}.") from None
-        s.rows.load(t)
+        s.rows.load(with_mass(t))
         check_rows(s.rows)
         crowded = len(s.rows) > self._config.max_entries or s.nbytes > s.limit
         if crowded or sum(s.rows["tokens"].tolist()) > self._config.token_budget:

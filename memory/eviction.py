@@ -18,9 +18,10 @@ COLUMNS = {
     "score": np.float64,
     "key": np.float64,
     "novelty": np.float64,
-    "least": np.float64,
+    "mass": np.float64,
 }
-"""What every policy may read of a row; ``key`` is its own, given once on arrival."""
+"""What every policy may read of a row; ``key`` is its own, given once on arrival, and ``mass`` the
+seconds of stream that the row stands for, counted by those that rank by it."""
 
 Ranks = NDArray[np.float64]
 
@@ -46,6 +47,8 @@ class Policy:
     """True: a Clear picture becomes Blurred before anything is dropped for space."""
     similarity = False
     """True: needs the cosines between rows."""
+    weighs = False
+    """True: is told of every frame that is not kept, too."""
 
     def key(self, arrival: Arrival) -> float:
         """A number to keep with the row."""
@@ -55,14 +58,19 @@ class Policy:
         """[rows]: lowest leaves first; of equals the oldest."""
         return held.order.astype(np.float64)
 
+    def detail(self, held: Table) -> Ranks:
+        """[rows]: of the Clear ones the lowest becomes Blurred first, where a policy demotes."""
+        return self.rank(held)
+
+    def passed(self, held: Table, cosine: NDArray[np.float32], seconds: float) -> None:
+        """Called when a frame is not kept: its [rows] cosines to those held, and the ``seconds``
+        since the frame before it. Only for policies with ``weighs``."""
+
     def leaving(self, held: Table, row: int) -> None:
         """Called before ``row`` is taken out."""
 
     def flashed(self, held: Table, seconds: float) -> None:
         """Called when the frame at ``seconds`` shows that the one before it was a flash."""
-
-    def aged(self, held: Table, novelty: NDArray[np.float32]) -> None:
-        """Called with each row's novelty against the background as it is now, [rows]."""
 
 
 class Fifo(Policy):
@@ -157,50 +165,73 @@ class StrideDoubling(Policy):
 
 @dataclass
 class Robust(Policy):
-    """The last ``recent`` rows always stay; of the others those that mattered and stand for
-    themselves.
+    """The last ``recent`` rows always stay. The others stay for one of two reasons, and those go
+    first that rank low by both: of the best rows by the first reason ``share`` are held, of the
+    best by the second the rest.
 
-    What a frame is worth when it comes is ``sqrt(score * novelty)``: the score says that something
-    changed, the novelty that it changed *to* something unlike the background, which tells an event
-    from the return after it. A row is then discounted as far as one of higher worth resembles it,
-    relative to its own distance from the background; resemblance across time counts less.
+    *Events.* A frame's worth is ``sqrt(score * novelty)``: the score says that something changed,
+    the novelty that it changed *to* something unlike the background, which tells an event from the
+    return after it. It is discounted as far as a row of higher worth resembles it, relative to its
+    own novelty. By this worth Clear rows become Blurred, too.
+
+    *Coverage.* A row stands for the frames nearest to it, ``mass`` seconds of them, which without
+    it would be as far from what is held as its nearest neighbour is: ``mass * distance`` is what
+    its leaving costs (k-medians, one row at a time), and the neighbour inherits the mass. The root
+    of the mass counts: between that and the farthest-point rule, which asks for the distance alone.
     """
 
     recent: int = 4
-    far: float = 0.5
-    """How much a resembling row long ago discounts, against 1 for one at the same time."""
-    fade_s: float = 30.0
+    share: float = 0.45
     flash_s: float = 0.35
-    """A change that is undone within this time was a flash, worth a fiftieth of what it seemed."""
+    """A change that is undone within this time was a flash: worth a fiftieth of what it seemed, and
+    it stands for nothing."""
     similarity = True
     demotes = True
+    weighs = True
 
     def flashed(self, held: Table, seconds: float) -> None:
         if len(held) and 0 <= seconds - held["seconds"][-1] <= self.flash_s:
             held["key"][-1] *= 0.02
+            held["mass"][-1] = 0.0
 
-    def aged(self, held: Table, novelty: NDArray[np.float32]) -> None:
-        least = np.minimum(held["least"], np.maximum(novelty, 1e-9))
-        held["key"][:] *= np.sqrt(least / np.maximum(held["least"], 1e-9))
-        held["least"][:] = least
+    def passed(self, held: Table, cosine: NDArray[np.float32], seconds: float) -> None:
+        if len(held):
+            held["mass"][int(cosine.argmax())] += seconds
+
+    def leaving(self, held: Table, row: int) -> None:
+        if len(held) > 1:
+            cosine = held.similarity[row].copy()
+            cosine[row] = -2.0
+            held["mass"][int(cosine.argmax())] += held["mass"][row]
 
     def key(self, arrival: Arrival) -> float:
         return arrival.gate * float(np.sqrt(max(arrival.score * arrival.novelty, 0.0)))
 
-    def rank(self, held: Table) -> Ranks:
-        n = len(held)
-        worth, seconds = held["key"], held["seconds"]
-        apart = np.exp(-np.abs(seconds[:, None] - seconds[None, :]) / self.fade_s)
-        novelty = np.maximum(held["novelty"], 1e-9)[:, None]
-        alike = np.clip(1.0 - (1.0 - held.similarity) / novelty, 0.0, 1.0)
-        alike = alike * (self.far + (1.0 - self.far) * apart)
-        order = np.arange(n)
+    def detail(self, held: Table) -> Ranks:
+        worth, order = held["key"], np.arange(len(held))
+        alike = 1.0 - (1.0 - held.similarity) / np.maximum(held["novelty"], 1e-9)[:, None]
         better = (worth[None, :] > worth[:, None]) | (
             (worth[None, :] == worth[:, None]) & (order[None, :] < order[:, None])
         )
-        rank = worth * (1.0 - np.where(better, alike, 0.0).max(axis=1, initial=0.0))
-        newest = order >= n - self.recent
-        return np.where(newest, 1e6 + order, rank)
+        like = np.where(better, alike, 0.0).max(axis=1, initial=0.0)
+        return np.asarray(worth * (1.0 - np.minimum(like, 1.0)), np.float64)
+
+    def rank(self, held: Table) -> Ranks:
+        cosine = held.similarity.copy()
+        np.fill_diagonal(cosine, -2.0)
+        distance = np.maximum(1.0 - cosine.max(axis=1, initial=-2.0), 0.0)
+        events = _places(self.detail(held)) / self.share
+        coverage = _places(np.sqrt(held["mass"]) * distance) / (1.0 - self.share)
+        order = np.arange(len(held))
+        rank = -np.minimum(events, coverage)
+        return np.where(order >= len(held) - self.recent, 1e6 + order, rank)
+
+
+def _places(values: Ranks) -> Ranks:
+    """[rows]: 1 for the largest, and so on; of equals the older comes first."""
+    places = np.empty(len(values))
+    places[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)
+    return places
 
 
 def _uniform(seed: int, number: int) -> float:

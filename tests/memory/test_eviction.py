@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from memory_parts import bare, features, feed
 
 from retain.datasets.planted import PlantedConfig, PlantedStream, held_recall, planted_features
-from retain.memory.curvestream import FrameMemory, FrameMemoryConfig
+from retain.memory.base import State
+from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, Item
 from retain.memory.eviction import (
     COLUMNS,
     AdjacentMerge,
@@ -86,18 +89,63 @@ def test_adjacent_merge_drops_from_the_most_alike_pair_and_counts() -> None:
     assert rows["key"].tolist() == [0, 0, 1, 0]
 
 
-def test_robust_keeps_the_newest_and_one_of_each_kind() -> None:
-    units = np.eye(8)[[0, 0, 1, 2, 3, 3, 3, 3]].astype(float)
-    worth = [0.9, 0.8, 0.5, 0.1, 0.01, 0.01, 0.01, 0.01]
-    rows = held(units, list(range(8)), key=worth, novelty=[1.0] * 8, least=[1.0] * 8)
-    rank = Robust(recent=4).rank(rows)
-    assert np.argsort(rank).tolist() == [1, 3, 2, 0, 4, 5, 6, 7]
+def test_robust_keeps_the_newest_then_events_and_what_stands_for_much() -> None:
+    units = np.eye(8)[[0, 1, 2, 3, 4, 5, 6, 7]].astype(float)
+    worth = [0.9, 0.01, 0.02, 0.8, 0.03, 0.04, 0.05, 0.06]
+    mass = [1.0, 300.0, 2.0, 1.0, 3.0, 1.0, 1.0, 1.0]
+    rows = held(units, list(range(8)), key=worth, novelty=[1.0] * 8, mass=mass)
+    rank = Robust(recent=2).rank(rows)
+    assert np.argsort(rank)[-2:].tolist() == [6, 7]
+    assert np.argsort(rank)[-6:-2].tolist() == [3, 4, 0, 1]
+
+
+def test_of_rows_that_are_alike_the_worthier_is_the_event() -> None:
+    units = np.eye(4)[[0, 0, 1, 2]].astype(float)
+    rows = held(units, [0.0, 1.0, 2.0, 3.0], key=[0.8, 0.9, 0.1, 0.1], novelty=[1.0] * 4)
+    assert Robust().detail(rows).tolist() == [0.0, 0.9, 0.1, 0.1]
+
+
+def test_a_row_stands_for_the_frames_nearest_to_it_and_leaves_them_to_its_neighbour() -> None:
+    units = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    rows = held(units, [0.0, 1.0, 2.0], mass=[1.0, 1.0, 1.0])
+    policy = Robust()
+    policy.passed(rows, np.array([0.1, 0.2, 0.9], np.float32), 5.0)
+    assert rows["mass"].tolist() == [1.0, 1.0, 6.0]
+    policy.leaving(rows, 2)
+    assert rows["mass"][1] == 7.0
+
+
+def test_no_second_of_the_stream_is_lost_or_counted_twice() -> None:
+    memory = bare(policy="robust")
+    feed(memory, features(300), fps=2.0)
+    assert memory.snapshot("s").tensors["rows.mass"].sum() == pytest.approx(299 / 2)
+
+
+def test_a_memory_saved_before_rows_stood_for_time_goes_on() -> None:
+    memory = bare(policy="robust")
+    feed(memory, features(100))
+    saved = memory.snapshot("s")
+    older = {name: array for name, array in saved.tensors.items() if name != "rows.mass"}
+    again = bare(policy="robust")
+    again.restore("s", State(older | {"rows.least": older["rows.novelty"]}, saved.header))
+    assert again.held("s").entries == memory.held("s").entries
+    assert again.snapshot("s").tensors["rows.mass"].tolist() == [1.0] * 20
+
+
+def test_an_absence_of_the_stream_weighs_no_more_than_ten_seconds() -> None:
+    memory = bare(dim=2, policy="robust")
+    for seq, (unit, seconds) in enumerate([((1, 0), 0.0), ((0, 1), 1.0), ((0, 1), 5000.0)]):
+        feature = np.array(unit, np.float32)
+        route = memory.route("s", feature, seconds)
+        memory.write("s", Item(None, seq, seq, Fraction(1), seconds, feature, route))
+    assert memory.snapshot("s").tensors["rows.mass"].tolist() == [0.0, 11.0]
 
 
 def test_a_flash_is_worth_little_once_it_is_over() -> None:
-    rows = held(np.eye(2), [0.0, 1.0], key=[1.0, 1.0])
+    rows = held(np.eye(2), [0.0, 1.0], key=[1.0, 1.0], mass=[1.0, 1.0])
     Robust().flashed(rows, 1.2)
     assert rows["key"].tolist() == [1.0, pytest.approx(0.02)]
+    assert rows["mass"].tolist() == [1.0, 0.0]
     Robust().flashed(rows, 5.0)
     assert rows["key"].tolist() == [1.0, pytest.approx(0.02)]
 

@@ -143,7 +143,7 @@ def changed(state: State, name: str, value: float, row: int = -1) -> State:
     ("name", "value"),
     [
         ("rows.embedding", math.nan), ("rows.embedding", 1e30), ("rows.seconds", math.inf),
-        ("rows.key", math.nan), ("rows.least", -1), ("rows.novelty", -1), ("rows.tokens", -5),
+        ("rows.key", math.nan), ("rows.mass", -1), ("rows.novelty", -1), ("rows.tokens", -5),
         ("rows.width", 0), ("rows.height", -1), ("rows.base_num", 0), ("rows.base_den", 0),
         ("rows.seq", -1), ("rows.reason", 99), ("rows.tier", 0), ("rows.similarity", math.nan),
         ("router.history", math.nan), ("router.numbers", math.nan), ("router.numbers", -1),
