@@ -1,0 +1,1 @@
+"""The memory in diffusers' video transformers, for whoever has their weights."""

@@ -1,0 +1,314 @@
+"""Memory rows in a transformer of diffusers: what Wan and LTX have in common.
+
+Neither hands ``attention_kwargs`` on to its attention. So a hook on the transformer settles which
+rows a call gets, a hook on each block keeps the block's present time, and the processor of the
+block's self-attention, ``Joined``, makes keys and values of the two. Nothing becomes part of the
+transformer's parameters or of what it saves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from retain.models.ditmem.inject import MemoryRows, Pair
+from retain.pipeline.errors import MissingExtra, UsageError
+
+Layers = Literal["all"] | Sequence[int]
+STEPS = 1000
+"""Of the noise schedule of both families; time 1 of ``MemoryRows.static_time`` is this timestep."""
+
+
+def need_diffusers(what: str) -> None:
+    """Raises MissingExtra where diffusers is not installed."""
+    if importlib.util.find_spec("diffusers") is None:
+        raise MissingExtra("diffusers", "imagine", what)
+
+
+class Joined(ABC):
+    """Attention processor of block ``number``: ``plain``, with the handle's rows beside the keys
+    and values where there are any. Called as ``plain`` is."""
+
+    def __init__(self, plain: Any, handle: Handle, block: Any, number: int) -> None:
+        self.plain, self.handle, self.block, self.number = plain, handle, block, number
+        self.time: Tensor | None = None
+        """[B, 6, D] of the call that is about to come."""
+
+    @property
+    def _attention_backend(self) -> Any:
+        """``set_attention_backend`` writes it, to last when this is removed."""
+        return self.plain._attention_backend
+
+    @_attention_backend.setter
+    def _attention_backend(self, backend: Any) -> None:
+        self.plain._attention_backend = backend
+
+    @property
+    def _parallel_config(self) -> Any:
+        return self.plain._parallel_config
+
+    @_parallel_config.setter
+    def _parallel_config(self, config: Any) -> None:
+        self.plain._parallel_config = config
+
+    @staticmethod
+    @abstractmethod
+    def row(temb: Tensor, noised: Tensor) -> Tensor:
+        """Of what a block is given as time, [B, 6, D]: that of token ``noised``, int [B], where
+        tokens have times of their own."""
+
+    @staticmethod
+    @abstractmethod
+    def moment(transformer: nn.Module, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """What blocks are given as time at ``timestep`` [1]: [1, 6, D]."""
+
+    @abstractmethod
+    def made(self, attn: Any, tokens: Tensor, time: Tensor, dtype: torch.dtype) -> Pair:
+        """Keys, without positions, and values [B, M, heads, width] of ``tokens`` [B, M, D] at
+        ``time`` [B or 1, 6, D]."""
+
+    def pair(self, attn: Any, hidden: Tensor, mask: Tensor | None) -> Pair | None:
+        """Keys and values of the rows for queries from ``hidden`` [B, N, D]; None without rows."""
+        time, self.time = self.time, None  # for one call, and not kept between steps
+        memory = self.handle.now
+        if memory is None or time is None:
+            return None
+        if mask is not None:
+            raise UsageError("Memory rows do not go together with a mask on self-attention.")
+        # Where blocks are on several devices the hooks come before what moves their inputs.
+        tokens, time = memory.tokens.to(hidden.device), time.to(hidden.device)
+        if memory.static_time is None:
+            return self.made(attn, tokens, time, hidden.dtype)
+        keep = not torch.is_grad_enabled()  # a graph must not outlive its step
+        key = (self.number, len(hidden), hidden.dtype, hidden.device)
+        if keep and key in self.handle.kept:
+            return self.handle.kept[key]
+        made = self.made(attn, tokens, self.handle.still(hidden), hidden.dtype)
+        if keep:
+            self.handle.kept[key] = made
+        return made
+
+    def mask(self, hidden: Tensor) -> Tensor | None:
+        """[B, 1, 1, N + M] to be added to the logits, or None where that is nothing."""
+        memory = self.handle.now
+        added = None if memory is None else memory.mask(self.number, hidden.shape[1])
+        return None if added is None else added.to(hidden)
+
+
+class Handle:
+    """A memory installed in one transformer.
+
+    ``memory_in_uncond``: False leaves the rows out of the pass without prompt of classifier-free
+    guidance. Then a call must be made within the ``cache_context`` that diffusers' pipelines use.
+    """
+
+    def __init__(
+        self,
+        transformer: Any,
+        blocks: nn.ModuleList,
+        plain: type,
+        joined: type[Joined],
+        layers: Layers,
+        memory_in_uncond: bool,
+    ) -> None:
+        """``plain``: the processor that may be replaced. Raises UsageError for what cannot be."""
+        from retain.models.ditmem.adapters.context import watch
+
+        self._transformer, self._joined, self._depth = transformer, joined, len(blocks)
+        self._in_uncond = memory_in_uncond
+        self._names = list(inspect.signature(type(transformer).forward).parameters)[1:]
+        self._memory: MemoryRows | None = None
+        self._still: Tensor | None = None
+        self.now: MemoryRows | None = None
+        """What the present or last call was given, one row set per sample."""
+        self.noised: Tensor | None = None
+        self.kept: dict[tuple[int, int, torch.dtype, torch.device], Pair] = {}
+        self._alone()
+        chosen = [(n, blocks[n]) for n in _numbers(layers, len(blocks))]
+        for number, block in chosen:
+            _replaceable(block.attn1.processor, plain, number)  # type: ignore[union-attr]
+        self._placed: list[tuple[Any, Joined]] = []
+        self._ends: list[Callable[[], None]] = [watch(transformer, self._begin)]
+        for number, block in chosen:
+            attn: Any = block.attn1
+            mine = joined(attn.processor, self, block, number)
+            attn.set_processor(mine)
+            self._placed.append((attn, mine))
+            hook = block.register_forward_pre_hook(self._time_of(mine), with_kwargs=True)
+            self._ends.append(hook.remove)
+
+    def set_memory(self, memory: MemoryRows | None) -> None:
+        """What all calls from now on are given; None: nothing, and the transformer is as it was.
+
+        ``memory``: [1, M, D] for all samples alike or [B, M, D]; no ``adapter`` and no ``kept``.
+        Keys and values of a ``static_time`` are made once and kept (not where gradients are): set
+        the memory anew when weights have changed. Raises UsageError for rows that do not fit.
+        """
+        if not self._placed:
+            raise UsageError("This memory was removed.", hint="Install it again.")
+        self.kept.clear()
+        self._memory = None if memory is None else self._fitting(memory)
+
+    def remove(self) -> None:
+        """The transformer as it was. A processor that somebody else put in place stays."""
+        for end in self._ends:
+            end()
+        for attn, mine in self._placed:
+            if attn.processor is mine:
+                attn.set_processor(mine.plain)
+        self._ends, self._placed = [], []
+        self._memory = self.now = self._still = self.noised = None
+        self.kept.clear()
+
+    def still(self, hidden: Tensor) -> Tensor:
+        """The time that static rows are modulated with, [1, 6, D]."""
+        assert self.now is not None
+        assert self.now.static_time is not None
+        if self._still is None:
+            step = torch.tensor([STEPS * self.now.static_time], device=hidden.device)
+            self._still = self._joined.moment(self._transformer, step, hidden.dtype)
+        return self._still.to(hidden.device)
+
+    def _begin(self, context: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.now = self._still = self.noised = None
+        if self._memory is None:
+            return
+        self._alone()
+        if any(attn.processor is not mine for attn, mine in self._placed):
+            raise UsageError(
+                "The transformer's attention processors were replaced after the memory was "
+                "installed, so it would not be read.",
+                hint="Call remove(), set the processors, and install the memory again.",
+            )
+        given = dict(zip(self._names, args, strict=False)) | kwargs
+        hidden: Tensor = given["hidden_states"]
+        timestep: Tensor = given["timestep"]
+        self.now = self._shared(self._memory, len(hidden), context, hidden.device)
+        self.noised = timestep.reshape(len(hidden), -1).argmax(1)
+
+    def _time_of(self, mine: Joined) -> Callable[..., None]:
+        def told(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            mine.time = None
+            if self.now is not None and self.noised is not None:
+                temb = kwargs["temb"] if "temb" in kwargs else args[2]
+                mine.time = mine.row(temb, self.noised)
+
+        return told
+
+    def _alone(self) -> None:
+        if getattr(self._transformer, "_parallel_config", None) is not None:
+            raise UsageError(
+                "Memory rows cannot be given to a transformer with context or tensor parallelism: "
+                "each device would see them as tokens of its own part.",
+                hint="Load the transformer without parallel_config and do not call "
+                "enable_parallelism.",
+            )
+
+    def _fitting(self, memory: MemoryRows) -> MemoryRows | None:
+        """``memory``, checked, without the rows that are valid in no sample if that leaves as many
+        in each: no mask then, which not every attention backend takes."""
+        config = self._transformer.config
+        dim = config.num_attention_heads * config.attention_head_dim
+        tokens, valid = memory.tokens, memory.valid
+        if tokens.ndim != 3 or tokens.shape[-1] != dim:
+            raise UsageError(
+                f"This transformer reads rows of {dim} values, [B, M, {dim}]; "
+                f"got {list(tokens.shape)}.",
+                hint="The encoder's dim must be the transformer's width.",
+            )
+        if valid is not None and valid.shape != tokens.shape[:2]:
+            raise UsageError(f"valid must be {list(tokens.shape[:2])}, got {list(valid.shape)}.")
+        if memory.bias is not None and memory.bias.shape != (self._depth,):
+            raise UsageError(
+                f"bias must hold one value for each of {self._depth} blocks, "
+                f"got {list(memory.bias.shape)}."
+            )
+        if memory.adapter is not None or memory.kept is not None:
+            raise UsageError("Rows with an adapter or kept keys belong to VideoDit, not diffusers.")
+        if memory.none():
+            return None
+        if valid is not None and bool((valid.sum(1) == valid[0].sum()).all()):
+            dense = tokens[valid].reshape(len(tokens), -1, dim)
+            return replace(memory, tokens=dense, valid=None)
+        return memory
+
+    def _shared(
+        self, memory: MemoryRows, batch: int, context: str | None, device: torch.device
+    ) -> MemoryRows | None:
+        """``memory`` for ``batch`` samples in the pipeline's ``context``, on ``device``."""
+        if not self._in_uncond and context not in ("cond", "uncond", "cond_uncond"):
+            raise UsageError(
+                "Which pass this is, with or without prompt, is not known "
+                f"(cache_context: {context}), and memory_in_uncond=False needs to know.",
+                hint="Call the transformer within transformer.cache_context('cond') or 'uncond'.",
+            )
+        if not self._in_uncond and context == "uncond":
+            return None
+        rows = len(memory.tokens)
+        # LTX makes both passes as one batch, the one without prompt first.
+        both = context == "cond_uncond" and batch == 2 * rows
+        if rows not in (1, batch) and not both:
+            raise UsageError(
+                f"The memory is for {rows} videos, and {batch} are being made.",
+                hint="Give rows [B, M, D] of as many, or [1, M, D] for all alike.",
+            )
+        if not self._in_uncond and not both and rows != batch:
+            raise UsageError(
+                f"memory_in_uncond=False needs rows for each of {batch} videos, got {rows}.",
+                hint="Repeat the rows: tokens.expand(B, -1, -1).",
+            )
+        spread = _moved(memory, device, batch)
+        if both and not self._in_uncond:
+            return spread.drop(torch.arange(batch, device=device) >= rows)
+        return spread
+
+
+def heads(rows: Tensor, count: int) -> Tensor:
+    """[B, N, D] to [B, N, count, width]."""
+    return rows.reshape(*rows.shape[:2], count, -1)
+
+
+def _moved(memory: MemoryRows, device: torch.device, batch: int) -> MemoryRows:
+    """``memory`` on ``device``, repeated to ``batch`` samples."""
+    times = batch // len(memory.tokens)
+    valid, bias = memory.valid, memory.bias
+    return replace(
+        memory,
+        tokens=memory.tokens.to(device).repeat(times, 1, 1),
+        valid=None if valid is None else valid.to(device).repeat(times, 1),
+        bias=None if bias is None else bias.to(device),
+    )
+
+
+def _numbers(layers: Layers, depth: int) -> list[int]:
+    """Of the blocks that read the memory. Raises UsageError for one that is not there."""
+    if isinstance(layers, str):
+        if layers != "all":
+            raise UsageError(f"layers is 'all' or numbers of blocks, got {layers!r}.")
+        return list(range(depth))
+    chosen = sorted(set(layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
+        raise UsageError(
+            f"layers must be numbers of blocks from 0 to {depth - 1}, got {list(layers)}."
+        )
+    return chosen
+
+
+def _replaceable(processor: Any, plain: type, number: int) -> None:
+    if isinstance(processor, Joined):
+        raise UsageError(
+            "This transformer has a memory already.", hint="Call remove() of its handle first."
+        )
+    if type(processor) is not plain:
+        raise UsageError(
+            f"Block {number} attends with a {type(processor).__name__}; memory rows are known to "
+            f"go with {plain.__name__} only.",
+            hint="Install the memory on the transformer as it was loaded.",
+        )

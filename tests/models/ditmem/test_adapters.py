@@ -1,0 +1,412 @@
+"""The memory in small random Wan and LTX transformers of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from retain.models.ditmem.adapters import base, ltx, wan
+from retain.models.ditmem.adapters.base import Handle
+from retain.models.ditmem.inject import MemoryRows
+from retain.pipeline.errors import MissingExtra, UsageError
+
+diffusers = pytest.importorskip("diffusers")
+
+DIM, VIDEOS, ROWS, FRAMES, SIDE = 64, 2, 5, 3, 2
+TOKENS = FRAMES * SIDE * SIDE
+"""Of one video, in both families."""
+
+
+class Family:
+    """One kind of transformer, and how it is called."""
+
+    def __init__(self, name: str) -> None:
+        torch.manual_seed(0)
+        self.name = name
+        self.model: Any = MAKE[name]()
+        self.model.eval().requires_grad_(False)
+        self.blocks = self.model.blocks if name == "wan" else self.model.transformer_blocks
+        self.install: Callable[..., Handle] = {"wan": wan.install, "ltx": ltx.install}[name]
+        shape = (VIDEOS, 4, FRAMES, 2 * SIDE, 2 * SIDE) if name == "wan" else (VIDEOS, TOKENS, 8)
+        self.noisy, self.text = torch.randn(shape), torch.randn(VIDEOS, 6, 32)
+        self.rows = torch.randn(VIDEOS, ROWS, DIM)
+
+    def __call__(self, timestep: float | Tensor = 500.0, copies: int = 1) -> Tensor:
+        if not isinstance(timestep, Tensor):
+            timestep = torch.full((VIDEOS * copies,), timestep)
+        given = {
+            "hidden_states": self.noisy.repeat(copies, *[1] * (self.noisy.ndim - 1)),
+            "timestep": timestep,
+            "encoder_hidden_states": self.text.repeat(copies, 1, 1),
+        }
+        if self.name == "ltx":
+            mask = torch.ones(VIDEOS * copies, 6)
+            given |= {"encoder_attention_mask": mask, "num_frames": FRAMES}
+            given |= {"height": SIDE, "width": SIDE}
+        out: Tensor = self.model(**given, return_dict=False)[0]
+        return out
+
+    @contextmanager
+    def published(self, rows: Tensor, noised: int = 0) -> Iterator[None]:
+        """Each block is given the rows at the end of its sequence, without positions and, where
+        tokens have times of their own, with the time of token ``noised``; what becomes of them is
+        dropped. All the rest is the block's own doing."""
+
+        def before(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            names = ("hidden_states", "encoder_hidden_states", "temb")
+            given = dict(zip((*names, turn), args, strict=False)) | kwargs
+            given["hidden_states"] = torch.cat([given["hidden_states"], rows], 1)
+            cos, sin = given[turn]
+            still = (cos.shape[0], rows.shape[1], *cos.shape[2:])
+            cos = torch.cat([cos, torch.ones(still)], 1)
+            given[turn] = (cos, torch.cat([sin, torch.zeros(still)], 1))
+            temb = given["temb"]
+            if temb.ndim == (4 if self.name == "wan" else 3) and temb.shape[1] > 1:
+                own = temb[:, noised : noised + 1].repeat_interleave(rows.shape[1], 1)
+                given["temb"] = torch.cat([temb, own], 1)
+            return (), given
+
+        def after(block: Any, args: Any, out: Tensor) -> Tensor:
+            return out[:, :TOKENS]
+
+        turn = "rotary_emb" if self.name == "wan" else "image_rotary_emb"
+        hooks = [b.register_forward_pre_hook(before, with_kwargs=True) for b in self.blocks]
+        hooks += [b.register_forward_hook(after) for b in self.blocks]
+        yield
+        for hook in hooks:
+            hook.remove()
+
+
+def make_wan() -> Any:
+    return diffusers.WanTransformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=128,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+
+
+def make_ltx() -> Any:
+    return diffusers.LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=4,
+        attention_head_dim=16,
+        cross_attention_dim=DIM,
+        num_layers=2,
+        caption_channels=32,
+    )
+
+
+MAKE = {"wan": make_wan, "ltx": make_ltx}
+
+
+@pytest.fixture(params=["wan", "ltx"])
+def family(request: pytest.FixtureRequest) -> Family:
+    return Family(request.param)
+
+
+def close(found: Tensor, truth: Tensor, atol: float = 2e-5) -> None:
+    torch.testing.assert_close(found, truth, atol=atol, rtol=0)
+
+
+def gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def test_without_rows_no_bit_changes_and_remove_restores(family: Family) -> None:
+    before = family.model.attn_processors
+    plain = family()
+    handle = family.install(family.model)
+    assert torch.equal(family(), plain)
+    handle.set_memory(MemoryRows(family.rows, torch.zeros(VIDEOS, ROWS, dtype=torch.bool)))
+    assert torch.equal(family(), plain)
+    handle.set_memory(MemoryRows(family.rows))
+    assert gap(family(), plain) > 0.01
+    handle.set_memory(None)
+    assert torch.equal(family(), plain)
+    handle.set_memory(MemoryRows(family.rows))
+    handle.remove()
+    handle.remove()
+    assert family.model.attn_processors == before
+    assert torch.equal(family(), plain)
+    assert not any(b._forward_pre_hooks for b in family.blocks)
+    with pytest.raises(UsageError, match="was removed"):
+        handle.set_memory(None)
+
+
+def test_keys_and_values_are_as_good_as_rows_in_the_sequence(family: Family) -> None:
+    with family.published(family.rows):
+        truth = family(700.0)
+    family.install(family.model).set_memory(MemoryRows(family.rows))
+    close(family(700.0), truth)
+    assert gap(family(100.0), family(700.0)) > 0.01  # and they follow the time
+
+
+@pytest.mark.parametrize("noised", [4, 7])
+def test_tokens_with_times_of_their_own(family: Family, noised: int) -> None:
+    times = torch.zeros(VIDEOS, TOKENS)
+    times[:, noised] = 600.0
+    with family.published(family.rows, noised):
+        truth = family(times)
+    with family.published(family.rows, 0):
+        clean = family(times)
+    family.install(family.model).set_memory(MemoryRows(family.rows))
+    close(family(times), truth)
+    assert gap(clean, truth) > 1e-3
+
+
+def test_fused_projections() -> None:
+    family = Family("wan")
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    apart = family()
+    family.model.fuse_qkv_projections()
+    close(family(), apart)
+    handle.set_memory(None)
+    fused = family()
+    handle.remove()
+    assert torch.equal(family(), fused)
+
+
+def test_chosen_layers_only(family: Family) -> None:
+    last = family.install(family.model, [1])
+    last.set_memory(MemoryRows(family.rows))
+    seen: list[Tensor] = []
+    hook = family.blocks[0].register_forward_hook(lambda b, args, out: seen.append(out))
+    one = family()
+    last.set_memory(None)
+    none = family()
+    hook.remove()
+    assert torch.equal(seen[0], seen[1])
+    assert gap(one, none) > 1e-3
+
+
+def test_masked_rows_are_absent(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows[:, :3]))
+    few = family()
+    there = torch.arange(ROWS).expand(VIDEOS, -1) < 3
+    handle.set_memory(MemoryRows(family.rows, there))
+    assert torch.equal(family(), few)
+    uneven = there.clone()
+    uneven[1] = False  # a mask proper: other samples have other rows, the second none
+    handle.set_memory(MemoryRows(family.rows, uneven))
+    found = family()
+    handle.set_memory(None)
+    close(found, torch.stack([few[0], family()[1]]))
+
+
+def test_the_order_of_rows_says_nothing_and_one_set_serves_all(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    straight = family()
+    handle.set_memory(MemoryRows(family.rows.flip(1)))
+    close(family(), straight)
+    handle.set_memory(MemoryRows(family.rows[:1]))
+    alike = family()
+    handle.set_memory(MemoryRows(family.rows[:1].expand(VIDEOS, -1, -1)))
+    assert torch.equal(family(), alike)
+
+
+def test_bias_is_a_weight_of_the_rows(family: Family) -> None:
+    handle = family.install(family.model)
+    doubled = family.rows.repeat(1, 2, 1)
+    handle.set_memory(MemoryRows(doubled))
+    twice = family()
+    handle.set_memory(MemoryRows(family.rows, bias=torch.full((2,), 2.0).log()))
+    close(family(), twice)  # n equal rows are one row and ln n
+    handle.set_memory(MemoryRows(family.rows, bias=torch.full((2,), -40.0)))
+    faint = family()
+    handle.set_memory(None)
+    close(faint, family())
+
+
+def test_rows_of_a_static_time_are_kept_and_the_same_as_made_anew(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    moving = family(300.0)
+    handle.set_memory(MemoryRows(family.rows, static_time=0.3))
+    with torch.no_grad():
+        close(family(300.0), moving)
+        kept = family(900.0)
+    assert len(handle.kept) == 2  # blocks
+    fresh = family(900.0)  # with gradients nothing is kept or taken
+    assert torch.equal(kept, fresh)
+    handle.set_memory(MemoryRows(family.rows))
+    assert gap(family(900.0), fresh) > 1e-3
+    handle.set_memory(MemoryRows(family.rows.flip(2), static_time=0.3))
+    with torch.no_grad():
+        assert gap(family(900.0), kept) > 1e-3  # of other rows
+
+
+def test_static_rows_are_made_once() -> None:
+    family = Family("wan")
+    calls: list[int] = []
+    family.blocks[0].norm1.register_forward_hook(lambda m, a, out: calls.append(out.shape[1]))
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows, static_time=0.0))
+    with torch.no_grad():
+        for step in (900.0, 500.0, 100.0):
+            family(step)
+    assert calls.count(ROWS) == 1
+    assert calls.count(TOKENS) == 3
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("static_time", [None, 0.2])
+def test_gradients_reach_tokens_and_bias_and_nothing_else(
+    family: Family, checkpointing: bool, static_time: float | None
+) -> None:
+    if checkpointing:
+        family.model.train().enable_gradient_checkpointing()
+    tokens = family.rows.clone().requires_grad_()
+    bias = torch.zeros(2, requires_grad=True)
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(tokens, bias=bias, static_time=static_time))
+    for _ in range(2):  # a second step meets no graph of the first
+        family().square().mean().backward()
+    assert tokens.grad is not None
+    assert bool((tokens.grad.abs().sum(-1) > 0).all())
+    assert bias.grad is not None
+    assert bool((bias.grad != 0).all())
+    assert all(p.grad is None for p in family.model.parameters())
+
+
+def test_half_precision(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows, torch.rand(VIDEOS, ROWS) < 0.5))
+    exact = family()
+    family.model.to(torch.bfloat16)
+    family.noisy, family.text = family.noisy.bfloat16(), family.text.bfloat16()
+    found = family()
+    assert found.dtype == torch.bfloat16
+    close(found.float(), exact, 0.1)
+
+
+def test_pass_without_prompt(family: Family) -> None:
+    handle = family.install(family.model, memory_in_uncond=False)
+    plain = family()
+    handle.set_memory(MemoryRows(family.rows))
+    with family.model.cache_context("cond"):
+        cond = family()
+    with family.model.cache_context("uncond"):
+        assert torch.equal(family(), plain)
+    with family.model.cache_context("cond_uncond"):
+        both = family(copies=2)  # LTX: one batch, without prompt first
+        alone = family()  # no guidance
+    close(both, torch.cat([plain, cond]))
+    assert torch.equal(alone, cond)
+    assert gap(plain, cond) > 0.01
+    with pytest.raises(UsageError, match="memory_in_uncond=False needs to know"):
+        family()
+    handle.remove()
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    for name in ("cond", "uncond"):
+        with family.model.cache_context(name):
+            assert torch.equal(family(), cond)
+    with family.model.cache_context("cond_uncond"):
+        close(family(copies=2), torch.cat([cond, cond]))
+    assert torch.equal(family(), cond)
+
+
+def test_saved_and_loaded(family: Family, tmp_path: Path) -> None:
+    names = list(family.model.state_dict())
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows, static_time=0.5))
+    with torch.no_grad():
+        told = family()
+    assert list(family.model.state_dict()) == names
+    family.model.save_pretrained(tmp_path)
+    kind = type(family.model)  # from_pretrained of Wan would need accelerate
+    family.model = kind.from_config(kind.load_config(tmp_path)).eval()
+    family.model.load_state_dict(load_file(tmp_path / "diffusion_pytorch_model.safetensors"))
+    family.install(family.model).set_memory(MemoryRows(family.rows, static_time=0.5))
+    with torch.no_grad():
+        assert torch.equal(family(), told)
+
+
+def test_the_attention_backend_is_taken_over_and_left(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    before = family()
+    family.model.set_attention_backend("_native_math")
+    close(family(), before)
+    handle.remove()
+    assert family.blocks[0].attn1.processor._attention_backend == "_native_math"
+
+
+def test_what_cannot_be_is_refused(family: Family) -> None:
+    handle = family.install(family.model)
+    rows = MemoryRows(family.rows)
+    with pytest.raises(UsageError, match="has a memory already"):
+        family.install(family.model)
+    for bad, match in (
+        (MemoryRows(family.rows[..., :32]), "reads rows of 64 values"),
+        (MemoryRows(family.rows, torch.ones(2, 4, dtype=torch.bool)), "valid must be"),
+        (MemoryRows(family.rows, bias=torch.zeros(3)), "each of 2 blocks"),
+        (replace(rows, kept=()), "belong to VideoDit"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            handle.set_memory(bad)
+    handle.set_memory(MemoryRows(family.rows.repeat(2, 1, 1)))
+    with pytest.raises(UsageError, match="for 4 videos, and 2 are being made"):
+        family()
+    handle.set_memory(rows)
+    attn = family.blocks[1].attn1
+    mine = attn.processor
+    attn.set_processor(mine.plain)
+    with pytest.raises(UsageError, match="replaced after the memory was installed"):
+        family()
+    attn.set_processor(mine)
+    handle.remove()
+    for layers in ([], [2], [-1], "some"):
+        with pytest.raises(UsageError, match="layers"):
+            family.install(family.model, layers)
+    attn.set_processor(family.blocks[1].attn2.processor.__class__.__new__(Other))
+    with pytest.raises(UsageError, match="Block 1 attends with a Other"):
+        family.install(family.model)
+    assert not family.blocks[0]._forward_pre_hooks
+
+
+class Other:
+    """No processor that is known."""
+
+
+def test_parallelism_is_refused(family: Family) -> None:
+    handle = family.install(family.model)
+    handle.set_memory(MemoryRows(family.rows))
+    family.model._parallel_config = object()
+    with pytest.raises(UsageError, match="context or tensor parallelism"):
+        family()
+    handle.remove()
+    with pytest.raises(UsageError, match="context or tensor parallelism"):
+        family.install(family.model)
+
+
+def test_the_wrong_model_is_named() -> None:
+    with pytest.raises(UsageError, match="WanTransformer3DModel, not a LTXVideoTransformer3DModel"):
+        wan.install(make_ltx())
+    with pytest.raises(UsageError, match="LTXVideoTransformer3DModel, not a Linear"):
+        ltx.install(torch.nn.Linear(1, 1))
+
+
+def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base.importlib.util, "find_spec", lambda name: None)
+    for install in (wan.install, ltx.install):
+        with pytest.raises(MissingExtra, match=r"pip install 'retain\[imagine\]'"):
+            install(None)
