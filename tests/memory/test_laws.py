@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gaussian_parts import CONFIG, keyframes
+from layer_parts import LAYERS, tokens
 from memory_parts import features, frames
 from torch.nn.functional import normalize
 
@@ -30,6 +31,7 @@ from retain.memory.examples import Example, ExampleConfig, ExampleMemory
 from retain.memory.gated_delta import DeltaWrite, GatedDelta, GatedDeltaConfig
 from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.keyframes import KeyframeConfig, KeyframeMemory, Place
+from retain.memory.layers.memory import FrameWrite, LayerMemory
 from retain.memory.notes import Notes
 from retain.memory.router import Router, RouterConfig
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
@@ -156,6 +158,17 @@ def seen(count: int, seed: int) -> Iterator[Seen]:
         yield Seen(replace(frame, discontinuity=frame.seq % 17 == 5), frame.seq / count)
 
 
+def frame_writes(count: int, seed: int) -> Iterator[FrameWrite]:
+    clip = tokens(batch=1, frames=count, count=5, seed=seed)
+    for i in range(count):
+        yield FrameWrite(clip.k[0, i], clip.v[0, i], clip.beta[0, i], clip.g[0, i])
+
+
+def layer_case(name: str) -> Case:
+    layer = LAYERS[name]()
+    return Case(lambda: LayerMemory(layer), layer.nbytes, frame_writes, torch.ones(3, 2, 8))
+
+
 CASES = {
     "bank": Case(bank, 70 * bank().row_bytes, detections, None),
     "clips": Case(
@@ -186,6 +199,11 @@ CASES = {
         places,
         None,
     ),
+    "layer-block-linear": layer_case("block-linear"),
+    "layer-cached": layer_case("cached-ssc"),
+    "layer-frame-delta": layer_case("frame-delta"),
+    "layer-kalman": layer_case("kalman"),
+    "layer-mixture": layer_case("mixture"),
     "notes": Case(lambda: Notes(2_000), 2_000, notes, None),
     "views": Case(lambda: ViewMemory(VIEWS), 12 * VIEWS.row_bytes, views, None),
     "windows": Case(

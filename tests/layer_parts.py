@@ -1,0 +1,67 @@
+"""Memory layers of a small size, and clips for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import normalize
+
+from retain.memory.layers.base import Frame, Layer
+from retain.memory.layers.block_linear import BlockLinear
+from retain.memory.layers.cached import Cached
+from retain.memory.layers.frame_delta import FrameDelta
+from retain.memory.layers.kalman import Kalman
+from retain.memory.layers.mixture import Mixture
+from retain.memory.layers.token_delta import TokenDelta
+
+
+class Size(NamedTuple):
+    heads: int
+    key_dim: int
+    value_dim: int
+
+
+SIZE, MANY = Size(2, 8, 6), 3
+
+
+def router() -> torch.Tensor:
+    rng = torch.Generator().manual_seed(11)
+    return torch.randn(MANY, SIZE.heads, SIZE.key_dim, generator=rng, dtype=torch.float64)
+
+
+LAYERS: dict[str, Callable[[], Layer]] = {
+    "block-linear": lambda: BlockLinear(*SIZE, normalise=False),
+    "block-linear-normalised": lambda: BlockLinear(*SIZE),
+    "frame-delta": lambda: FrameDelta(*SIZE, normalise=False),
+    "frame-delta-normalised": lambda: FrameDelta(*SIZE),
+    "token-delta": lambda: TokenDelta(*SIZE),
+    "kalman": lambda: Kalman(*SIZE),
+    "cached-grm": lambda: Cached(TokenDelta(*SIZE), segment=2, cap=3),
+    "cached-checkpoints": lambda: Cached(TokenDelta(*SIZE), segment=2, cap=3, fresh=False),
+    "cached-ssc": lambda: Cached(TokenDelta(*SIZE), 2, 3, reading="ssc", full="evict"),
+    "cached-soup-kalman": lambda: Cached(Kalman(*SIZE), 2, 3, reading="soup"),
+    "cached-residual-frames": lambda: Cached(FrameDelta(*SIZE), 2, 3, reading="residual"),
+    "cached-mixture": lambda: Cached(Mixture(TokenDelta(*SIZE), router()), 2, 3, reading="soup"),
+    "mixture": lambda: Mixture(TokenDelta(*SIZE), router()),
+    "mixture-frames": lambda: Mixture(FrameDelta(*SIZE), router(), top=1, shared=False),
+    "mixture-kalman": lambda: Mixture(Kalman(*SIZE), router(), shared=False),
+}
+
+
+def tokens(batch: int, frames: int, count: int, seed: int) -> Frame:
+    """A clip, float64: keys of length 1, strengths in 0.2..1, decays of 0.7..1."""
+    rng = torch.Generator().manual_seed(seed)
+    lead = (batch, frames, count, SIZE.heads)
+
+    def normal(width: int) -> torch.Tensor:
+        return torch.randn(*lead, width, generator=rng, dtype=torch.float64)
+
+    beta = 0.2 + 0.8 * torch.rand(lead, generator=rng, dtype=torch.float64)
+    g = -0.35 * torch.rand(batch, frames, SIZE.heads, generator=rng, dtype=torch.float64)
+    return Frame(normalize(normal(SIZE.key_dim), dim=-1), normal(SIZE.value_dim), beta, g)
+
+
+def frame_of(clip: Frame, f: int) -> Frame:
+    return clip.map(lambda x: x[:, f])
