@@ -9,7 +9,7 @@ the mean of the last few frames, over its own scale, gives
 and a change of picture is a boundary unless
 
 - its structure is that of the frame before: a sudden light (see ``structure_change``);
-- it undoes the last sudden change within ``flash_s``: the step out turns against the step in. That
+- it undoes the last sudden change within ``flash_s``: the way out turns against the way in. That
   is the router's curvature C, near 2 for A -> B -> A and about 1.5 among unrelated pictures;
 - the picture is blank: what counts is whether the next picture is that of before. A blank that
   lasts ``blank_s`` is a boundary by itself.
@@ -62,7 +62,7 @@ class BoundaryConfig:
     """How much more there must be where brightness went from none to full; less in proportion.
     With ``structure`` and ``light`` at 0, sudden lights are boundaries."""
     turn: float = 1.75
-    """C from which a return is a flash: at least half of the step in is undone. Above 2: never."""
+    """C from which a return is a flash: at least half of the way in is undone. Above 2: never."""
     flash_s: float = 0.2
     """Longest time away of a return."""
     blank: float = 3.0
@@ -165,11 +165,12 @@ class BoundaryDetector:
         """M and P of the last frames without a sudden change."""
         self._shown: _Look | None = None
         """The newest picture that was not blank, unless a blank has become the scene."""
-        self._step: _Look | None = None
-        """The last sudden change: the picture after it minus the one before."""
+        self._before: _Look | None = None
+        self._after: _Look | None = None
+        """The pictures before and after the last sudden change."""
         self._dim = 0
         """Of the features, once there was one."""
-        self._last_s = self._cut_s = self._step_s = self._gradual_s = -math.inf
+        self._last_s = self._cut_s = self._change_s = self._gradual_s = -math.inf
         self._blank_s = math.inf
         """When the blank that is on screen began."""
 
@@ -213,7 +214,7 @@ class BoundaryDetector:
         self._run.clear()
         if self._shown is None or seconds - self._blank_s < self.config.blank_s - _TICK:
             return Verdict(False, "none", 0.0)
-        self._shown = self._step = None
+        self._shown = self._before = self._after = None
         if self._settling(seconds):  # the end of a fade that was found on the way
             return Verdict(False, "none", 0.0)
         self._cut_s = seconds
@@ -243,10 +244,8 @@ class BoundaryDetector:
     ) -> Verdict:
         """Another picture: of another shot, or only another light, or the one before again."""
         config = self.config
-        structure, turn, step = old.structure(look), math.nan, look.minus(old)
-        if self._step is not None and seconds - self._step_s <= config.flash_s + _TICK:
-            turn = step.turn(self._step)
-        self._step, self._step_s = step, seconds
+        structure, turn = old.structure(look), self._turn(look, seconds)
+        self._before, self._after, self._change_s = old, look, seconds
         least = config.structure + config.light * old.light(look)
         if structure < least or turn >= config.turn:
             return Verdict(False, "flash", *numbers, structure, turn)
@@ -255,6 +254,16 @@ class BoundaryDetector:
         self._cut_s = seconds
         self._past.clear()
         return Verdict(True, "cut", *numbers, structure, turn)
+
+    def _turn(self, look: _Look, seconds: float) -> float:
+        """C of the path from before the last sudden change over the picture after it to this one:
+        what moved meanwhile is left out. NaN when that change is too long ago."""
+        before, after = self._before, self._after
+        if before is None or after is None:
+            return math.nan
+        if seconds - self._change_s > self.config.flash_s + _TICK:
+            return math.nan
+        return look.minus(after).turn(after.minus(before))
 
     def _score(self, motion: float, pixels: float) -> float:
         """1 from where a change is one of picture."""
@@ -295,11 +304,13 @@ class BoundaryDetector:
 
     def snapshot(self) -> State:
         """All there is to go on from, bit for bit."""
-        kept = [one for one in (self._shown, self._step) if one is not None]
-        times = (self._last_s, self._cut_s, self._step_s, self._gradual_s, self._blank_s)
-        shown, step = self._shown is not None, self._step is not None
+        three = (self._shown, self._before, self._after)
+        kept = [one for one in three if one is not None]
+        times = (self._last_s, self._cut_s, self._change_s, self._gradual_s, self._blank_s)
         tensors: dict[str, np.ndarray] = {
-            "numbers": np.array([*times, self._dim, shown, step], np.float64),
+            "numbers": np.array(
+                [*times, self._dim, *(one is not None for one in three)], np.float64
+            ),
             "past": np.array(self._past, np.float64).reshape(-1, 2),
             "run.seconds": np.array([seconds for seconds, _ in self._run], np.float64),
         }
@@ -321,10 +332,10 @@ class BoundaryDetector:
         self.__dict__.update(fresh.__dict__)
 
     def _take(self, tensors: Mapping[str, np.ndarray]) -> None:
-        *times, dim, shown, step = tensors["numbers"].tolist()
+        *times, dim, shown, before, after = tensors["numbers"].tolist()
         if any(math.isnan(t) for t in times) or dim < 0:
             raise ValueError("its numbers are impossible")
-        self._last_s, self._cut_s, self._step_s, self._gradual_s, self._blank_s = times
+        self._last_s, self._cut_s, self._change_s, self._gradual_s, self._blank_s = times
         self._dim = int(dim)
         run, kept = (list(self._looks(tensors, name)) for name in ("run", "kept"))
         seconds, past = tensors["run.seconds"].tolist(), tensors["past"]
@@ -332,10 +343,10 @@ class BoundaryDetector:
             raise ValueError("it holds more than a detector can")
         self._run.extend(zip(seconds, run, strict=True))
         self._past.extend((m, p) for m, p in past.tolist())
-        wanted = [bool(shown), bool(step)]
+        wanted = [bool(shown), bool(before), bool(after)]
         if len(kept) != sum(wanted):
             raise ValueError("pictures are missing")
-        self._shown, self._step = (kept.pop(0) if has else None for has in wanted)
+        self._shown, self._before, self._after = (kept.pop(0) if has else None for has in wanted)
 
     def _run_room(self) -> int:
         return self._run.maxlen or 0
@@ -351,5 +362,5 @@ class BoundaryDetector:
 
     @property
     def nbytes(self) -> int:
-        """Of the state: flat, at most ``lags`` + 2 pictures and features."""
+        """Of the state: flat, at most ``lags`` + 3 pictures and features."""
         return sum(array.nbytes for array in self.snapshot().tensors.values())

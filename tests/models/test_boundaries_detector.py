@@ -206,7 +206,7 @@ def test_the_state_stays_within_its_bound() -> None:
         image = scene(t // 37)
         detector.step(image, feature(image), t / FPS)
         sizes.append(detector.nbytes)
-    assert max(sizes) <= (max(lags) + 2) * picture + 1000
+    assert max(sizes) <= (max(lags) + 3) * picture + 1000
     assert max(sizes[200:]) <= max(sizes[:200])
 
 
