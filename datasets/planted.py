@@ -74,6 +74,8 @@ class PlantedStream(NamedTuple):
     features: NDArray[np.float32]
     times_s: NDArray[np.float64]
     events: list[Event]
+    flashes: list[int]
+    """Frames that are flashes, rising."""
 
 
 def plan_events(config: PlantedConfig, rng: np.random.Generator) -> list[Event]:
@@ -112,13 +114,14 @@ def planted_features(config: PlantedConfig) -> PlantedStream:
     for event in events:
         weight = float(rng.uniform(*config.strength)) * _presence(event, times, config.ramp_s)
         scene += weight[:, None] * (_direction(config, rng) - scene)
-    for frame in rng.choice(count, config.flashes, replace=False).tolist():
+    flashes = rng.choice(count, config.flashes, replace=False).tolist()
+    for frame in flashes:
         scene[frame] = _direction(config, rng)
     scene += config.noise / np.sqrt(config.dim) * rng.standard_normal(scene.shape)
     if config.positive:
         scene = np.maximum(scene, 0.0)
     scene /= np.linalg.norm(scene, axis=1, keepdims=True)
-    return PlantedStream(scene.astype(np.float32), times, events)
+    return PlantedStream(scene.astype(np.float32), times, events, sorted(flashes))
 
 
 def _direction(config: PlantedConfig, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -131,18 +131,21 @@ def _paper(stream: Stream, budget: Budget, asks: Asks, seed: int) -> list[Kept]:
     return memory(paper_config(stream, budget), stream, asks)
 
 
-def paper_config(stream: Stream, budget: Budget, lambda_: float = 0.2) -> FrameMemoryConfig:
+def paper_config(
+    stream: Stream, budget: Budget, router: RouterConfig | None = None
+) -> FrameMemoryConfig:
     """The published queue of 20, within the tokens of ``budget``."""
     return FrameMemoryConfig.paper(
         stream.features.shape[1],
-        router=RouterConfig(mode="paper", lambda_=lambda_),
+        router=router or RouterConfig(mode="paper"),
         payload="none",
         token_budget=budget.tokens,
     )
 
 
 def _cosine_fifo(stream: Stream, budget: Budget, asks: Asks, seed: int) -> list[Kept]:
-    return memory(paper_config(stream, budget, lambda_=0.0), stream, asks)
+    router = RouterConfig(mode="paper", lambda_=0.0)
+    return memory(paper_config(stream, budget, router), stream, asks)
 
 
 def _recent(stream: Stream, budget: Budget, asks: Asks, seed: int) -> list[Kept]:

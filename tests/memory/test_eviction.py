@@ -129,7 +129,7 @@ def test_a_memory_saved_before_rows_stood_for_time_goes_on() -> None:
     again = bare(policy="robust")
     again.restore("s", State(older | {"rows.least": older["rows.novelty"]}, saved.header))
     assert again.held("s").entries == memory.held("s").entries
-    assert again.snapshot("s").tensors["rows.mass"].tolist() == [1.0] * 20
+    assert set(again.snapshot("s").tensors["rows.mass"].tolist()) == {1.0}
 
 
 def test_an_absence_of_the_stream_weighs_no_more_than_ten_seconds() -> None:
