@@ -183,9 +183,9 @@ class BoundaryDetector:
         """
         if not math.isfinite(seconds):
             raise UsageError(f"A frame's time must be a finite number of seconds, not {seconds}.")
-        look = _Look(measures.grid(image), self._usable(feature))
         if seconds < self._last_s:
             self.reset()
+        look = _Look(measures.grid(image), self._usable(feature))
         self._last_s = seconds
         if measures.contrast(look.grid) < self.config.blank:
             return self._blank(seconds)
@@ -292,9 +292,8 @@ class BoundaryDetector:
                 continue
             if measures.block_change(old.grid, look.grid) < config.gradual_pixels:
                 continue
-            if old.structure(look) < config.gradual_structure + config.gradual_light * old.light(
-                look
-            ):
+            least = config.gradual_structure + config.gradual_light * old.light(look)
+            if old.structure(look) < least:
                 continue
             held = islice(self._run, len(self._run) - lag, None)
             off, place = measures.bend(np.stack([*(one.grid for _, one in held), look.grid]))

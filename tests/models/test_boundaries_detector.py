@@ -163,9 +163,10 @@ def test_a_frame_without_a_usable_feature_is_judged_by_its_blocks(bad: float) ->
 def test_time_running_backwards_starts_anew() -> None:
     detector = BoundaryDetector()
     for t in range(10):
-        detector.step(scene(1), None, t / FPS)
-    assert not detector.step(scene(2), None, 0.0).boundary
-    assert detector.step(scene(3), None, 0.2).boundary
+        detector.step(scene(1), feature(scene(1)), t / FPS)
+    assert not detector.step(scene(2), np.ones(3), 0.0).boundary
+    detector.restore(detector.snapshot())
+    assert detector.step(scene(3), np.array([1.0, -1.0, 0.0]), 0.2).boundary
 
 
 @settings(max_examples=25, deadline=None)
