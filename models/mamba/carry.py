@@ -1,8 +1,9 @@
 """The last boxes live on where nothing new is found: no learning, the rival of every memory.
 
 A box keeps its place; its score fades with time, so that the frame rate changes nothing. Where a
-new box of its class lies on it, the better one stays. A new box that is itself mostly memory is
-shown so, too, but never lives on: what was not seen is not carried, and no guess feeds another.
+new box of its class lies on it, the better one stays. A new box that comes from another memory is a
+guess, as is one that lives on: where the two are of one object, their mean by score is shown. What
+is mostly memory never lives on: what was not seen is not carried, and no guess feeds another.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Carried:
     """Boxes after the merge, the best first."""
 
     found: Found
+    places: NDArray[np.float32]
+    """[n, 4] where each was last found. Two guesses of one object are shown between theirs."""
     source: NDArray[np.int64]
     """[n] which of the new boxes each is; -1: it lives on from an earlier frame."""
     seconds: NDArray[np.float64]
@@ -121,8 +124,10 @@ class BoxCarry:
             "frames": frames[held],
             "at": np.array([item.seconds]),
         }
-        merged = Found(boxes[kept], scores[kept], labels[kept])
-        return Carried(merged, source[kept], seconds[kept], frames[kept], seen.astype(np.float32))
+        between = _between(boxes, scores, rivals & (share > _GUESSED)[:, None])
+        merged = Found(between[kept], scores[kept], labels[kept])
+        last = source[kept], seconds[kept], frames[kept]
+        return Carried(merged, boxes[kept], *last, seen.astype(np.float32))
 
     def read(self, stream: str, query: None = None) -> Found:
         s = self._stream(stream)
@@ -187,6 +192,17 @@ def _rivals(
         (overlap > least) & (labels[:, None] == labels) & (old[:, None] != old)
     )
     return found
+
+
+def _between(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], guesses: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """[n, 4] ``boxes``, guesses of one object in their mean. ``guesses`` [n, n]: a guess and
+    a box that lives on of the same object; of several the surest counts."""
+    strength = np.where(guesses | guesses.T, scores, 0)
+    other = strength.argmax(1) if len(boxes) else np.empty(0, np.int64)
+    weight = strength.max(1, initial=0) / np.maximum(scores + strength.max(1, initial=0), 1e-9)
+    return boxes + weight[:, None] * (boxes[other] - boxes)
 
 
 def _best(order: NDArray[np.int64], rivals: NDArray[np.bool_]) -> NDArray[np.int64]:

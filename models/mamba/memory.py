@@ -162,7 +162,7 @@ class Memory:
         found, rows = self.host.found(seen.enhanced.predicted, cells, self.options.threshold)
         alone = seen.glance.found
         gate = seen.enhanced.gate[rows].cpu().numpy()
-        boxes = _boxes(found, self.host.names, gate, self._supports(rows))
+        boxes = _boxes(found, self.host.names, gate, self._supports(rows, gate))
         self.write(cells, plain, seen, rows, seq, seconds)
         if self.carry is not None:
             merged = self.carry.write(self.stream, FoundAt(found, seq, seconds, gate))
@@ -190,12 +190,15 @@ class Memory:
             self.hub.reset()
             self.scene.judge(self.stream, like, glance, seconds, None)
             like = self.scene.read(self.stream, glance.look)
-        doubt = self.options.resets and not reset and verdict == "doubt"
+        doubt = self.options.resets and not reset and verdict in ("doubt", "other")
+        elsewhere = not reset and verdict in ("other", "cut") and not self.options.own_rows
+        nothing = torch.zeros_like(plain.objectness)
         if self.read_out is None:
-            nobody = torch.zeros(0, dtype=torch.int64)
-            seen = Enhanced(plain, torch.zeros_like(plain.objectness), nobody)
+            seen = Enhanced(plain, nothing, torch.zeros(0, dtype=torch.int64))
         else:
             seen = self.read_out.read(cells, plain, like, seconds)
+            if elsewhere:
+                seen = Enhanced(plain, nothing, seen.which)
         return Glimpse(seen, glance, reset, doubt)
 
     def write(
@@ -226,10 +229,11 @@ class Memory:
         rest = zip(memories, cells, seqs, seconds, flags, strict=True)
         return [memory.see(c, seq, at, *flag) for memory, c, seq, at, flag in rest]
 
-    def _supports(self, rows: Tensor) -> list[tuple[Support, ...]]:
+    def _supports(self, rows: Tensor, gate: np.ndarray) -> list[tuple[Support, ...]]:
         if self.read_out is None:
             return [()] * len(rows)
-        return self.read_out.supports(rows, self.options.supports)
+        told = self.read_out.supports(rows, self.options.supports)
+        return [one if share > 0 else () for one, share in zip(told, gate, strict=True)]
 
     def stats(self) -> dict[str, Mapping[str, int | float | str]]:
         return self.hub.stats()
@@ -261,7 +265,7 @@ def carried(boxes: Boxes, merged: Carried) -> Boxes:
             memory.append(float(boxes.memory[source]))
             supports.append(boxes.supports[source] if boxes.supports else ())
         else:
-            left, up, right, down = merged.found.boxes[k].tolist()
+            left, up, right, down = merged.places[k].tolist()
             # What gave way, to a third box perhaps, may be surer than what lives on.
             memory.append(max(0.0, 1 - float(merged.seen[k] / merged.found.scores[k])))
             one = Support(

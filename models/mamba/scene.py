@@ -24,7 +24,7 @@ from retain.memory.carry import refuse_to_shrink
 from retain.models.mamba.host import Cells
 from retain.pipeline.errors import StateError
 
-Verdict = Literal["", "doubt", "size", "cut"]
+Verdict = Literal["", "doubt", "other", "size", "cut"]
 
 GRID = 4
 LEVELS = 2
@@ -45,6 +45,8 @@ DOUBT_S = 1.5
 """How long a cut that was announced waits for a frame good enough to judge by."""
 SURE = 0.45
 """Score of a box that a bad frame does not give."""
+SHOWN = 0.3
+"""Score of a box that people are shown."""
 _NEAR = 0.2
 _FOLLOW, _DULL_GATE = 0.2, 0.1
 _HELD = 20
@@ -175,7 +177,8 @@ class Scene:
         self, stream: str, like: Likeness, item: Glance, seconds: float, cut: bool | None
     ) -> Verdict:
         """``size``, ``cut``: the memory is of something else and should begin anew; ``doubt``: it
-        may be, so that nothing should be written; empty: go on. Changes what is suspected.
+        may be, so that nothing should be written; ``other``: and the frame sees too well to be told
+        what it shows, so that nothing should be read; empty: go on. Changes what is suspected.
 
         ``cut``: what a router says of this frame; None: nobody looked; False: none, so that nothing
         is suspected unless one was announced before. A dark or shaken frame is unlike, too, so
@@ -209,14 +212,15 @@ class Scene:
         if first:
             n[_IS_UNLIKE], n[_SINCE] = 1, seconds
         steady = steady and not first
-        if self._surprising(stream, item.found) or (steady and like.sharp):
+        clear = steady and like.sharp
+        if clear or self._surprising(stream, item.found, SURE):
             n[_GOOD] += 1
         elif steady:
             n[_GOOD] += 1 / 3
         patient = seconds - n[_SINCE] >= PATIENCE_S
         if patient or n[_GOOD] >= (CONFIRM / 2 if n[_ANNOUNCED] else CONFIRM):
             return "cut"
-        return "doubt"
+        return "other" if clear or self._surprising(stream, item.found, SHOWN) else "doubt"
 
     def _steady(self, stream: str, look: Look) -> bool:
         """Whether the frame shows what the last one did, which it replaces."""
@@ -227,10 +231,10 @@ class Scene:
         s["last"][:] = grid
         return alike >= STEADY
 
-    def _surprising(self, stream: str, found: Found) -> bool:
-        """Whether there is a sure box where none of its class was."""
+    def _surprising(self, stream: str, found: Found, score: float) -> bool:
+        """Whether there is a box of at least ``score`` where none of its class was."""
         s = self._stream(stream)
-        sure = np.flatnonzero(found.scores >= SURE)
+        sure = np.flatnonzero(found.scores >= score)
         for row in sure.tolist():
             same = s["boxes"][s["labels"] == found.labels[row]]
             if not len(same) or (box_iou(found.boxes[row : row + 1], same) < _NEAR).all():

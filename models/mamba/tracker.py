@@ -73,7 +73,8 @@ class Tracker:
         backwards.
 
         ``still`` [N]: boxes that were not seen, but stand where they were in the frame before. They
-        keep their track if it was not seen elsewhere, and say nothing of its motion.
+        keep their track down to ``min_score``, if it was not seen elsewhere, and say nothing of its
+        motion.
         """
         import supervision as sv
 
@@ -95,7 +96,7 @@ class Tracker:
             ids = np.asarray(told.tracker_id, np.int32)
             out[np.asarray(told.data["row"], np.int64)] = np.where(ids >= 0, ids + 1, -1)
         known = dict(zip(map(_key, self._boxes), self._ids.tolist(), strict=True))
-        for row in np.flatnonzero(still):
+        for row in np.flatnonzero(still & (scores >= self.min_score)):
             track = known.get(_key(boxes[row]), -1)
             out[row] = -1 if track in out else track
         self._boxes, self._ids = boxes[out >= 0], out[out >= 0]

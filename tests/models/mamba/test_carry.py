@@ -77,6 +77,27 @@ def test_a_guess_does_not_end_what_was_seen() -> None:
     np.testing.assert_allclose(after.found.scores, 0.5 * 0.8**2, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("seen", "guessed"), [(0.5, 0.8), (0.9, 0.3)])
+def test_two_guesses_of_one_object_are_shown_in_their_mean(seen: float, guessed: float) -> None:
+    carry, there = BoxCarry(), (26.0, 10.0, 66.0, 50.0)
+    put(carry, one(A, seen), 0)
+    faded = seen * 0.8
+    shown = carry.write("s", FoundAt(one(there, guessed), 1, 1 / 24, np.array([0.9], np.float32)))
+    left = (faded * A[0] + guessed * there[0]) / (faded + guessed)
+    np.testing.assert_allclose(shown.found.boxes, [(left, 10, left + 40, 50)], rtol=1e-6)
+    np.testing.assert_allclose(shown.found.scores, [max(faded, guessed)], rtol=1e-6)
+    np.testing.assert_array_equal(shown.places, [there if guessed > faded else A])
+    np.testing.assert_array_equal(carry.read("s").boxes, [A])
+
+
+def test_what_the_frame_itself_shows_is_never_moved() -> None:
+    carry = BoxCarry()
+    put(carry, one(A, 0.5), 0)
+    np.testing.assert_array_equal(
+        put(carry, one((14, 10, 54, 50), 0.8), 1).found.boxes, [(14, 10, 54, 50)]
+    )
+
+
 def test_a_box_that_lives_on_tells_what_the_frame_gives_it() -> None:
     carry = BoxCarry()
     put(carry, one(A, 0.9), 0)

@@ -181,6 +181,19 @@ def test_a_flash_forgets_nothing() -> None:
     assert {one.reset for one in (flash, *back)} == {""}
 
 
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_frame_that_shows_another_scene_is_not_told_what_it_shows(resets: bool) -> None:
+    """A dull one, in which nothing is seen, is told."""
+    for image, told in ((picture(100, seed=9), False), (dulled(picture(38)), True)):
+        memory = Memory(HOST, gated(), MemoryOptions(resets=resets))
+        watch(memory, stream(10, ()))
+        seen = memory.look(image, 10, 10 / RATE)
+        assert seen.reset == ""
+        assert bool(seen.boxes.memory.any()) == told
+        assert any(seen.boxes.supports) == told
+        assert same(seen.boxes, seen.plain) != told
+
+
 def test_kinds_that_do_not_fit_and_options_that_cannot_work_are_told() -> None:
     with pytest.raises(UsageError, match="paper"):
         Memory(HOST, paper(), MemoryOptions())

@@ -128,6 +128,7 @@ def test_a_box_that_stands_still_keeps_its_track_unless_it_is_found_elsewhere() 
         tracker.update(box, sure, k / 25)
     assert tracker.update(box, 0.8 * sure, 3 / 25, still).tolist() == [1]
     assert tracker.update(box, 0.6 * sure, 4 / 25, still).tolist() == [1]
+    assert tracker.update(box, 0.2 * sure, 4.5 / 25, still).tolist() == [-1], "too weak to be told"
     both = np.concatenate([box + 2, box])
     told = tracker.update(both, np.array([0.9, 0.5], np.float32), 5 / 25, np.array([False, True]))
     assert told.tolist() == [1, -1]
