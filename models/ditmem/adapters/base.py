@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,16 @@ def need_diffusers(what: str) -> None:
     """Raises MissingExtra where diffusers is not installed."""
     if importlib.util.find_spec("diffusers") is None:
         raise MissingExtra("diffusers", "imagine", what)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call of the transformer is given."""
+
+    rows: MemoryRows
+    """As many as there are samples."""
+    noised: Tensor
+    """int [B], a token that is not clean, where tokens have times of their own."""
 
 
 class Joined(ABC):
@@ -77,9 +87,9 @@ class Joined(ABC):
     def pair(self, attn: Any, hidden: Tensor, mask: Tensor | None) -> Pair | None:
         """Keys and values of the rows for queries from ``hidden`` [B, N, D]; None without rows."""
         time, self.time = self.time, None  # for one call, and not kept between steps
-        memory = self.handle.now
-        if memory is None or time is None:
+        if self.handle.call is None or time is None:
             return None
+        memory = self.handle.call.rows
         if mask is not None:
             raise UsageError("Memory rows do not go together with a mask on self-attention.")
         # Where blocks are on several devices the hooks come before what moves their inputs.
@@ -90,15 +100,16 @@ class Joined(ABC):
         key = (self.number, len(hidden), hidden.dtype, hidden.device)
         if keep and key in self.handle.kept:
             return self.handle.kept[key]
-        made = self.made(attn, tokens, self.handle.still(hidden), hidden.dtype)
+        still = self.handle.moment(memory.static_time, hidden)
+        made = self.made(attn, tokens, still, hidden.dtype)
         if keep:
             self.handle.kept[key] = made
         return made
 
     def mask(self, hidden: Tensor) -> Tensor | None:
         """[B, 1, 1, N + M] to be added to the logits, or None where that is nothing."""
-        memory = self.handle.now
-        added = None if memory is None else memory.mask(self.number, hidden.shape[1])
+        call = self.handle.call
+        added = None if call is None else call.rows.mask(self.number, hidden.shape[1])
         return None if added is None else added.to(hidden)
 
 
@@ -125,10 +136,8 @@ class Handle:
         self._in_uncond = memory_in_uncond
         self._names = list(inspect.signature(type(transformer).forward).parameters)[1:]
         self._memory: MemoryRows | None = None
-        self._still: Tensor | None = None
-        self.now: MemoryRows | None = None
-        """What the present or last call was given, one row set per sample."""
-        self.noised: Tensor | None = None
+        self.call: Call | None = None
+        """The present or last one; None: it is given nothing."""
         self.kept: dict[tuple[int, int, torch.dtype, torch.device], Pair] = {}
         self._alone()
         chosen = [(n, blocks[n]) for n in _numbers(layers, len(blocks))]
@@ -164,22 +173,35 @@ class Handle:
             if attn.processor is mine:
                 attn.set_processor(mine.plain)
         self._ends, self._placed = [], []
-        self._memory = self.now = self._still = self.noised = None
+        self._memory = self.call = None
         self.kept.clear()
+        again = self._transformer._gradient_checkpointing_func
+        if isinstance(again, _Again):
+            self._transformer._gradient_checkpointing_func = again.plain
 
-    def still(self, hidden: Tensor) -> Tensor:
-        """The time that static rows are modulated with, [1, 6, D]."""
-        assert self.now is not None
-        assert self.now.static_time is not None
-        if self._still is None:
-            step = torch.tensor([STEPS * self.now.static_time], device=hidden.device)
-            self._still = self._joined.moment(self._transformer, step, hidden.dtype)
-        return self._still.to(hidden.device)
+    def moment(self, time: float, hidden: Tensor) -> Tensor:
+        """What blocks are given at ``time``, 0 to 1: [1, 6, D] where ``hidden`` is."""
+        step = torch.tensor([STEPS * time], device=hidden.device)
+        return self._joined.moment(self._transformer, step, hidden.dtype).to(hidden.device)
 
     def _begin(self, context: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.now = self._still = self.noised = None
-        if self._memory is None:
-            return
+        self.call = None
+        if self._memory is not None:
+            self._intact()
+            given = dict(zip(self._names, args, strict=False)) | kwargs
+            hidden: Tensor = given["hidden_states"]
+            rows = self._shared(self._memory, len(hidden), context, hidden.device)
+            if rows is not None:
+                noised = given["timestep"].reshape(len(hidden), -1).argmax(1)
+                self.call = Call(rows, noised)
+        model = self._transformer
+        if torch.is_grad_enabled() and model.gradient_checkpointing:
+            again = model._gradient_checkpointing_func
+            plain = again.plain if isinstance(again, _Again) else again
+            model._gradient_checkpointing_func = _Again(plain, self)
+
+    def _intact(self) -> None:
+        """Raises UsageError where the rows would not be read, or not rightly."""
         self._alone()
         if any(attn.processor is not mine for attn, mine in self._placed):
             raise UsageError(
@@ -187,18 +209,13 @@ class Handle:
                 "installed, so it would not be read.",
                 hint="Call remove(), set the processors, and install the memory again.",
             )
-        given = dict(zip(self._names, args, strict=False)) | kwargs
-        hidden: Tensor = given["hidden_states"]
-        timestep: Tensor = given["timestep"]
-        self.now = self._shared(self._memory, len(hidden), context, hidden.device)
-        self.noised = timestep.reshape(len(hidden), -1).argmax(1)
 
     def _time_of(self, mine: Joined) -> Callable[..., None]:
         def told(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             mine.time = None
-            if self.now is not None and self.noised is not None:
+            if self.call is not None:
                 temb = kwargs["temb"] if "temb" in kwargs else args[2]
-                mine.time = mine.row(temb, self.noised)
+                mine.time = mine.row(temb, self.call.noised)
 
         return told
 
@@ -268,6 +285,21 @@ class Handle:
         if both and not self._in_uncond:
             return spread.drop(torch.arange(batch, device=device) >= rows)
         return spread
+
+
+class _Again:
+    """Gradient checkpointing of one call: its blocks, when they are computed again for gradients,
+    get the rows of that call, whatever came after it."""
+
+    def __init__(self, plain: Callable[..., Any], handle: Handle) -> None:
+        self.plain, self.handle, self.call = plain, handle, handle.call
+
+    def __call__(self, block: nn.Module, *args: Any) -> Any:
+        def run(*given: Any) -> Any:
+            self.handle.call = self.call
+            return block(*given)
+
+        return self.plain(run, *args)
 
 
 def heads(rows: Tensor, count: int) -> Tensor:

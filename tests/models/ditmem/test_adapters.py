@@ -286,6 +286,25 @@ def test_gradients_reach_tokens_and_bias_and_nothing_else(
     assert all(p.grad is None for p in family.model.parameters())
 
 
+def test_checkpointing_remembers_the_rows_of_each_call(family: Family) -> None:
+    found = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            family.model.train().enable_gradient_checkpointing()
+        right = family.rows.clone().requires_grad_()
+        wrong = family.rows.flip(1, 2).requires_grad_()
+        handle = family.install(family.model)
+        outs = []
+        for rows in (right, wrong, None):
+            handle.set_memory(None if rows is None else MemoryRows(rows))
+            outs.append(family(400.0))
+        ((outs[0] - outs[1]).square().mean() + outs[2].mean()).backward()
+        handle.remove()
+        found.append((right.grad, wrong.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-7, rtol=1e-4)
+    assert "Again" not in type(family.model._gradient_checkpointing_func).__name__
+
+
 def test_half_precision(family: Family) -> None:
     handle = family.install(family.model)
     handle.set_memory(MemoryRows(family.rows, torch.rand(VIDEOS, ROWS) < 0.5))
