@@ -202,7 +202,7 @@ def _between(
     strength = np.where(guesses | guesses.T, scores, 0)
     other = strength.argmax(1) if len(boxes) else np.empty(0, np.int64)
     weight = strength.max(1, initial=0) / np.maximum(scores + strength.max(1, initial=0), 1e-9)
-    return boxes + weight[:, None] * (boxes[other] - boxes)
+    return np.asarray(boxes + weight[:, None] * (boxes[other] - boxes), np.float32)
 
 
 def _best(order: NDArray[np.int64], rivals: NDArray[np.bool_]) -> NDArray[np.int64]:
