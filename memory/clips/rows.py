@@ -32,7 +32,6 @@ class ClipRows(Table):
         self.put(np.array([place]), {**values, **links})
         cosine = self._link(place)
         closer = cosine > self["nearest"]
-        closer[place] = False
         self["nearest"][closer], self["twin"][closer] = cosine[closer], place
 
     def remove(self, place: int) -> None:

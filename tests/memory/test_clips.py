@@ -88,6 +88,7 @@ def test_a_full_bank_takes_high_scores_and_refuses_the_usual() -> None:
     assert bank.write("s", clip(near(0, rng, 0.01), 901, score=0.99))
     assert not bank.write("s", clip(near(0, rng, 0.01), 902, score=0.99), gate=0.5)
     assert bank.write("s", clip(5, 903, score=0.0))
+    assert len(bank.snapshot("s").tensors["scores"]) == SCORES
 
 
 def test_what_is_held_grows_apart() -> None:
@@ -152,7 +153,7 @@ def test_twins_are_the_nearest_at_any_time(steps: list[int], seed: int) -> None:
 def test_shrinking_keeps_the_newest_and_what_is_apart() -> None:
     bank = ClipBank(CONFIG)
     for i, kind in enumerate((0, 1, 0, 2, 0, 0)):
-        bank.write("s", clip(kind, i))
+        bank.write("s", clip(kind, i, score=-i))
     bank.shrink_to("s", CONFIG.nbytes(4))
     held = [m.clip for m in bank.read("s")]
     assert [c.span.first for c in held][-1] == 5
@@ -283,7 +284,14 @@ def test_any_configuration_in_a_file_is_refused_or_works(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("twin", 99), ("score", np.nan), ("arrival", 0), ("descriptor", 0), ("first", 2**40)],
+    [
+        ("twin", 99),
+        ("start_s", 1e9),
+        ("score", np.nan),
+        ("arrival", 0),
+        ("descriptor", 0),
+        ("first", 2**40),
+    ],
 )
 def test_rows_no_bank_writes_are_refused(name: str, value: float) -> None:
     bank = ClipBank(CONFIG)

@@ -69,6 +69,15 @@ def test_no_window_spans_a_gap(steps: list[int], every: int, slack: int, stride:
         assert ((taken >= every) & (taken <= every + slack)).all()
 
 
+def test_a_gate_scales_the_score_and_shuts() -> None:
+    windows = Windows(replace(CONFIG, stride=1))
+    found = [windows.write("s", Seen(frame(i), 2.0), gate=0.25) for i in range(4)]
+    assert found[3] is not None
+    assert found[3].score == 0.5
+    assert windows.write("s", Seen(frame(4)), gate=0.0) is None
+    assert windows.write("s", Seen(frame(5))) is None  # after a gap
+
+
 def test_every_other_frame() -> None:
     assert spans(run(range(12), WindowConfig(ClipShape(3, 2, 2), stride=1, every=2))) == [
         (0, 4), (2, 6), (4, 8), (6, 10),
