@@ -9,9 +9,10 @@ from retain.pipeline.graph import Role
 DATA = {
     "scene": "retain.datasets.scene.source:SceneSource",
     "clips": "retain.datasets.detect.source:ClipSource",
+    "worlds": "retain.datasets.worlds.source:WorldSource",
 }
-"""Data sets: frames with cameras, depth and poses; videos whose boxes are known. They stand above
-the sources that know frames alone."""
+"""Data sets: frames with cameras, depth and poses; videos whose boxes are known; worlds with hidden
+laws. They stand above the sources that know frames alone."""
 
 CATALOGS: dict[Role, Catalog] = {
     "source": Catalog("source", {**SOURCES, **DATA}),

@@ -28,5 +28,6 @@ STAGES = Catalog(
         "detect": "retain.models.mamba.stage:Detect",
         "track": "retain.models.mamba.track:Track",
         "reconstruct": "retain.models.scene.stage:Reconstruct",
+        "imagine": "retain.models.ditmem.stage:Imagine",
     },
 )

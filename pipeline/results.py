@@ -259,10 +259,92 @@ class Verdict(msgspec.Struct, frozen=True, tag="verdict/1"):
     """C against the step into the last cut, in [0, 2]; near 2: the picture before is back."""
 
 
+Purpose = Literal["continue", "fill"]
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A clip that a model was shown: where it is from."""
+
+    stream: str
+    first: int
+    """Number of its first frame there."""
+    last: int
+    start_s: float
+    end_s: float
+    cosine: float
+    """Of its descriptor to that of the clip at hand."""
+
+
+class Prediction(msgspec.Struct, frozen=True, tag="prediction/1"):
+    """Frames that a model made. They are synthetic, whatever they look like: no memory takes them
+    (see ``Frame.synthetic``)."""
+
+    purpose: Purpose
+    frames: np.ndarray
+    """uint8 [S, N, h, w, C], C 1 (grey) or 3: S samples of N frames, at the model's size."""
+    made: np.ndarray
+    """bool [N]: whether a model made the frame; the others are given ones, the same in all samples.
+    """
+    seqs: np.ndarray
+    """int64 [N]: their numbers in the stream; -1 where it has none for them."""
+    seconds: np.ndarray
+    """float64 [N]: when they are shown."""
+    references: tuple[Reference, ...] = ()
+    """What it was guided by; empty: nothing."""
+
+
+class Novelty(msgspec.Struct, frozen=True, tag="novelty/1"):
+    """How much of the last clip its references do not explain (see models/ditmem/flow.py)."""
+
+    score: float
+    """``guided`` - ``alone``: low where references help. NaN without references."""
+    guided: float
+    """Error of the model that was shown the references, mean squared, of the flow's velocity."""
+    alone: float
+    """Of the same model, shown none."""
+    level: float
+    """From it on a score is unusual for this stream; NaN until enough are known."""
+    new: bool
+    """Whether the score is."""
+    first: int
+    """Number of the clip's first frame; the last is the frame that this is told with."""
+    start_s: float
+    references: tuple[Reference, ...]
+    clips: int
+    """Held in memory after this one."""
+    nbytes: int
+    byte_budget: int
+
+
 Result = (
-    Embedding | Route | Held | Masks | Vitals | View | Pose | SplatDelta | Boxes | Recall | Verdict
+    Embedding
+    | Route
+    | Held
+    | Masks
+    | Vitals
+    | View
+    | Pose
+    | SplatDelta
+    | Boxes
+    | Recall
+    | Verdict
+    | Prediction
+    | Novelty
 )
 
 R = TypeVar(
-    "R", Embedding, Route, Held, Masks, Vitals, View, Pose, SplatDelta, Boxes, Recall, Verdict
+    "R",
+    Embedding,
+    Route,
+    Held,
+    Masks,
+    Vitals,
+    View,
+    Pose,
+    SplatDelta,
+    Boxes,
+    Recall,
+    Verdict,
+    Prediction,
+    Novelty,
 )
