@@ -31,20 +31,29 @@ class LayerMemory:
     """Holds a state of ``layer`` for every stream, float32.
 
     ``gate`` scales ``g`` and ``beta`` of a frame: at 0.5 it fades the past and writes half as
-    strongly, at 0 the state stays as it is, bit for bit.
+    strongly, at 0 the state stays as it is, bit for bit. ``writer`` names what makes the frames,
+    say by a digest of its weights: a state means nothing to another, which a hub then refuses.
     """
 
-    def __init__(self, layer: Layer, device: str = "cpu") -> None:
-        self._layer, self._device = layer, device
+    def __init__(self, layer: Layer, device: str = "cpu", writer: str = "") -> None:
+        self._layer, self._device, self._writer = layer, device, writer
         self._streams: dict[str, tuple[LayerState, int]] = {}
 
     @property
     def config(self) -> Mapping[str, Json]:
-        return {"kind": "layer", **self._layer.config}
+        return {"kind": "layer", **self._layer.config, "writer": self._writer}
 
     @property
     def min_bytes(self) -> int:
         return self._layer.nbytes
+
+    def empty(self, stream: str) -> bool:
+        """Whether nothing was written yet."""
+        return self._stream(stream)[1] == 0
+
+    def state(self, stream: str) -> LayerState:
+        """The layer's state, batch of one; not to be changed in place."""
+        return self._stream(stream)[0]
 
     def write(self, stream: str, item: FrameWrite, gate: float = 1.0) -> None:
         """Raises ValueError, and leaves the state alone, for tensors of other shapes and for frames

@@ -11,6 +11,7 @@ from retain.pipeline.errors import UsageError, nearest
 Mode = Literal["mass", "paper_raw", "released_2025"]
 Rule = Literal["full", "none", "sum", "replace", "beta", "alpha"]
 Size = Literal["mini", "base"]
+Layer = Literal["gated_delta", "frame_delta", "block_linear", "kalman", "cached", "mixture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class GdkvmConfig:
     rule: Rule = "full"
     """Ablation of the write. ``sum`` is LKVA alone (linear attention over the past), ``full`` LKVA
     with the gated delta rule; ``none`` reads zero, so only mask and sensory map carry the past."""
+    layer: Layer = "gated_delta"
+    """What the values are written into (ours); see docs/layers.md. ``mode`` and ``rule`` are those
+    of ``gated_delta``."""
     kpff: bool = True
     """Key-pixel feature fusion; without it the key is the bare projection."""
     placed_keys: bool = True
@@ -68,6 +72,15 @@ class GdkvmConfig:
         if self.rule not in get_args(Rule):
             raise UsageError(
                 f"Unknown rule {self.rule!r}.", hint=nearest(self.rule, get_args(Rule))
+            )
+        if self.layer not in get_args(Layer):
+            raise UsageError(
+                f"Unknown layer {self.layer!r}.", hint=nearest(self.layer, get_args(Layer))
+            )
+        if self.layer != "gated_delta" and (self.mode, self.rule) != ("mass", "full"):
+            raise UsageError(
+                f"mode and rule belong to the layer gated_delta, not to {self.layer}.",
+                hint="Leave both at their defaults, or choose layer gated_delta.",
             )
         if self.pixfeat_lag not in (0, 1):
             raise UsageError(f"pixfeat_lag is 0 or 1, got {self.pixfeat_lag}.")

@@ -61,7 +61,7 @@ class StreamState(NamedTuple):
     """What B streams remember of N objects. All float32."""
 
     delta: Tensor
-    """[B, N, Ck, Cv]."""
+    """[B, N, Ck, Cv]; of another ``layer`` [B, N, floats]."""
     sensory: Tensor
     """[B, N, S, cells, cells]."""
     mask: Tensor
@@ -115,6 +115,11 @@ class Gdkvm(nn.Module):
         depth = 1 if mini else 2
         self.value = Fuse(c.pixel_dim, self.mask_encoder.channels, c.value_dim, depth)
         self.gates = DeltaGates(c.value_dim, c.heads)
+        self.layered = None
+        if c.layer != "gated_delta":
+            from retain.models.gdkvm.layers import ObjectLayer
+
+            self.layered = ObjectLayer(c)
         self.context = nn.Conv2d(c.sensory_dim + 2, c.value_dim, 1)
         self.readout = Fuse(c.pixel_dim, c.value_dim, c.value_dim, depth)
         self.transformer = None
@@ -141,8 +146,9 @@ class Gdkvm(nn.Module):
         """The state before the first picture."""
         c = self.config
         number, side = len(c.objects), c.cells
+        held = (c.key_dim, c.value_dim) if self.layered is None else (self.layered.floats,)
         return StreamState(
-            torch.zeros(batch, number, c.key_dim, c.value_dim, device=device),
+            torch.zeros(batch, number, *held, device=device),
             torch.zeros(batch, number, c.sensory_dim, side, side, device=device),
             torch.zeros(batch, number, c.grid, c.grid, device=device),
             torch.zeros(batch, c.pixel_dim * c.pixfeat_lag, side, side, device=device),
@@ -170,7 +176,10 @@ class Gdkvm(nn.Module):
         c = self.config
         value, sensory = self.write(seen, state, first=first)
         with torch.autocast(value.device.type, enabled=False):
-            if first:
+            if self.layered is not None:
+                held = torch.zeros_like(state.delta) if first else state.delta
+                delta, memory = self.layered(held, seen.key, value, self.gates(), dt)
+            elif first:
                 delta = start(seen.key, value, mode=c.mode)
                 memory = read(delta, seen.key) if c.rule != "none" else torch.zeros_like(value)
             else:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from retain.memory.carry import Carry
     from retain.memory.gated_delta import GatedDelta
     from retain.memory.hub import Hub
+    from retain.memory.layers.memory import LayerMemory
     from retain.models.gdkvm.network import Described, Out, StreamState
 
 Structures = Literal["cavity", "all"]
@@ -210,22 +211,30 @@ class _Mind:
         from retain.memory.carry import Carry
         from retain.memory.gated_delta import GatedDelta, GatedDeltaConfig
         from retain.memory.hub import Hub
+        from retain.memory.layers.memory import LayerMemory
+        from retain.models.gdkvm.layers import digest
 
         self._stage, self._network, c = stage, stage._network, stage._config
         self.stream, self.size = stream, (int(size[0]), int(size[1]))
         n = len(c.objects)
-        self.delta: GatedDelta = GatedDelta(
-            GatedDeltaConfig(
-                objects=n,
-                key_dim=c.key_dim,
-                value_dim=c.value_dim,
-                heads=c.heads,
-                mode=c.mode,
-                rule=c.rule,
-            ),
-            self._network.gates(),
-            device=stage._device,
-        )
+        self.delta: GatedDelta | LayerMemory
+        if self._network.layered is not None:
+            self.delta = LayerMemory(
+                self._network.layered.layer, stage._device, digest(self._network.gates())
+            )
+        else:
+            self.delta = GatedDelta(
+                GatedDeltaConfig(
+                    objects=n,
+                    key_dim=c.key_dim,
+                    value_dim=c.value_dim,
+                    heads=c.heads,
+                    mode=c.mode,
+                    rule=c.rule,
+                ),
+                self._network.gates(),
+                device=stage._device,
+            )
         state = self._network.start(1)
         shapes = {name: tuple(getattr(state, name)[0].shape) for name in _CARRIED}
         self.carry: Carry = Carry({**shapes, "levels": (3,), "place": (9,)})
@@ -285,26 +294,53 @@ class _Mind:
         """One step of the network, its memory being the hub's."""
         import torch
 
-        from retain.memory.gated_delta import DeltaWrite
+        from retain.memory.gated_delta import DeltaWrite, GatedDelta
 
         network, stream = self._network, self.stream
         state = self._state()
         first = self.delta.empty(stream)
         value, sensory = network.write(seen, state, first=first)
-        self.delta.write(stream, DeltaWrite(seen.key[0], value[0], float(gap)))
-        memory = self.delta.read(stream, seen.key[0])[None]
+        if isinstance(self.delta, GatedDelta):
+            self.delta.write(stream, DeltaWrite(seen.key[0], value[0], float(gap)))
+            memory = self.delta.read(stream, seen.key[0])[None]
+        else:
+            memory = self._layered(self.delta, seen.key, value, gap)
         out, after = network.answer(seen, state, value, sensory, memory)
         carried: dict[str, Tensor] = {name: getattr(after, name)[0] for name in _CARRIED}
         levels = torch.from_numpy(self._levels.state)
         self.carry.write(stream, {**carried, "levels": levels})
         return out
 
+    def _layered(self, memory: LayerMemory, key: Tensor, value: Tensor, gap: int) -> Tensor:
+        """Write a frame into another layer than gated delta, and what it reads [1, N, Cv, P]."""
+        import torch
+
+        from retain.memory.layers.memory import FrameWrite
+        from retain.models.gdkvm.layers import frame, query
+
+        layered = self._network.layered
+        assert layered is not None
+        dt = torch.tensor([float(gap)], device=value.device)
+        new = frame(key, value, self._network.gates(), dt)
+        memory.write(self.stream, FrameWrite(new.k[0], new.v[0], new.beta[0], new.g[0]))
+        out = memory.read(self.stream, query(key, new.k.shape[2])[0])
+        return layered.readout(out[None])
+
     def _state(self) -> StreamState:
         from retain.models.gdkvm.network import StreamState
 
         kept = self.carry.read(self.stream, None)
         carried = {name: kept[name][None].to(self._stage._device) for name in _CARRIED}
-        return StreamState(delta=self.delta.state(self.stream)[None], **carried)
+        return StreamState(delta=self._held(), **carried)
+
+    def _held(self) -> Tensor:
+        """The memory as the network has it in ``StreamState.delta``."""
+        held = self.delta.state(self.stream)
+        if isinstance(held, dict):
+            layered = self._network.layered
+            assert layered is not None
+            return layered.pack(held)
+        return held[None]
 
 
 _CARRIED = ("sensory", "mask", "pixel", "summaries")
