@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_parts import features
+from memory_parts import bare, features, feed
 
 from retain.memory.clips.clip import Window
 from retain.memory.clips.config import ClipShape, WindowConfig
@@ -92,6 +92,20 @@ def test_made_frames_are_refused() -> None:
     with pytest.raises(UsageError, match="made by a model"):
         windows.write("s", Seen(frame(3, meta={SYNTHETIC: True})))
     assert (windows.snapshot("s").tensors["rows.seq"] == before).all()
+
+
+def test_time_running_backwards_starts_anew() -> None:
+    windows = Windows(CONFIG)
+    for i in range(3):
+        windows.write("s", Seen(frame(i)))
+    assert windows.write("s", Seen(frame(3, pts=1))) is None
+    assert windows.stats("s")["frames"] == 1
+
+
+def test_kept_frames_without_pictures_are_no_clips() -> None:
+    memory = bare(policy="recent")
+    feed(memory, features(20))
+    assert from_entries(memory.read("s"), CONFIG, "cam") == []
 
 
 def test_what_is_held_can_be_read() -> None:
