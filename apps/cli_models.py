@@ -297,3 +297,29 @@ def detect(
         json=json,
     )
     raise typer.Exit(job.evaluate(options))
+
+
+@evaluate.command()
+def moments(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A table by name; again for more.", show_default="all"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two seeds and fewer streams: a look, not a result.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each kind of stream.")] = 8,
+    out: Annotated[Path, typer.Option(help="Folder of moments.json and report.html.")] = Path(
+        "retain-out/moments"
+    ),
+    json: Annotated[Path | None, typer.Option(help="Also write the tables here.")] = None,
+) -> None:
+    """Judge the frame memory by what it still holds, against baselines at equal tokens. Ctrl-C
+    stops; the same command goes on. Exit code 1 when a bar is missed."""
+    from retain.apps.cli_options import command_line
+    from retain.apps.evaluate_moments import command as job
+    from retain.apps.evaluate_moments.run import EvalOptions
+    from retain.apps.evaluate_moments.tables import Options
+
+    options = EvalOptions(only=tuple(only or ()), out=out, table=Options(seeds=seeds, quick=quick))
+    raise typer.Exit(job.judge(options, json, command_line()))

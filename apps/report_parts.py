@@ -56,7 +56,7 @@ def write_page(
         numbers="\n".join(numbers),
         body=body,
         stages=_stages(graph),
-        environment=_environment(environment),
+        environment=environment_sheet(environment),
         footer=escape(footer),
     )
     write_whole(out, page.encode())
@@ -130,7 +130,8 @@ def _stages(graph: GraphStats | None) -> str:
     )
 
 
-def _environment(environment: Mapping[str, Any]) -> str:
+def environment_sheet(environment: Mapping[str, Any]) -> str:
+    """What is needed to repeat a run: its ``command``, then everything else by name."""
     rest = dict(environment)
     command = rest.pop("command", "")
     if isinstance(command, (list, tuple)):

@@ -1,0 +1,215 @@
+"""What the scores of a table say: pooled over streams, the best of each column, who wins where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retain.apps.evaluate_moments.policies import CONTENDERS
+from retain.apps.evaluate_moments.results import Score, Table, interval
+
+OFFLINE = frozenset(c.name for c in CONTENDERS if c.offline)
+"""Rows that saw the whole stream: marks to measure by, no competitors."""
+OURS = ("robust", "boundaries")
+"""How the row is called that the others are compared with; the first that a table has."""
+AHEAD = "look-ahead, frames"
+"""The column that says for how many later frames a row waits."""
+OTHERS = {"ablations": "change", "boundaries": "other row"}
+"""What the rows beside ours are, by table; elsewhere they are baselines."""
+NAMED = 4
+"""Streams that a sentence names; the others are counted."""
+ENOUGH = 3
+"""Seeds below which no difference is called clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval. ``streams`` weigh the same, however many seeds they have."""
+
+    mean: float
+    low: float
+    high: float
+    streams: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Streams of a table on which the same rows ran, so that their means can be compared."""
+
+    rows: list[str]
+    columns: list[str]
+    streams: list[str]
+
+
+def estimate(scores: Sequence[Score], resamples: int = 2000) -> Estimate:
+    """Mean over streams of their means over seeds; the seeds of each stream are resampled. NaN
+    thrice without a value."""
+    cells = [np.asarray(score.values, np.float64) for score in scores if score.values]
+    if not cells:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    rng = np.random.default_rng(0)
+    drawn = np.zeros(resamples)
+    for cell in cells:
+        drawn += cell[rng.integers(0, len(cell), (resamples, len(cell)))].mean(axis=1)
+    low, high = np.quantile(drawn / len(cells), [0.025, 0.975])
+    mean = float(np.mean([cell.mean() for cell in cells]))
+    return Estimate(mean, float(low), float(high), len(cells), sum(map(len, cells)))
+
+
+def groups(table: Table) -> list[Group]:
+    """The table's streams by the rows that they have, in the table's order."""
+    rows: dict[str, dict[str, None]] = {}
+    for score in table.scores:
+        rows.setdefault(score.stream, {})[score.row] = None
+    found: dict[frozenset[str], list[str]] = {}
+    for stream, names in rows.items():
+        found.setdefault(frozenset(names), []).append(stream)
+    out = []
+    for streams in found.values():
+        columns = dict.fromkeys(s.column for s in table.scores if s.stream in streams)
+        out.append(Group(list(rows[streams[0]]), list(columns), streams))
+    return out
+
+
+def cell(table: Table, row: str, column: str, streams: Collection[str]) -> list[Score]:
+    """The scores behind one cell of a pooled table."""
+    return [s for s in table.scores if s.row == row and s.column == column and s.stream in streams]
+
+
+def higher_is_better(table: Table, column: str) -> bool:
+    return next(s.higher_is_better for s in table.scores if s.column == column)
+
+
+def best(means: Mapping[str, float], higher: bool, leave: Collection[str] = OFFLINE) -> set[str]:
+    """The rows with the best mean, without those to ``leave`` out; several when they are level."""
+    known = {row: m for row, m in means.items() if row not in leave and math.isfinite(m)}
+    if not known:
+        return set()
+    top = max(known.values()) if higher else min(known.values())
+    return {row for row, mean in known.items() if math.isclose(mean, top, abs_tol=1e-12)}
+
+
+def ours(rows: Iterable[str]) -> str:
+    """The row that is ours among ``rows``; empty when there is none."""
+    rows = list(rows)
+    return next((name for name in OURS if name in rows), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A causal baseline with a better mean than ours on one stream."""
+
+    row: str
+    stream: str
+    mean: float
+    our_mean: float
+    clear: bool
+    """The 95 % interval of the difference excludes 0."""
+
+
+def leads(table: Table, column: str) -> tuple[list[Lead], int]:
+    """Where the best causal baseline is ahead of ours, the clearest first; and how many streams
+    were compared."""
+    by_stream: dict[str, dict[str, Score]] = {}
+    for score in table.scores:
+        if score.column == column and score.row not in OFFLINE:
+            by_stream.setdefault(score.stream, {})[score.row] = score
+    out, compared = [], 0
+    for stream, scores in by_stream.items():
+        mine = scores.pop(ours(scores), None)
+        if mine is None or not scores or not mine.values:
+            continue
+        compared += 1
+        means = {row: score.mean for row, score in scores.items()}
+        for row in sorted(best(means, mine.higher_is_better))[:1]:
+            gain = means[row] - mine.mean
+            if (gain if mine.higher_is_better else -gain) > 1e-12:
+                out.append(Lead(row, stream, means[row], mine.mean, differ(scores[row], mine)))
+    return sorted(out, key=lambda lead: (not lead.clear, -abs(lead.mean - lead.our_mean))), compared
+
+
+def differ(a: Score, b: Score) -> bool:
+    """Whether a difference is clear: paired by seed where both have every seed, else by intervals
+    that do not touch."""
+    if min(len(a.values), len(b.values)) < ENOUGH:
+        return False
+    if len(a.values) == len(b.values):
+        _, low, high = interval([x - y for x, y in zip(a.values, b.values, strict=True)])
+        return low > 0 or high < 0
+    (_, low_a, high_a), (_, low_b, high_b) = interval(a.values), interval(b.values)
+    return low_a > high_b or low_b > high_a
+
+
+def waits(table: Table, row: str) -> float:
+    """For how many later frames a row waits before it answers; 0 where the table does not say."""
+    return max(
+        (s.mean for s in table.scores if s.row == row and s.column == AHEAD and s.values),
+        default=0.0,
+    )
+
+
+def sentences(table: Table) -> list[str]:
+    """Per column, in plain words: where ours is best, and where a baseline wins. A table without
+    a row of ours is told by its best rows."""
+    columns = [c for c in dict.fromkeys(score.column for score in table.scores) if c != AHEAD]
+    told = [_against_ours(table, column) for column in columns]
+    told = [text for text in told if text] or [_winner(table, column) for column in columns]
+    return [text for text in told if text]
+
+
+def _against_ours(table: Table, column: str) -> str:
+    ahead, compared = leads(table, column)
+    if not compared:
+        return ""
+    name, other = ours(score.row for score in table.scores), OTHERS.get(table.name, "baseline")
+    if not ahead:
+        where = "on the one stream" if compared == 1 else f"on all {compared} streams"
+        return f"{column}: no {other} is ahead of {name} {where}."
+    level = compared - len(ahead)
+    mine = f"{name} is best or level on {level} of {compared} streams. "
+    shown = "; ".join(_lead(table, lead) for lead in ahead[:NAMED])
+    more = len(ahead) - NAMED
+    rest = f"; and on {more} more, {sum(lead.clear for lead in ahead[NAMED:])} of them clearly"
+    word = "an" if other[0] in "aeiou" else "a"
+    return (
+        f"{column}: {mine}{word.capitalize()} {other} is ahead on {len(ahead)}: "
+        f"{shown}{rest if more > 0 else ''}."
+    )
+
+
+def _lead(table: Table, lead: Lead) -> str:
+    wait = waits(table, lead.row)
+    notes = f", waiting {wait:.0f} frames" if wait else ""
+    notes += ", clearly" if lead.clear else ""
+    return (
+        f"{lead.row} on {lead.stream} ({figure(lead.mean)} against {figure(lead.our_mean)}{notes})"
+    )
+
+
+def _winner(table: Table, column: str) -> str:
+    parts = []
+    for group in groups(table):
+        if column not in group.columns or len(group.rows) < 2:
+            continue
+        means = {row: estimate(cell(table, row, column, group.streams)).mean for row in group.rows}
+        top = [row for row in group.rows if row in best(means, higher_is_better(table, column))]
+        if top and len(top) < len(means):
+            parts.append(f"{', '.join(top)} ({figure(means[top[0]])})")
+    return f"{column}: best is {'; '.join(parts)}." if parts else ""
+
+
+def figure(value: float, like: float | None = None) -> str:
+    """A number with about three digits that matter; ``like`` another where that is given.
+
+    >>> figure(0.9612), figure(1.0), figure(0.00312), figure(364.2), figure(0.0, like=0.912)
+    ('0.961', '1.000', '0.00312', '364', '0.000')
+    """
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value if like is None or not math.isfinite(like) else like)
+    digits = 3 if size == 0 else 3 if 0.1 <= size < 2 else 2 - math.floor(math.log10(size))
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
