@@ -3,6 +3,7 @@ from what is installed."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from retain.apps import watch as job
@@ -138,12 +139,16 @@ def demo_detect(
 
 def _tell(done: job.Watched) -> None:
     job.tell(done)
-    print("\nnext, try:")
-    for command, what in (
+    seen = shlex.quote(str(done.out))
+    tries = (
+        (f"retain ask {seen} --from 1:00 --to 1:30", "what it remembers; a picture asks too"),
+        (f"retain context {seen} --question 'What happens?'", "for a model that sees"),
         ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
         ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
         ("retain demo scene", "a 3D map that grows while a camera walks"),
         ("retain demo detect", "objects found again in frames that hide them"),
         ("retain doctor", "what this machine can do"),
-    ):
-        print(f"  {command:42}{what}")
+    )
+    width = max(len(command) for command, _ in tries)
+    for command, what in tries:
+        print(f"  {command:{width}}  {what}")
