@@ -149,6 +149,7 @@ def _tell(done: job.Watched) -> None:
         ("retain demo detect", "objects found again in frames that hide them"),
         ("retain doctor", "what this machine can do"),
     )
+    print("\nnext, try:")
     width = max(len(command) for command, _ in tries)
     for command, what in tries:
         print(f"  {command:{width}}  {what}")
