@@ -17,6 +17,7 @@ from retain.apps import (
     cli_context,
     cli_detect,
     cli_graphs,
+    cli_imagine,
     cli_keys,
     cli_models,
     cli_scene,
@@ -234,6 +235,7 @@ app.command()(cli_ask.ask)
 app.command()(cli_context.context)
 app.command()(cli_segment.segment)
 app.command()(cli_detect.detect)
+app.command()(cli_imagine.imagine)
 app.command()(cli_scene.reconstruct)
 app.command()(cli_scene.render)
 
@@ -242,6 +244,7 @@ class Demo(StrEnum):
     WATCH = "watch"
     SCENE = "scene"
     DETECT = "detect"
+    IMAGINE = "imagine"
 
 
 @app.command()
@@ -249,7 +252,8 @@ def demo(
     what: Annotated[
         Demo,
         typer.Argument(
-            help="A real clip being remembered, a room being mapped in 3D, or objects being found."
+            help="A real clip being remembered, a room being mapped in 3D, objects being found, or "
+            "what comes next being imagined."
         ),
     ] = Demo.WATCH,
     out: OutOption = None,
@@ -258,11 +262,16 @@ def demo(
     open_page: OpenOption = False,
     runner: RunnerOption = RunnerName.LOCAL,
 ) -> None:
-    """Watch a clip that came with an installed package, map a room that is generated, or find
-    generated objects. Needs no network, camera or GPU."""
+    """Watch a clip that came with an installed package, map a room that is generated, find
+    generated objects, or foresee generated worlds. Needs no network, camera or GPU."""
     from retain.apps import demo as job
 
-    shows = {Demo.WATCH: job.demo, Demo.SCENE: job.demo_scene, Demo.DETECT: job.demo_detect}
+    shows = {
+        Demo.WATCH: job.demo,
+        Demo.SCENE: job.demo_scene,
+        Demo.DETECT: job.demo_detect,
+        Demo.IMAGINE: job.demo_imagine,
+    }
     raise typer.Exit(shows[what](out, page, port, open_page, runner.value, command_line()))
 
 

@@ -1,5 +1,5 @@
-"""`retain demo`: a clip, a generated room or generated objects in, a live page and a report out,
-from what is installed."""
+"""`retain demo`: a clip, a generated room, objects or worlds in, a live page and a report out, from
+what is installed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 100, 200, 40
 """A loop through a room, in some 40 s on two cores that have nothing else to do."""
 OBJECTS = "objects://?seed={seed}&clips=1&frames={frames}&degraded=strong"
 OBJECTS_SEED, OBJECTS_FRAMES = 3, 120
+WORLD = "worlds://ball?seed={seed}&world={world}&clips={clips}&change={change}&scale=20"
+WORLD_SEED, WORLD_NUMBER, WORLD_CLIPS, WORLD_CHANGE = 3, 0, 24, 18
 LINGER_S = 45.0
 
 
@@ -137,6 +139,44 @@ def demo_detect(
     return objects.detect(options, told).exit_code
 
 
+def demo_imagine(
+    out: Path | None,
+    page: bool,
+    port: int,
+    open_page: bool,
+    runner: Runner,
+    command: str,
+    clips: int = WORLD_CLIPS,
+    change: int = WORLD_CHANGE,
+    weights: str = "auto",
+) -> int:
+    """Foresee a ball in a world whose law is seen in other clips of it only, with these and
+    without; near the end another law holds. The exit code."""
+    from retain.apps.imagine import run as worlds
+
+    source = WORLD.format(seed=WORLD_SEED, world=WORLD_NUMBER, clips=clips, change=change)
+    options = worlds.ImagineOptions(
+        source=source,
+        name="demo-imagine",
+        weights=weights,
+        what="predict",
+        pace=1.0 if page else 0.0,
+        out=out,
+        page=page,
+        port=port,
+        open_page=open_page,
+        runner=runner,
+        linger_s=LINGER_S,
+        command=command,
+    )
+
+    def told(done: worlds.Imagined) -> None:
+        worlds.tell(done)
+        worlds.recommend()
+
+    return worlds.imagine(options, told).exit_code
+
+
 def _tell(done: job.Watched) -> None:
     job.tell(done)
     seen = shlex.quote(str(done.out))
@@ -147,6 +187,7 @@ def _tell(done: job.Watched) -> None:
         ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
         ("retain demo scene", "a 3D map that grows while a camera walks"),
         ("retain demo detect", "objects found again in frames that hide them"),
+        ("retain demo imagine", "what comes next, by laws learnt from other clips"),
         ("retain doctor", "what this machine can do"),
     )
     print("\nnext, try:")

@@ -247,7 +247,7 @@ def is_live(source: str) -> bool:
     which waits for those that are not there yet."""
     from retain.pipeline.sources.any import AnySource, describe
 
-    if source.startswith(("room:", "objects:")):
+    if source.startswith(("room:", "objects:", "worlds:")):
         return False
     kind = describe(source)
     if kind == "camera":

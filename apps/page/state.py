@@ -1,9 +1,9 @@
 """What the page knows, in sections. Each is bounded, whatever the length of the stream.
 
 A section has a version that counts its changes; a client is sent the sections that changed since
-the versions it has seen. A new panel is one section (in ``memory.py``, ``heart.py``, ``scene.py``
-or ``detect.py``, which ``_sections`` lists) and one module in ``static/panels``, listed in
-``panels.js``.
+the versions it has seen. A new panel is one section (in ``memory.py``, ``heart.py``, ``scene.py``,
+``detect.py`` or ``imagine.py``, which ``_sections`` lists) and one module in ``static/panels``,
+listed in ``panels.js``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import detect, heart, memory, objects, scene
+from retain.apps.page import detect, heart, imagine, memory, objects, scene
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -25,7 +25,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "object", "scene", "detect", "console"]
+View = Literal["watch", "segment", "object", "scene", "detect", "imagine", "console"]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
@@ -33,7 +33,13 @@ WATCHED_S = 1 / 15
 UNWATCHED_S = 1.0
 
 
-_OF = {"segment": heart, "object": objects, "scene": scene, "detect": detect}
+_OF = {
+    "segment": heart,
+    "object": objects,
+    "scene": scene,
+    "detect": detect,
+    "imagine": imagine,
+}
 """What a kind of page knows; the others are of memories."""
 
 
@@ -47,6 +53,8 @@ def _sections(view: View) -> list[Section]:
         return scene.sections()
     if view == "detect":
         return detect.sections()
+    if view == "imagine":
+        return imagine.sections()
     return [memory.Points(), memory.Whole(), memory.Kept()]
 
 

@@ -17,6 +17,8 @@ import * as above from "./panels/above.js";
 import * as recall from "./panels/recall.js";
 import * as boxes from "./panels/boxes.js";
 import * as decided from "./panels/decided.js";
+import * as novelty from "./panels/novelty.js";
+import * as imagined from "./panels/imagined.js";
 import * as stages from "./panels/stages.js";
 import * as control from "./panels/control.js";
 import * as streams from "./panels/streams.js";
@@ -27,5 +29,6 @@ export const views = {
   object: [status, video, areas, stages],
   scene: [status, view3d, video, growth, drift, above, stages],
   detect: [status, video, recall, boxes, decided, stages],
+  imagine: [status, video, novelty, imagined, stages],
   console: [control, streams, stages],
 };

@@ -1,0 +1,1 @@
+"""`retain imagine`: what comes next, what is missing, what is new."""
