@@ -54,7 +54,8 @@ class EncoderConfig:
     """The encoder of reference clips. Raises UsageError when it cannot be built."""
 
     mode: Mode = "repaired"
-    """``paper``: the published arithmetic without its noise; see docs/imagine.md."""
+    """``paper``: time collapsed to one step that is copied, the published ramps, without noise, with
+    a residual around them, attention without one."""
     bands: tuple[Band, ...] = ("high", "low")
     wide: tuple[int, int] = (32, 48)
     """Channels after the first and the second convolution."""

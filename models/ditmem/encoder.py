@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from retain.models.ditmem.config import Band, DitConfig, EncoderConfig
 from retain.models.ditmem.filters import filtered, gain, radius
+from retain.models.ditmem.released import table
 
 
 class Branch(nn.Module):
@@ -26,6 +27,7 @@ class Branch(nn.Module):
         super().__init__()
         first, second = config.wide
         self.band: Band = band
+        self.mode = config.mode
         self.conv1 = nn.Conv3d(clip.channels, first, (3, 5, 5), (1, 2, 2), (1, 2, 2))
         self.conv2 = nn.Conv3d(first, second, 3, 1, 1)
         self.norm1, self.norm2 = nn.GroupNorm(8, first), nn.GroupNorm(8, second)
@@ -44,9 +46,14 @@ class Branch(nn.Module):
 
     def _filter(self, x: Tensor) -> Tensor:
         shape = tuple(x.shape[-3:])
-        if shape not in self._gains:
-            self._gains[shape] = gain(self.band, radius(*shape))
-        return filtered(x, self._gains[shape].to(x.device))
+        key = (x.shape[1], *shape)
+        if key not in self._gains:
+            published = self.mode == "paper"
+            self._gains[key] = (
+                table(self.band, *key) if published else gain(self.band, radius(*shape))
+            )
+        out = filtered(x, self._gains[key].to(x.device))
+        return out + x if self.mode == "paper" else out
 
 
 class MemoryEncoder(nn.Module):
@@ -71,7 +78,12 @@ class MemoryEncoder(nn.Module):
         band by band, in each in order of time."""
         b, k = clips.shape[:2]
         x = (clips * 2 - 1).flatten(0, 1).transpose(1, 2)
-        bands = [made(x) + self.when + self.which[i] for i, made in enumerate(self.branches)]
+        own = [made(x) for made in self.branches]
+        if self.config.mode == "paper":
+            own = [tokens.mean(1, keepdim=True).expand_as(tokens) for tokens in own]
+        else:
+            own = [tokens + self.when for tokens in own]
+        bands = [tokens + which for tokens, which in zip(own, self.which, strict=True)]
         return torch.cat(bands, 1).reshape(b, k, -1, self.clip.dim)
 
     def join(self, tokens: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -85,7 +97,7 @@ class MemoryEncoder(nn.Module):
         hidden = ~there & there.any(1, keepdim=True)
         normal = self.norm(rows)
         seen, _ = self.attention(normal, normal, normal, hidden, need_weights=False)
-        return rows + seen, there
+        return (seen if self.config.mode == "paper" else rows + seen), there
 
     def forward(self, clips: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``clips`` [B, K, T, C, H, W] in 0..1, ``valid`` bool [B, K]: tokens [B, M, D] and which

@@ -146,6 +146,30 @@ def novelty(
     return score(test.frames), score(test.other)
 
 
+@torch.no_grad()
+def filled(guided: Guided, test: Test, rows: MemoryRows | None, seed: int = 0) -> dict[str, Scores]:
+    """Every other frame dropped and filled in: squared error of its pixels, [W]. ``linear``: the
+    mean of the frames on both sides."""
+    kept = (torch.arange(test.frames.shape[1]) % 2 == 0).expand(test.frames.shape[:2])
+    inner = ~kept[0]
+    inner[-1] = False  # the last has nothing after it to interpolate with
+
+    def error(clips: Tensor) -> Scores:
+        return (clips - test.frames)[:, inner].square().mean((1, 2, 3, 4)).double().numpy()
+
+    between = (test.frames.roll(1, 1) + test.frames.roll(-1, 1)) / 2
+    out = {"linear": error(between)}
+    for name, memory in (("none", None), ("right", rows)):
+        drawn = []
+        for k in range(SAMPLES):
+            generator = torch.Generator().manual_seed(seed + k)
+            drawn.append(
+                flow.sample(guided.dit, test.frames, kept, memory, steps=STEPS, generator=generator)
+            )
+        out[name] = error(torch.stack(drawn).mean(0))
+    return out
+
+
 def auc(usual: Scores, odd: Scores) -> float:
     """Chance that one of ``odd`` scores above one of ``usual``, ties half."""
     above = (odd[:, None] > usual[None]).mean() + 0.5 * (odd[:, None] == usual[None]).mean()

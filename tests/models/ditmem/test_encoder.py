@@ -38,6 +38,14 @@ def test_tokens_of_one_clip_differ_from_each_other(encoder: MemoryEncoder) -> No
     assert float(apart.masked_fill(same, 9).min()) > 1e-2
 
 
+def test_the_published_mode_copies_one_token_per_band() -> None:
+    torch.manual_seed(0)
+    published = MemoryEncoder(EncoderConfig(mode="paper"), CLIP)
+    own = published.branch(clips()).detach().reshape(2, 3, 2, CLIP.frames // 2, CLIP.dim)
+    close(own, own[:, :, :, :1].expand_as(own))
+    assert float((own[:, :, 0] - own[:, :, 1]).abs().max()) > 1e-2
+
+
 def test_the_order_of_references_moves_their_tokens_along(encoder: MemoryEncoder) -> None:
     order = torch.tensor([2, 0, 1])
     tokens, valid = encoder(clips())
