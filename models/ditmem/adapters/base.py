@@ -1,4 +1,4 @@
-"""Memory rows in a transformer of diffusers: what Wan and LTX have in common.
+"""Memory rows in a transformer of diffusers: what Wan, LTX and SANA-Video have in common.
 
 Neither hands ``attention_kwargs`` on to its attention. So a hook on the transformer settles which
 rows a call gets, a hook on each block keeps the block's present time, and the processor of the
@@ -13,7 +13,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ from retain.models.ditmem.inject import MemoryRows, Pair
 from retain.pipeline.errors import MissingExtra, UsageError
 
 Layers = Literal["all"] | Sequence[int]
+BOTH = "cond_uncond"
+"""The context of both passes of guidance as one batch, the one without prompt first."""
 STEPS = 1000
-"""Of the noise schedule of both families; time 1 of ``MemoryRows.static_time`` is this timestep."""
+"""Of the noise schedule of all families; time 1 of ``MemoryRows.static_time`` is this timestep."""
 
 
 def need_diffusers(what: str) -> None:
@@ -45,6 +47,9 @@ class Call:
 class Joined(ABC):
     """Attention processor of block ``number``: ``plain``, with the handle's rows beside the keys
     and values where there are any. Called as ``plain`` is."""
+
+    time_argument: ClassVar[tuple[str, int]] = ("temb", 2)
+    """Name and place of a block's time among its arguments."""
 
     def __init__(self, plain: Any, handle: Handle, block: Any, number: int) -> None:
         self.plain, self.handle, self.block, self.number = plain, handle, block, number
@@ -106,10 +111,11 @@ class Joined(ABC):
             self.handle.kept[key] = made
         return made
 
-    def mask(self, hidden: Tensor) -> Tensor | None:
-        """[B, 1, 1, N + M] to be added to the logits, or None where that is nothing."""
+    def mask(self, hidden: Tensor, before: int) -> Tensor | None:
+        """What is added to the logits of ``before`` tokens and then the rows,
+        [B, 1, 1, before + M] in the type of ``hidden``, or None where that is nothing."""
         call = self.handle.call
-        added = None if call is None else call.rows.mask(self.number, hidden.shape[1])
+        added = None if call is None else call.rows.mask(self.number, before)
         return None if added is None else added.to(hidden)
 
 
@@ -190,6 +196,8 @@ class Handle:
             self._intact()
             given = dict(zip(self._names, args, strict=False)) | kwargs
             hidden: Tensor = given["hidden_states"]
+            if not hasattr(self._transformer, "cache_context"):
+                context = BOTH
             rows = self._shared(self._memory, len(hidden), context, hidden.device)
             if rows is not None:
                 noised = given["timestep"].reshape(len(hidden), -1).argmax(1)
@@ -214,7 +222,8 @@ class Handle:
         def told(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             mine.time = None
             if self.call is not None:
-                temb = kwargs["temb"] if "temb" in kwargs else args[2]
+                name, place = mine.time_argument
+                temb = kwargs[name] if name in kwargs else args[place]
                 mine.time = mine.row(temb, self.call.noised)
 
         return told
@@ -260,7 +269,7 @@ class Handle:
         self, memory: MemoryRows, batch: int, context: str | None, device: torch.device
     ) -> MemoryRows | None:
         """``memory`` for ``batch`` samples in the pipeline's ``context``, on ``device``."""
-        if not self._in_uncond and context not in ("cond", "uncond", "cond_uncond"):
+        if not self._in_uncond and context not in ("cond", "uncond", BOTH):
             raise UsageError(
                 "Which pass this is, with or without prompt, is not known "
                 f"(cache_context: {context}), and memory_in_uncond=False needs to know.",
@@ -269,8 +278,7 @@ class Handle:
         if not self._in_uncond and context == "uncond":
             return None
         rows = len(memory.tokens)
-        # LTX makes both passes as one batch, the one without prompt first.
-        both = context == "cond_uncond" and batch == 2 * rows
+        both = context == BOTH and batch == 2 * rows
         if rows not in (1, batch) and not both:
             raise UsageError(
                 f"The memory is for {rows} videos, and {batch} are being made.",
@@ -305,6 +313,14 @@ class _Again:
 def heads(rows: Tensor, count: int) -> Tensor:
     """[B, N, D] to [B, N, count, width]."""
     return rows.reshape(*rows.shape[:2], count, -1)
+
+
+def turned(rows: Tensor, rotary: Pair) -> Tensor:
+    """``rows`` [B, N, heads, width], neighbouring channels rotated; ``rotary`` cosines and sines
+    [1, N, 1, width], each twice."""
+    a, b = rows.reshape(*rows.shape[:-1], -1, 2).unbind(-1)
+    cos, sin = rotary[0][..., ::2], rotary[1][..., ::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).type_as(rows)
 
 
 def _moved(memory: MemoryRows, device: torch.device, batch: int) -> MemoryRows:

@@ -82,7 +82,7 @@ class LtxJoined(Joined):
             heads(query, attn.heads),
             torch.cat([heads(key, attn.heads), pair[0]], 1),
             torch.cat([value, pair[1]], 1),
-            attn_mask=self.mask(hidden_states),
+            attn_mask=self.mask(hidden_states, hidden_states.shape[1]),
             backend=self._attention_backend,
         )
         out = attn.to_out[0](seen.flatten(2, 3).to(query.dtype))

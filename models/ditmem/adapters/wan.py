@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retain.models.ditmem.adapters.base import Handle, Joined, Layers, heads, need_diffusers
+from retain.models.ditmem.adapters.base import Handle, Joined, Layers, heads, need_diffusers, turned
 from retain.models.ditmem.inject import Pair
 from retain.pipeline.errors import UsageError
 
@@ -88,21 +88,13 @@ class WanJoined(Joined):
         query, key = heads(attn.norm_q(query), n), heads(attn.norm_k(key), n)
         value = heads(value, n)
         if rotary_emb is not None:
-            query, key = _turned(query, rotary_emb), _turned(key, rotary_emb)
+            query, key = turned(query, rotary_emb), turned(key, rotary_emb)
         seen = dispatch_attention_fn(
             query,
             torch.cat([key, pair[0]], 1),
             torch.cat([value, pair[1]], 1),
-            attn_mask=self.mask(hidden_states),
+            attn_mask=self.mask(hidden_states, hidden_states.shape[1]),
             backend=self._attention_backend,
         )
         out = attn.to_out[0](seen.flatten(2, 3).type_as(query))
         return attn.to_out[1](out)  # type: ignore[no-any-return]
-
-
-def _turned(rows: Tensor, rotary: Pair) -> Tensor:
-    """``rows`` [B, N, heads, width], neighbouring channels rotated; ``rotary`` cosines and sines
-    [1, N, 1, width], each twice."""
-    a, b = rows.reshape(*rows.shape[:-1], -1, 2).unbind(-1)
-    cos, sin = rotary[0][..., ::2], rotary[1][..., ::2]
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).type_as(rows)

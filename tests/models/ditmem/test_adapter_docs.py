@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_parts import diffusers, make_wan
 from safetensors.torch import save_file
 from torch import Tensor
 
 from retain.models.ditmem.adapters.base import Joined
 from retain.models.ditmem.released import ReleasedEncoder
-
-diffusers = pytest.importorskip("diffusers")
 
 PAGE = Path(__file__).parents[3] / "docs" / "imagine-adapters.md"
 LATENT = (16, 21, 60, 104)
@@ -32,17 +31,7 @@ class Pipeline:
             encode=self.encode,
         )
         torch.manual_seed(0)
-        self.transformer: Any = diffusers.WanTransformer3DModel(
-            num_attention_heads=4,
-            attention_head_dim=16,
-            in_channels=4,
-            out_channels=4,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=128,
-            num_layers=2,
-            rope_max_seq_len=32,
-        ).eval()
+        self.transformer: Any = make_wan().eval()
 
     def encode(self, clips: Tensor) -> SimpleNamespace:
         assert clips.dtype == torch.bfloat16

@@ -1,130 +1,24 @@
-"""The memory in small random Wan and LTX transformers of diffusers."""
+"""The memory in small random Wan, LTX and SANA-Video transformers of diffusers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from adapter_parts import ROWS, TOKENS, VIDEOS, Family, close, gap
 from safetensors.torch import load_file
 from torch import Tensor
 
-from retain.models.ditmem.adapters import base, ltx, wan
-from retain.models.ditmem.adapters.base import Handle
 from retain.models.ditmem.inject import MemoryRows
-from retain.pipeline.errors import MissingExtra, UsageError
+from retain.pipeline.errors import UsageError
 
-diffusers = pytest.importorskip("diffusers")
-
-DIM, VIDEOS, ROWS, FRAMES, SIDE = 64, 2, 5, 3, 2
-TOKENS = FRAMES * SIDE * SIDE
-"""Of one video, in both families."""
+with_contexts = pytest.mark.parametrize("family", ["wan", "ltx"], indirect=True)
 
 
-class Family:
-    """One kind of transformer, and how it is called."""
-
-    def __init__(self, name: str) -> None:
-        torch.manual_seed(0)
-        self.name = name
-        self.model: Any = MAKE[name]()
-        self.model.eval().requires_grad_(False)
-        self.blocks = self.model.blocks if name == "wan" else self.model.transformer_blocks
-        self.install: Callable[..., Handle] = {"wan": wan.install, "ltx": ltx.install}[name]
-        shape = (VIDEOS, 4, FRAMES, 2 * SIDE, 2 * SIDE) if name == "wan" else (VIDEOS, TOKENS, 8)
-        self.noisy, self.text = torch.randn(shape), torch.randn(VIDEOS, 6, 32)
-        self.rows = torch.randn(VIDEOS, ROWS, DIM)
-
-    def __call__(self, timestep: float | Tensor = 500.0, copies: int = 1) -> Tensor:
-        if not isinstance(timestep, Tensor):
-            timestep = torch.full((VIDEOS * copies,), timestep)
-        given = {
-            "hidden_states": self.noisy.repeat(copies, *[1] * (self.noisy.ndim - 1)),
-            "timestep": timestep,
-            "encoder_hidden_states": self.text.repeat(copies, 1, 1),
-        }
-        if self.name == "ltx":
-            mask = torch.ones(VIDEOS * copies, 6)
-            given |= {"encoder_attention_mask": mask, "num_frames": FRAMES}
-            given |= {"height": SIDE, "width": SIDE}
-        out: Tensor = self.model(**given, return_dict=False)[0]
-        return out
-
-    @contextmanager
-    def published(self, rows: Tensor, noised: int = 0) -> Iterator[None]:
-        """Each block is given the rows at the end of its sequence, without positions and, where
-        tokens have times of their own, with the time of token ``noised``; what becomes of them is
-        dropped. All the rest is the block's own doing."""
-
-        def before(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            names = ("hidden_states", "encoder_hidden_states", "temb")
-            given = dict(zip((*names, turn), args, strict=False)) | kwargs
-            given["hidden_states"] = torch.cat([given["hidden_states"], rows], 1)
-            cos, sin = given[turn]
-            still = (cos.shape[0], rows.shape[1], *cos.shape[2:])
-            cos = torch.cat([cos, torch.ones(still)], 1)
-            given[turn] = (cos, torch.cat([sin, torch.zeros(still)], 1))
-            temb = given["temb"]
-            if temb.ndim == (4 if self.name == "wan" else 3) and temb.shape[1] > 1:
-                own = temb[:, noised : noised + 1].repeat_interleave(rows.shape[1], 1)
-                given["temb"] = torch.cat([temb, own], 1)
-            return (), given
-
-        def after(block: Any, args: Any, out: Tensor) -> Tensor:
-            return out[:, :TOKENS]
-
-        turn = "rotary_emb" if self.name == "wan" else "image_rotary_emb"
-        hooks = [b.register_forward_pre_hook(before, with_kwargs=True) for b in self.blocks]
-        hooks += [b.register_forward_hook(after) for b in self.blocks]
-        yield
-        for hook in hooks:
-            hook.remove()
-
-
-def make_wan() -> Any:
-    return diffusers.WanTransformer3DModel(
-        num_attention_heads=4,
-        attention_head_dim=16,
-        in_channels=4,
-        out_channels=4,
-        text_dim=32,
-        freq_dim=32,
-        ffn_dim=128,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
-
-
-def make_ltx() -> Any:
-    return diffusers.LTXVideoTransformer3DModel(
-        in_channels=8,
-        out_channels=8,
-        num_attention_heads=4,
-        attention_head_dim=16,
-        cross_attention_dim=DIM,
-        num_layers=2,
-        caption_channels=32,
-    )
-
-
-MAKE = {"wan": make_wan, "ltx": make_ltx}
-
-
-@pytest.fixture(params=["wan", "ltx"])
+@pytest.fixture(params=["wan", "ltx", "sana"])
 def family(request: pytest.FixtureRequest) -> Family:
     return Family(request.param)
-
-
-def close(found: Tensor, truth: Tensor, atol: float = 2e-5) -> None:
-    torch.testing.assert_close(found, truth, atol=atol, rtol=0)
-
-
-def gap(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
 
 
 def test_without_rows_no_bit_changes_and_remove_restores(family: Family) -> None:
@@ -316,6 +210,17 @@ def test_half_precision(family: Family) -> None:
     close(found.float(), exact, 0.1)
 
 
+def test_sana_makes_both_passes_at_once() -> None:
+    family = Family("sana")
+    plain = family()
+    handle = family.install(family.model, memory_in_uncond=False)
+    handle.set_memory(MemoryRows(family.rows))
+    told = family()
+    close(family(copies=2), torch.cat([plain, told]))
+    assert gap(plain, told) > 0.01
+
+
+@with_contexts
 def test_pass_without_prompt(family: Family) -> None:
     handle = family.install(family.model, memory_in_uncond=False)
     plain = family()
@@ -359,6 +264,7 @@ def test_saved_and_loaded(family: Family, tmp_path: Path) -> None:
         assert torch.equal(family(), told)
 
 
+@with_contexts
 def test_the_attention_backend_is_taken_over_and_left(family: Family) -> None:
     handle = family.install(family.model)
     handle.set_memory(MemoryRows(family.rows))
@@ -367,65 +273,3 @@ def test_the_attention_backend_is_taken_over_and_left(family: Family) -> None:
     close(family(), before)
     handle.remove()
     assert family.blocks[0].attn1.processor._attention_backend == "_native_math"
-
-
-def test_what_cannot_be_is_refused(family: Family) -> None:
-    handle = family.install(family.model)
-    rows = MemoryRows(family.rows)
-    with pytest.raises(UsageError, match="has a memory already"):
-        family.install(family.model)
-    for bad, match in (
-        (MemoryRows(family.rows[..., :32]), "reads rows of 64 values"),
-        (MemoryRows(family.rows, torch.ones(2, 4, dtype=torch.bool)), "valid must be"),
-        (MemoryRows(family.rows, bias=torch.zeros(3)), "each of 2 blocks"),
-        (replace(rows, kept=()), "belong to VideoDit"),
-    ):
-        with pytest.raises(UsageError, match=match):
-            handle.set_memory(bad)
-    handle.set_memory(MemoryRows(family.rows.repeat(2, 1, 1)))
-    with pytest.raises(UsageError, match="for 4 videos, and 2 are being made"):
-        family()
-    handle.set_memory(rows)
-    attn = family.blocks[1].attn1
-    mine = attn.processor
-    attn.set_processor(mine.plain)
-    with pytest.raises(UsageError, match="replaced after the memory was installed"):
-        family()
-    attn.set_processor(mine)
-    handle.remove()
-    for layers in ([], [2], [-1], "some"):
-        with pytest.raises(UsageError, match="layers"):
-            family.install(family.model, layers)
-    attn.set_processor(family.blocks[1].attn2.processor.__class__.__new__(Other))
-    with pytest.raises(UsageError, match="Block 1 attends with a Other"):
-        family.install(family.model)
-    assert not family.blocks[0]._forward_pre_hooks
-
-
-class Other:
-    """No processor that is known."""
-
-
-def test_parallelism_is_refused(family: Family) -> None:
-    handle = family.install(family.model)
-    handle.set_memory(MemoryRows(family.rows))
-    family.model._parallel_config = object()
-    with pytest.raises(UsageError, match="context or tensor parallelism"):
-        family()
-    handle.remove()
-    with pytest.raises(UsageError, match="context or tensor parallelism"):
-        family.install(family.model)
-
-
-def test_the_wrong_model_is_named() -> None:
-    with pytest.raises(UsageError, match="WanTransformer3DModel, not a LTXVideoTransformer3DModel"):
-        wan.install(make_ltx())
-    with pytest.raises(UsageError, match="LTXVideoTransformer3DModel, not a Linear"):
-        ltx.install(torch.nn.Linear(1, 1))
-
-
-def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base.importlib.util, "find_spec", lambda name: None)
-    for install in (wan.install, ltx.install):
-        with pytest.raises(MissingExtra, match=r"pip install 'retain\[imagine\]'"):
-            install(None)
