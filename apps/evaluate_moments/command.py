@@ -20,7 +20,7 @@ from retain.apps.evaluate_moments import results
 from retain.apps.evaluate_moments.report import write_report
 from retain.apps.evaluate_moments.results import Bar, Table
 from retain.apps.evaluate_moments.run import EvalOptions, evaluate
-from retain.apps.evaluate_moments.verdicts import cell, estimate, figure, groups, sentences
+from retain.apps.evaluate_moments.verdicts import cell, estimate, figure, groups, sentences, summary
 from retain.apps.running import REPORT
 
 SAY_EVERY_S = 30.0
@@ -69,22 +69,22 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 
 def show(table: Table) -> None:
-    """Means over the streams with the same rows, and in words who is ahead where."""
+    """Means over the kinds of streams with the same rows, and in words who is ahead where."""
     from rich import box
     from rich.table import Table as Sheet
 
     out = console.output()
     for group in groups(table):
-        count = len(group.streams)
-        where = group.streams[0] if count == 1 else f"means over {count} kinds of streams"
-        sheet = Sheet(title=f"{table.title}: {where}", title_justify="left", box=box.SIMPLE_HEAD)
+        sheet = Sheet(
+            title=f"{table.title}: {group.label}", title_justify="left", box=box.SIMPLE_HEAD
+        )
         for column in ("", *group.columns):
             sheet.add_column(column, justify="right" if column else "left")
         for row in group.rows:
             found = [estimate(cell(table, row, c, group.streams)) for c in group.columns]
             sheet.add_row(row, *(figure(e.mean) if e.values else "" for e in found))
         out.print(sheet)
-    for text in sentences(table):
+    for text in filter(None, (summary(table), *sentences(table))):
         out.print(f"- {text}")
 
 

@@ -25,6 +25,7 @@ from retain.apps.evaluate_moments.verdicts import (
     higher_is_better,
     ours,
     sentences,
+    summary,
     waits,
 )
 from retain.apps.report_parts import cell as box
@@ -56,6 +57,7 @@ def write_report(out: Path, tables: Sequence[Table], environment: Mapping[str, A
             for name, title in [*((t.name, t.title) for t in tables), ("bars", "Bars")]
         ),
         numbers="\n".join(_numbers(tables)),
+        short="".join(_short(table) for table in tables),
         tables="\n".join(_table(table) for table in tables),
         bars=_bars(bars),
         environment=environment_sheet(environment),
@@ -72,6 +74,12 @@ def _lead(tables: Sequence[Table]) -> str:
         f"tokens: {len(tables)} {'tables' if len(tables) != 1 else 'table'} over {len(streams)} "
         f"kinds of streams, {values:,} single measurements."
     )
+
+
+def _short(table: Table) -> str:
+    told = summary(table)
+    link = f'<a href="#{escape(table.name)}">{escape(table.title)}</a>'
+    return f"<li>{link}: {escape(told)}</li>" if told else ""
 
 
 def _warning(tables: Sequence[Table], quick: bool) -> str:
@@ -115,7 +123,7 @@ def _table(table: Table) -> str:
 def _group(table: Table, group: Group, several: bool) -> str:
     """The drawings and the pooled sheet of streams that have the same rows."""
     count = len(group.streams)
-    where = group.streams[0] if count == 1 else f"Means over {count} kinds of streams"
+    where = group.label if count == 1 else f"Means over {group.label}"
     names = ""
     if count > 1:
         kinds = "; ".join(map(escape, group.streams))

@@ -44,6 +44,16 @@ class Group:
     columns: list[str]
     streams: list[str]
 
+    @property
+    def label(self) -> str:
+        """What the streams are, in a few words."""
+        kinds = dict.fromkeys(stream.partition(",")[0] for stream in self.streams)
+        if len(self.streams) == 1:
+            return self.streams[0]
+        if len(kinds) <= NAMED:
+            return f"{len(self.streams)} kinds of streams ({', '.join(kinds)})"
+        return f"{len(self.streams)} kinds of streams"
+
 
 def estimate(scores: Sequence[Score], resamples: int = 2000) -> Estimate:
     """Mean over streams of their means over seeds; the seeds of each stream are resampled. NaN
@@ -161,6 +171,34 @@ def sentences(table: Table) -> list[str]:
     return [text for text in told if text]
 
 
+def summary(table: Table) -> str:
+    """One sentence: in how many columns of each group ours has the best mean of the causal rows,
+    and which row has it in the others. Empty where ours has no rival."""
+    won, lost = 0, []
+    several = len(groups(table)) > 1
+    for group in groups(table):
+        mine = ours(group.rows)
+        for column in group.columns if mine and len(group.rows) > 1 else ():
+            means = {
+                row: estimate(cell(table, row, column, group.streams)).mean for row in group.rows
+            }
+            top = best(means, higher_is_better(table, column))
+            if column == AHEAD or not math.isfinite(means[mine]) or len(top) == len(means):
+                continue
+            if mine in top:
+                won += 1
+                continue
+            row = next(row for row in group.rows if row in top)
+            where = f" on {group.label}" if several else ""
+            values = f"{figure(means[row])} against {figure(means[mine])}"
+            lost.append(f"{column}{where}: {row} ({values})")
+    if not won and not lost:
+        return ""
+    name = ours(score.row for score in table.scores)
+    told = f"{name} has the best mean in {won} of {won + len(lost)} comparisons"
+    return f"{told}; elsewhere {'; '.join(lost)}." if lost else f"{told}."
+
+
 def _against_ours(table: Table, column: str) -> str:
     ahead, compared = leads(table, column)
     if not compared:
@@ -173,7 +211,8 @@ def _against_ours(table: Table, column: str) -> str:
     mine = f"{name} is best or level on {level} of {compared} streams. "
     shown = "; ".join(_lead(table, lead) for lead in ahead[:NAMED])
     more = len(ahead) - NAMED
-    rest = f"; and on {more} more, {sum(lead.clear for lead in ahead[NAMED:])} of them clearly"
+    clear = sum(lead.clear for lead in ahead[NAMED:])
+    rest = f"; and on {more} more" + (f", {clear} of them clearly" if clear else "")
     word = "an" if other[0] in "aeiou" else "a"
     return (
         f"{column}: {mine}{word.capitalize()} {other} is ahead on {len(ahead)}: "
