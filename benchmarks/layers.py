@@ -21,7 +21,7 @@ from retain.memory.layers.base import Frame, Layer, phi
 from retain.memory.layers.block_linear import BlockLinear
 from retain.memory.layers.cached import Cached
 from retain.memory.layers.frame_delta import FrameDelta
-from retain.memory.layers.kalman import Kalman
+from retain.memory.layers.kalman import Kalman, chebyshev
 from retain.memory.layers.mixture import Mixture
 from retain.memory.layers.recall import associative_recall
 from retain.memory.layers.token_delta import TokenDelta
@@ -29,6 +29,7 @@ from retain.memory.layers.token_delta import TokenDelta
 BUDGET, LARGE = 16 * 1024, 128 * 1024
 """Bytes of every contender's state."""
 
+TOKENS, STEPS = (16, 64, 256), (5, 10, 20, 30, 50)
 PAIRS = (8, 16, 32, 64, 128, 256)
 LENGTHS = (4, 16, 64, 256)
 """Frames of a clip, 16 patches each."""
@@ -273,6 +274,41 @@ def _best(run: Callable[[], object], repeats: int) -> float:
     return 1e3 * best
 
 
+# --- stability and convergence ------------------------------------------------------------------
+
+
+def growth() -> dict[str, list[float]]:
+    """Frames until a frame delta without its key scale is longer than 1e6, and how long the one
+    with it is after 200, by tokens a frame: keys of random textures, strength 0.99, decay 0.99."""
+    out: dict[str, list[float]] = {"without the scale": [], "with it, length after 200": []}
+    for scale, row in zip(("none", "tokens"), out.values(), strict=True):
+        for tokens in TOKENS:
+            rng = torch.Generator().manual_seed(0)
+            layer = FrameDelta(1, 32, 32, normalise=False, key_scale=scale)  # type: ignore[arg-type]
+            state, frames, length = layer.init(1, torch.float64), 0, 0.0
+            while frames < 200 and length < 1e6:
+                k = phi(torch.randn(1, tokens, 1, 32, generator=rng))
+                v = torch.randn(1, tokens, 1, 32, generator=rng)
+                beta, g = torch.full((1, tokens, 1), 0.99), torch.full((1, 1), -0.01)
+                state = layer.write(state, Frame(k, v, beta, g))
+                frames, length = frames + 1, float(state["s"].norm())
+            row.append(frames if scale == "none" else length)
+    return out
+
+
+def convergence() -> dict[str, list[float]]:
+    """Relative error of the Chebyshev iteration against a direct solve, by steps; keys written."""
+    rng = torch.Generator().manual_seed(0)
+    out = {}
+    for count in (8, 64, 512):
+        k = normalize(torch.randn(count, 64, generator=rng, dtype=torch.float64), dim=-1)
+        h, q = k.T @ k, normalize(torch.randn(64, 64, generator=rng, dtype=torch.float64), dim=-1)
+        true = torch.linalg.solve(h + 0.02 * h.norm() * torch.eye(64), q.T).T
+        errors = [float((chebyshev(h, q, n) - true).norm() / true.norm()) for n in STEPS]
+        out[f"{count} keys of 64 channels"] = errors
+    return out
+
+
 # --- what is printed ----------------------------------------------------------------------------
 
 
@@ -302,6 +338,8 @@ def _measure(quick: bool) -> list[Row]:
         table = {n: [by[n][0] for by in found] + found[-1][n][1:] for n in found[0]}
         title = f"Copied patches, mean cosine, {budget} bytes, by frames; of the longest also"
         _show(f"{title} the last and first 4 frames", columns, table, own_sizes)
+    _show("Frame delta: frames until it is longer than 1e6, by tokens", TOKENS, growth(), {})
+    _show("Chebyshev, relative error by steps", STEPS, convergence(), {})
     cost = times(20 if quick else 200)
     _show("Thread ms per frame of 196 cells", ("write", "read"), cost, sizes)
     worst = max(
@@ -311,12 +349,11 @@ def _measure(quick: bool) -> list[Row]:
         Row(name="recall table, largest difference from the study's", value=worst,
             unit="cosine", bar="<= 0.03", met=worst <= 0.03),
     ]  # fmt: skip
-    peer = "token delta"
     for name in CONTENDERS:
-        value, other = table[name][len(lengths) - 1], table[peer][len(lengths) - 1]
+        value, other = table[name][len(lengths) - 1], table[ALL][len(lengths) - 1]
         rows.append(
             Row(name=f"patches of any of {lengths[-1]} frames in {LARGE} bytes, {name}",
-                value=value, unit="cosine", peer=peer, peer_value=other, ratio=value / other)
+                value=value, unit="cosine", peer=ALL, peer_value=other, ratio=value / other)
         )  # fmt: skip
     for name, (write, read) in cost.items():
         other = sum(cost["token delta"])
@@ -338,8 +375,12 @@ def _show(
     print("| layer | bytes | " + " | ".join(str(c) for c in columns) + " |")
     print("|---|---|" + "---|" * len(columns))
     for name, values in table.items():
-        numbers = " | ".join(f"{value:.3f}" for value in values)
+        numbers = " | ".join(map(_number, values))
         print(f"| {name} | {sizes.get(name, '')} | {numbers} |")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if 1e-3 <= abs(value) < 1 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
