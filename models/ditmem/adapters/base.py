@@ -92,8 +92,14 @@ class Joined(ABC):
     def pair(self, attn: Any, hidden: Tensor, mask: Tensor | None) -> Pair | None:
         """Keys and values of the rows for queries from ``hidden`` [B, N, D]; None without rows."""
         time, self.time = self.time, None  # for one call, and not kept between steps
-        if self.handle.call is None or time is None:
+        if self.handle.call is None:
             return None
+        if time is None:
+            raise UsageError(
+                f"Block {self.number} was run past its hooks, so the time of its memory rows is "
+                "not known.",
+                hint="Call the block, not its forward().",
+            )
         memory = self.handle.call.rows
         if mask is not None:
             raise UsageError("Memory rows do not go together with a mask on self-attention.")

@@ -55,6 +55,13 @@ class Other:
     """No processor that is known."""
 
 
+def test_a_block_without_its_hooks_is_refused(family: Family) -> None:
+    family.install(family.model).set_memory(MemoryRows(family.rows))
+    family()
+    with pytest.raises(UsageError, match="Block 1 was run past its hooks"):
+        family.blocks[1].attn1(torch.zeros(2, 12, 64))
+
+
 def test_parallelism_is_refused(family: Family) -> None:
     handle = family.install(family.model)
     handle.set_memory(MemoryRows(family.rows))
