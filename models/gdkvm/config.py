@@ -34,7 +34,7 @@ class GdkvmConfig:
     with the gated delta rule; ``none`` reads zero, so only mask and sensory map carry the past."""
     layer: Layer = "gated_delta"
     """What the values are written into (ours); see docs/layers.md. ``mode`` and ``rule`` are those
-    of ``gated_delta``."""
+    of ``gated_delta``; of rules the others know ``none``."""
     kpff: bool = True
     """Key-pixel feature fusion; without it the key is the bare projection."""
     placed_keys: bool = True
@@ -77,9 +77,10 @@ class GdkvmConfig:
             raise UsageError(
                 f"Unknown layer {self.layer!r}.", hint=nearest(self.layer, get_args(Layer))
             )
-        if self.layer != "gated_delta" and (self.mode, self.rule) != ("mass", "full"):
+        known = self.mode == "mass" and self.rule in ("full", "none")
+        if self.layer != "gated_delta" and not known:
             raise UsageError(
-                f"mode and rule belong to the layer gated_delta, not to {self.layer}.",
+                f"Mode {self.mode!r} and rule {self.rule!r} mean nothing to layer {self.layer!r}.",
                 hint="Leave both at their defaults, or choose layer gated_delta.",
             )
         if self.pixfeat_lag not in (0, 1):

@@ -179,6 +179,7 @@ class Gdkvm(nn.Module):
             if self.layered is not None:
                 held = torch.zeros_like(state.delta) if first else state.delta
                 delta, memory = self.layered(held, seen.key, value, self.gates(), dt)
+                memory = memory if c.rule != "none" else torch.zeros_like(value)
             elif first:
                 delta = start(seen.key, value, mode=c.mode)
                 memory = read(delta, seen.key) if c.rule != "none" else torch.zeros_like(value)

@@ -324,7 +324,8 @@ class _Mind:
         new = frame(key, value, self._network.gates(), dt)
         memory.write(self.stream, FrameWrite(new.k[0], new.v[0], new.beta[0], new.g[0]))
         out = memory.read(self.stream, query(key, new.k.shape[2])[0])
-        return layered.readout(out[None])
+        read = layered.readout(out[None])
+        return read if layered.config.rule != "none" else torch.zeros_like(read)
 
     def _state(self) -> StreamState:
         from retain.models.gdkvm.network import StreamState

@@ -104,6 +104,26 @@ def test_every_layer_answers_differently() -> None:
 
 
 @torch.no_grad()
+def test_without_its_memory_a_network_of_any_layer_answers_alike(layer: str) -> None:
+    pictures, model = clip(1, 4), tiny(layer=layer)
+    blind, plain = tiny(layer=layer, rule="none"), tiny(rule="none")
+    blind.load_state_dict(model.state_dict())
+    plain.load_state_dict(model.state_dict(), strict=False)
+    wanted = plain(pictures)[-1].logits
+    torch.testing.assert_close(blind(pictures)[-1].logits, wanted, **ROUNDING)
+    assert not torch.allclose(model(pictures)[-1].logits, wanted, **ROUNDING)
+
+
+@torch.no_grad()
+def test_the_base_size_takes_other_layers_too() -> None:
+    torch.manual_seed(0)
+    sizes = {"value_dim": 16, "pixel_dim": 16, "sensory_dim": 8, "heads": 2}
+    model = Gdkvm(GdkvmConfig.base(64, layer="frame_delta", **sizes)).eval()
+    outs = model(clip(1, 2, grid=64))
+    assert outs[-1].logits.isfinite().all()
+
+
+@torch.no_grad()
 def test_a_gap_fades_what_is_held() -> None:
     model = tiny(layer="frame_delta")
     assert model.layered is not None
@@ -133,7 +153,10 @@ def test_weights_fit_every_layer_that_adds_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
-    [({"layer": "frame_dleta"}, "Unknown layer"), ({"layer": "kalman", "rule": "sum"}, "belong")],
+    [
+        ({"layer": "frame_dleta"}, "Unknown layer"),
+        ({"layer": "kalman", "rule": "sum"}, "mean nothing"),
+    ],
 )
 def test_options_that_mean_nothing_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
