@@ -166,8 +166,8 @@ class StrideDoubling(Policy):
 @dataclass
 class Robust(Policy):
     """The last ``recent`` rows always stay. The others stay for one of two reasons, and those go
-    first that rank low by both: of the best rows by the first reason ``share`` are held, of the
-    best by the second the rest.
+    first that rank low by both: the best ``events`` rows by the first reason are held, and of the
+    places left ``share`` for more of these, the rest for the best by the second.
 
     *Events.* A frame's worth is ``sqrt(score * novelty)``: the score says that something changed,
     the novelty that it changed *to* something unlike the background, which tells an event from the
@@ -181,7 +181,8 @@ class Robust(Policy):
     """
 
     recent: int = 4
-    share: float = 0.45
+    events: int = 14
+    share: float = 0.35
     flash_s: float = 0.35
     """A change that is undone within this time was a flash: worth a fiftieth of what it seemed, and
     it stands for nothing."""
@@ -220,10 +221,11 @@ class Robust(Policy):
         cosine = held.similarity.copy()
         np.fill_diagonal(cosine, -2.0)
         distance = np.maximum(1.0 - cosine.max(axis=1, initial=-2.0), 0.0)
-        events = _places(self.detail(held)) / self.share
+        events = np.maximum(_places(self.detail(held)) - self.events, 0.0) / self.share
         coverage = _places(np.sqrt(held["mass"]) * distance) / (1.0 - self.share)
         order = np.arange(len(held))
-        rank = -np.minimum(events, coverage)
+        # Where all are events, the one that covers least: coverage decides between equals.
+        rank = -np.minimum(events, coverage) - 1e-6 * coverage
         return np.where(order >= len(held) - self.recent, 1e6 + order, rank)
 
 

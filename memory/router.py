@@ -69,7 +69,9 @@ class RouterConfig:
     cut_sigmas: float = 3.0
     max_gap_s: float = math.inf
     """Keep at least one frame per so many seconds."""
-    clip_sigmas: float = 4.0
+    clip_sigmas: float = 2.0
+    """What of a score stands further above the mean does not enter the statistics: cuts that come
+    every few seconds would hide small events."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

@@ -125,19 +125,19 @@ def curve(
 def scatter(points: Sequence[Point], title: str, below: str) -> str:
     """Means over a number that spans decades, each with its name beside it."""
     wide, left, floor = 2 * W, 52, TOP + 1.5 * PLOT_H
-    across = Axis([p.x for p in points], left + 8, wide - 270, zero=False)
+    across = Axis([p.x for p in points], left + 8, wide - 320, zero=False)
     up = Axis([p.value.mean for p in points], floor, TOP + 8)
     parts = list(_frame(up, left, wide))
     for tick in across.ticks:
         parts.append(_text(across.at(tick), floor + 15, _tick(tick), "tick middle"))
-    parts.append(_text(wide - 250, floor + 15, escape(below), "tick"))
+    parts.append(_text(wide - 300, floor + 15, escape(below), "tick"))
     order = sorted(points, key=lambda p: -p.value.mean)
     heights = _apart([up.at(p.value.mean) for p in order], 16, TOP + 8, floor - 4)
     for p, beside in zip(order, heights, strict=True):
         x, y = across.at(p.x), up.at(p.value.mean)
         whisker = _whisker(x, up.at(p.value.low), x, up.at(p.value.high))
-        lead = f'<path class="lead" d="M{x + 8} {y}L{wide - 258} {beside}"/>'
-        name = _text(wide - 252, beside + 4, escape(p.name), "name")
+        lead = f'<path class="lead" d="M{x + 8} {y}L{wide - 308} {beside}"/>'
+        name = _text(wide - 302, beside + 4, escape(p.name), "name")
         parts.append(
             f'<g class="{p.kind}"><title>{escape(p.told)}</title>{lead}{whisker}'
             f"{_disc(x, y, p.kind)}{name}</g>"

@@ -79,7 +79,7 @@ def show(table: Table) -> None:
             title=f"{table.title}: {group.label}", title_justify="left", box=box.SIMPLE_HEAD
         )
         for column in ("", *group.columns):
-            sheet.add_column(column, justify="right" if column else "left")
+            sheet.add_column(column, justify="right" if column else "left", no_wrap=not column)
         for row in group.rows:
             found = [estimate(cell(table, row, c, group.streams)) for c in group.columns]
             sheet.add_row(row, *(figure(e.mean) if e.values else "" for e in found))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retain.apps.evaluate_moments import results
 from retain.apps.evaluate_moments.ablations import ablate
+from retain.apps.evaluate_moments.boundary import boundaries
 from retain.apps.evaluate_moments.costs import cost
 from retain.apps.evaluate_moments.results import Table
 from retain.apps.evaluate_moments.tables import Options, Tell, cover, query, recall
@@ -18,6 +19,7 @@ TABLES: dict[str, Callable[[Options, Tell], Table]] = {
     "recall": recall,
     "query": query,
     "coverage": cover,
+    "boundaries": boundaries,
     "cost": cost,
     "ablations": ablate,
 }

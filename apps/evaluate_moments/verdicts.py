@@ -17,8 +17,11 @@ OURS = ("robust", "boundaries")
 """How the row is called that the others are compared with; the first that a table has."""
 AHEAD = "look-ahead, frames"
 """The column that says for how many later frames a row waits."""
-OTHERS = {"ablations": "change", "boundaries": "other row"}
-"""What the rows beside ours are, by table; elsewhere they are baselines."""
+OTHERS = {"boundaries": ("no other row", "Another row")}
+BASELINES = ("no baseline", "A baseline")
+"""What the rows beside ours are called, by table and elsewhere."""
+CHANGES = "ablations"
+"""The table whose other rows are ours with something changed."""
 NAMED = 4
 """Streams that a sentence names; the others are counted."""
 ENOUGH = 3
@@ -166,6 +169,8 @@ def sentences(table: Table) -> list[str]:
     """Per column, in plain words: where ours is best, and where a baseline wins. A table without
     a row of ours is told by its best rows."""
     columns = [c for c in dict.fromkeys(score.column for score in table.scores) if c != AHEAD]
+    if table.name == CHANGES:
+        return [text for text in (_changes(table, column) for column in columns) if text]
     told = [_against_ours(table, column) for column in columns]
     told = [text for text in told if text] or [_winner(table, column) for column in columns]
     return [text for text in told if text]
@@ -174,50 +179,76 @@ def sentences(table: Table) -> list[str]:
 def summary(table: Table) -> str:
     """One sentence: in how many columns of each group ours has the best mean of the causal rows,
     and which row has it in the others. Empty where ours has no rival."""
-    won, lost = 0, []
-    several = len(groups(table)) > 1
+    if table.name == CHANGES:
+        return next(iter(sentences(table)), "")
+    won, lost, total, several = 0, list[str](), 0, len(groups(table)) > 1
     for group in groups(table):
-        mine = ours(group.rows)
-        for column in group.columns if mine and len(group.rows) > 1 else ():
-            means = {
-                row: estimate(cell(table, row, column, group.streams)).mean for row in group.rows
-            }
-            top = best(means, higher_is_better(table, column))
-            if column == AHEAD or not math.isfinite(means[mine]) or len(top) == len(means):
+        ahead = []
+        for column in group.columns:
+            means = {r: estimate(cell(table, r, column, group.streams)).mean for r in group.rows}
+            top, mine = best(means, higher_is_better(table, column)), ours(means)
+            known = [row for row in means if row not in OFFLINE and math.isfinite(means[row])]
+            if column == AHEAD or mine not in known or len(top) == len(known):
                 continue
-            if mine in top:
-                won += 1
-                continue
-            row = next(row for row in group.rows if row in top)
-            where = f" on {group.label}" if several else ""
-            values = f"{figure(means[row])} against {figure(means[mine])}"
-            lost.append(f"{column}{where}: {row} ({values})")
-    if not won and not lost:
+            total, won = total + 1, won + (mine in top)
+            if mine not in top:
+                row = next(row for row in group.rows if row in top)
+                ahead.append(
+                    f"{column}: {row} ({figure(means[row])} against {figure(means[mine])})"
+                )
+        if ahead:
+            lost.append((f"on {group.label} " if several else "") + ", ".join(ahead))
+    if not total:
         return ""
     name = ours(score.row for score in table.scores)
-    told = f"{name} has the best mean in {won} of {won + len(lost)} comparisons"
+    told = f"{name} has the best mean in {won} of {total} comparisons"
     return f"{told}; elsewhere {'; '.join(lost)}." if lost else f"{told}."
+
+
+def _changes(table: Table, column: str) -> str:
+    """How many changes make ours worse, which the most, and which make it better."""
+    mine, higher = ours(s.row for s in table.scores), higher_is_better(table, column)
+    streams = {s.stream for s in table.scores}
+    merged = {
+        row: Score(
+            row, column, "", [v for s in cell(table, row, column, streams) for v in s.values]
+        )
+        for row in dict.fromkeys(s.row for s in table.scores)
+    }
+    base = merged.pop(mine, None)
+    means = {row: estimate(cell(table, row, column, streams)).mean for row in (mine, *merged)}
+    if base is None or not base.values:
+        return ""
+    gains = {row: (means[row] - means[mine]) * (1 if higher else -1) for row in merged}
+    order = sorted((row for row in gains if math.isfinite(gains[row])), key=lambda row: gains[row])
+
+    def told(row: str) -> str:
+        clear = ", clearly" if differ(merged[row], base) else ""
+        return f"{row} ({figure(means[row])}{clear})"
+
+    worse = [row for row in order if gains[row] < -1e-12]
+    better = [row for row in reversed(order) if gains[row] > 1e-12]
+    text = f"{column}, {mine} {figure(means[mine])}: {len(worse)} of {len(order)} changes are worse"
+    text += f", the most {'; '.join(map(told, worse[:2]))}" if worse else ""
+    text += f". Better: {'; '.join(map(told, better[:NAMED]))}" if better else ""
+    return text + (f"; and {len(better) - NAMED} more." if len(better) > NAMED else ".")
 
 
 def _against_ours(table: Table, column: str) -> str:
     ahead, compared = leads(table, column)
     if not compared:
         return ""
-    name, other = ours(score.row for score in table.scores), OTHERS.get(table.name, "baseline")
+    name, (no_other, other) = ours(s.row for s in table.scores), OTHERS.get(table.name, BASELINES)
     if not ahead:
         where = "on the one stream" if compared == 1 else f"on all {compared} streams"
-        return f"{column}: no {other} is ahead of {name} {where}."
+        return f"{column}: {no_other} is ahead of {name} {where}."
     level = compared - len(ahead)
     mine = f"{name} is best or level on {level} of {compared} streams. "
     shown = "; ".join(_lead(table, lead) for lead in ahead[:NAMED])
     more = len(ahead) - NAMED
     clear = sum(lead.clear for lead in ahead[NAMED:])
     rest = f"; and on {more} more" + (f", {clear} of them clearly" if clear else "")
-    word = "an" if other[0] in "aeiou" else "a"
-    return (
-        f"{column}: {mine}{word.capitalize()} {other} is ahead on {len(ahead)}: "
-        f"{shown}{rest if more > 0 else ''}."
-    )
+    return f"{column}: {mine}{other} is ahead on {len(ahead)}: {shown}{rest if more > 0 else ''}."
 
 
 def _lead(table: Table, lead: Lead) -> str:
