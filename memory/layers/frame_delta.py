@@ -14,6 +14,8 @@ frame of A_2 A_1 and A_2 U_1 + U_2.
 eigenvalues in [0, 1] and no frame enlarges what is held. Without it parallel keys, which is what a
 picture has, make that matrix an amplifier. ``key_scale`` other than "tokens" is there to show that.
 
+Nothing but the writes themselves keeps q . z from 0; eps only makes an empty memory read zero.
+
 State H Dk (Dv + 1) floats; a token costs 2 Dk Dv multiplications to write, Dk Dv to read.
 """
 

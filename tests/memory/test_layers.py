@@ -68,6 +68,17 @@ def test_a_clip_at_once_equals_frame_by_frame_with_frames_missing(layer: Layer) 
         torch.testing.assert_close(final[name], x, **EXACT)
 
 
+def test_a_missing_frame_is_as_if_it_had_never_been(layer: Layer) -> None:
+    """Rows that miss different frames are out of step with each other, caches included."""
+    clip = clip_of()
+    valid = torch.rand(BATCH, FRAMES, generator=torch.Generator().manual_seed(3)) < 0.7
+    together = run(layer, clip, valid)[-1]
+    for row in range(BATCH):
+        alone = run(layer, clip.map(lambda x, r=row: x[r : r + 1, valid[r]]))[-1]
+        for name, x in alone.items():
+            torch.testing.assert_close(together[name][row], x[0], **EXACT)
+
+
 def test_how_a_clip_is_cut_changes_nothing(layer: Layer) -> None:
     clip, q = clip_of(), clip_of(seed=9).k
     whole, _ = layer.scan(layer.init(BATCH, torch.float64), clip, q)
