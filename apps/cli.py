@@ -16,6 +16,7 @@ from retain.apps import (
     cli_ask,
     cli_context,
     cli_detect,
+    cli_ditmem,
     cli_graphs,
     cli_imagine,
     cli_keys,
@@ -55,6 +56,8 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some items failed, 130 interrupted.",
 )
 
+cli_models.train.command("ditmem")(cli_ditmem.train)
+cli_models.evaluate.command("ditmem")(cli_ditmem.evaluate)
 app.add_typer(cli_models.train, name="train")
 app.add_typer(cli_models.evaluate, name="eval")
 app.add_typer(cli_keys.keys, name="keys")

@@ -172,7 +172,10 @@ class Interval(NamedTuple):
 
 
 def interval(
-    statistic: Callable[..., float], *columns: Frames, seed: int = 0, resamples: int = 2000
+    statistic: Callable[..., float],
+    *columns: NDArray[np.floating],
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> Interval:
     """``statistic(*columns)`` of columns [W, ...], and its interval from resampling worlds.
 
@@ -188,7 +191,9 @@ def interval(
     return Interval(float(statistic(*columns)), float(low), float(high))
 
 
-def gain(none: Frames, right: Frames, floor: Frames) -> float:
+def gain(
+    none: NDArray[np.floating], right: NDArray[np.floating], floor: NDArray[np.floating]
+) -> float:
     """The share of the way from no memory's error to the floor: a statistic for ``interval``."""
     return float((none.mean() - right.mean()) / (none.mean() - floor.mean()))
 

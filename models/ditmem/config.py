@@ -54,8 +54,8 @@ class EncoderConfig:
     """The encoder of reference clips. Raises UsageError when it cannot be built."""
 
     mode: Mode = "repaired"
-    """``paper``: time collapsed to one step that is copied, the published ramps, without noise, with
-    a residual around them, attention without one."""
+    """``paper``: time collapsed to one step that is copied, the published ramps, without noise,
+    with a residual around them, attention without one."""
     bands: tuple[Band, ...] = ("high", "low")
     wide: tuple[int, int] = (32, 48)
     """Channels after the first and the second convolution."""

@@ -167,3 +167,40 @@ def lowered(none: evaluate.Scores, by: evaluate.Scores) -> Interval:
 def difference(more: evaluate.Scores, less: evaluate.Scores) -> Interval:
     """Mean of ``more`` - ``less``, in pixels; the interval resamples worlds, in pairs."""
     return interval(lambda a, b: float(a.mean() - b.mean()), more, less)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Errors of one row per world, the mean over seeds."""
+
+    results: Sequence[Result]
+
+    def single(self, *shown: str) -> tuple[evaluate.Scores, ...]:
+        """Of one sample, for each of ``shown``."""
+        return tuple(over_worlds([r.single for r in self.results], name) for name in shown)
+
+    def mean(self, *shown: str) -> tuple[evaluate.Scores, ...]:
+        """Of the mean of all samples."""
+        return tuple(over_worlds([r.mean for r in self.results], name) for name in shown)
+
+
+def part_of_oracle(results: Mapping[str, Sequence[Result]]) -> Interval:
+    """How much of what true parameters gain through the same rows references gain too."""
+    none, right = Means(results["frozen"]).single("none", "right")
+    (told,) = Means(results["oracle"]).single("right")
+    return interval(
+        lambda a, b, c: float((a.mean() - b.mean()) / (a.mean() - c.mean())), none, right, told
+    )
+
+
+def novelty(results: Sequence[Result]) -> Interval | None:
+    """Chance that a future by another world's law scores above a true one: the mean over seeds,
+    its interval from resampling worlds. None for rows without a memory."""
+    if not results[0].usual:
+        return None
+    usual, odd = (np.array([getattr(r, k) for r in results]).T for k in ("usual", "odd"))
+
+    def statistic(a: evaluate.Scores, b: evaluate.Scores) -> float:
+        return float(np.mean([evaluate.auc(a[:, k], b[:, k]) for k in range(a.shape[1])]))
+
+    return interval(statistic, usual, odd, resamples=200)

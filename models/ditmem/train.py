@@ -48,6 +48,16 @@ class Recipe:
         return WorldConfig(self.kind, self.dit.side, self.dit.frames)
 
 
+def recipe(size: str) -> Recipe:
+    """``tiny``: 12 pixels, minutes on a CPU. ``small``: 64 pixels, for a GPU; never trained yet."""
+    if size == "tiny":
+        return Recipe()
+    if size == "small":
+        dit = DitConfig(side=64, frames=16, patch=8, dim=384, depth=8, heads=6)
+        return Recipe(dit, steps=20_000, batch=128, lr=5e-4)
+    raise UsageError(f"There is no size {size!r} of this backbone.", hint="tiny or small.")
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryRecipe:
     """Of the memory beside a trained backbone."""
