@@ -1,6 +1,7 @@
-"""Planted transients: share of events still held after ten minutes, by eviction policy.
+"""Planted transients: share of events still held after ten minutes, by policy, at 20 entries.
 
-Every policy has the same entries and tokens. The peer is the paper: its router, first in first out.
+A narrow view of `retain eval moments`: every policy of that harness, at the paper's own number of
+entries and the same tokens. The peer is the paper: its router, first in first out.
 """
 
 from __future__ import annotations
@@ -8,35 +9,26 @@ from __future__ import annotations
 from statistics import mean
 
 from retain.apps.bench import Row, script
-from retain.datasets.planted import PlantedConfig, PlantedStream, held_recall, planted_features
-from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, Item
+from retain.apps.evaluate_moments.policies import CONTENDERS, Budget
+from retain.apps.evaluate_moments.streams import RATES, planted
+from retain.datasets.planted import held_recall
 
-POLICIES = ("robust", "score", "score-decay", "adjacent-merge", "reservoir", "stride", "recent")
-ENTRIES, TOKENS = 20, 12_800
-
-
-def _recall(config: FrameMemoryConfig, stream: PlantedStream) -> float:
-    from fractions import Fraction
-
-    memory = FrameMemory(config)
-    step = stream.times_s[1] - stream.times_s[0]
-    for seq, (feature, seconds) in enumerate(zip(stream.features, stream.times_s, strict=True)):
-        route = memory.route("main", feature, float(seconds))
-        base = Fraction(float(step)).limit_denominator(1000)
-        memory.write("main", Item(None, seq, seq, base, float(seconds), feature, route))
-    return held_recall(stream.events, [entry.seconds for entry in memory.held("main").entries])
+BUDGET = Budget(entries=20, tokens=12_800)
 
 
 def measure(quick: bool = False) -> list[Row]:
     rows = []
-    for fps in (1.0, 2.0, 5.0):
-        streams = [
-            planted_features(PlantedConfig(fps=fps, seed=1000 + seed))
-            for seed in range(2 if quick else 8)
-        ]
-        dim = streams[0].features.shape[1]
-        paper = FrameMemoryConfig.paper(dim, payload="none", token_budget=TOKENS)
-        peer = mean(_recall(paper, stream) for stream in streams)
+    for fps in RATES:
+        drawn = [planted("still and pan", 1000 + seed, fps) for seed in range(2 if quick else 8)]
+        values: dict[str, float] = {}
+        for contender in CONTENDERS:
+            if contender.can(drawn[0]):
+                held = [contender.run(s, BUDGET, [len(s.times_s) - 1], 0)[0] for s in drawn]
+                pairs = zip(drawn, held, strict=True)
+                values[contender.name] = mean(
+                    held_recall(s.events, s.times_s[kept.frames].tolist()) for s, kept in pairs
+                )
+        peer = values.pop("paper")
         rows.append(
             Row(
                 name=f"paper: router + first in first out, {fps:g} fps",
@@ -46,19 +38,11 @@ def measure(quick: bool = False) -> list[Row]:
                 met=peer <= 0.15,
             )
         )
-        for policy in POLICIES:
-            config = FrameMemoryConfig(
-                dim=dim,
-                policy=policy,
-                max_entries=ENTRIES,
-                token_budget=TOKENS,
-                payload="none",
-            )
-            value = mean(_recall(config, stream) for stream in streams)
-            ours = policy == "robust"
+        for name, value in values.items():
+            ours = name == "robust"
             rows.append(
                 Row(
-                    name=f"{policy}, {fps:g} fps",
+                    name=f"{name}, {fps:g} fps",
                     value=value,
                     unit="of events held",
                     peer="paper",
