@@ -18,7 +18,9 @@ from retain.apps.plots import nice_step
 Kind = Literal["ours", "other", "offline"]
 
 W = 380
-LABELS, VALUES, ROW, TOP, FOOT = 152, 50, 20, 6, 22
+VALUES, ROW, TOP, FOOT = 50, 20, 6, 22
+LETTER, LABELS = 6.3, (120.0, 212.0)
+"""Width of a letter, and the least and most that names may take."""
 PLOT_H = 176
 
 
@@ -58,7 +60,8 @@ class Axis:
         if zero and low >= 0 and high <= 1 and high > 0.5:
             low, high = 0.0, 1.0
         low = min(low, 0.0) if zero else low
-        size = max(abs(low), abs(high), 1e-6)
+        size = max(abs(low), abs(high))
+        size = size if size > 1e-6 else 1.0
         step = nice_step(high - low if high - low > 1e-6 * size else size, 4)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         self.low, self.high = step * first, step * max(last, first + 1)
@@ -77,7 +80,9 @@ def dots(points: Sequence[Point], title: str) -> str:
     floor = TOP + ROW * len(points)
     numbers = [n for p in points for n in (p.value.low, p.value.mean, p.value.high)]
     most = max(p.value.mean for p in points)
-    axis = Axis(numbers, LABELS, W - VALUES - 8)
+    longest = max(len(p.name) for p in points)
+    left = min(max(LETTER * longest + 14, LABELS[0]), LABELS[1])
+    axis = Axis(numbers, left, W - VALUES - 8)
     parts = []
     for tick in axis.ticks:
         x = axis.at(tick)
@@ -86,7 +91,7 @@ def dots(points: Sequence[Point], title: str) -> str:
     for i, point in enumerate(points):
         y = TOP + ROW * i + ROW / 2
         best = " best" if point.best else ""
-        inside = _text(LABELS - 12, y + 4, _short(point.name), "name end")
+        inside = _text(left - 12, y + 4, _short(point.name), "name end")
         if math.isfinite(point.value.mean):
             inside += _interval(axis, point.value, y)
             inside += _disc(axis.at(point.value.mean), y, point.kind)
@@ -102,7 +107,7 @@ def curve(
     """Means over a number, with intervals; ``thin``: the same of single streams, as (x, y). A
     point of kind ``ours`` is the default."""
     left, floor = 52, TOP + PLOT_H
-    across = Axis([p.x for p in points], left + 8, W - 12, zero=False)
+    across = Axis([p.x for p in points], left + 8, W - 24, zero=False)
     numbers = [n for p in points for n in (p.value.low, p.value.mean, p.value.high)]
     up = Axis([*numbers, *(y for line in thin for _, y in line)], floor, TOP + 4)
     parts = list(_frame(up, left))
@@ -186,7 +191,7 @@ def _tick(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _short(name: str, most: int = 24) -> str:
+def _short(name: str, most: int = 32) -> str:
     return escape(name if len(name) <= most else name[: most - 1] + "…")
 
 

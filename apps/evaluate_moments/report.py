@@ -221,7 +221,7 @@ def _curves(table: Table, group: Group) -> list[str]:
             ]
             points = [p for p in points if p.value.values]
             if len(points) > 1:
-                title = f"{row}: {family[0][0].partition(' after')[0]}"
+                title = f"{row}: {family[0][0].partition(', after')[0]}"
                 out.append(_figure(title, curve(points, [], title), "over the stream's length"))
     return out
 

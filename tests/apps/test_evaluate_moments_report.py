@@ -127,11 +127,27 @@ def test_the_summary_counts_columns_and_names_who_wins_the_others(tmp_path: Path
         for row, value in gaps.items()
         for stream in ("calm", "busy")
     )
+    table.scores.extend(
+        Score("recent", column, stream, near(0.1))
+        for column in ("held, 0-30 s", "detail, 0-30 s")
+        for stream in ("calm", "busy")
+    )
     assert summary(table) == (
-        "robust has the best mean in 2 of 3 comparisons; elsewhere gap: recent (1.500 against 3.00)."
+        "robust has the best mean in 2 of 3 comparisons; "
+        "elsewhere gap: recent (1.500 against 3.00)."
     )
     assert escape(summary(table)) in written(tmp_path, table)
     assert summary(Table("t", "", "", [Score("robust", "c", "s", [1.0])])) == ""
+
+
+def test_ablations_are_told_as_changes_of_ours() -> None:
+    rows = {"robust": 0.8, "lambda 0": 0.85, "fifo": 0.1, "score": 0.7}
+    scores = [Score(row, "held", "s", near(value)) for row, value in rows.items()]
+    table = Table("ablations", "", "", scores)
+    assert sentences(table) == [summary(table)]
+    assert summary(table).startswith("held, robust 0.8")
+    assert "2 of 3 changes are worse, the most fifo (0.1" in summary(table)
+    assert "Better: lambda 0 (0.8" in summary(table)
 
 
 def test_the_lower_wins_where_lower_is_better() -> None:
@@ -186,7 +202,7 @@ def test_memory_against_length_is_drawn_over_the_length(tmp_path: Path) -> None:
     page = written(tmp_path, Table("cost", "C", "", scores))
     figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
     assert [re.findall(r"<figcaption>([^<]*?)(?: <|<)", f)[0] for f in figures] == [
-        "robust: held, KiB,",
+        "robust: held, KiB",
         "decision, us",
     ]
     assert len(re.findall("<circle", figures[0])) == 3
