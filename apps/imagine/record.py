@@ -27,7 +27,7 @@ from retain.pipeline.results import Novelty, Prediction, Reference
 from retain.pipeline.stage import StatValue
 
 FILM = "imagine.mp4"
-KEPT_STRIPS = 12
+KEPT_STRIPS = 8
 LEANED = 500
 """References that are counted by name; of more the rare ones are forgotten."""
 

@@ -49,6 +49,11 @@ class Mind:
         """Numbers of the first frame since the last cut, and of that which is predicted from next.
         """
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that is remembered. The room of the notes is taken before they are written."""
+        return self.windows.min_bytes + self.notes.min_bytes + self.clips.nbytes(self.stream)
+
     def note(self, score: float) -> None:
         """A novelty that was found."""
         self.scores = np.append(self.scores, score)[-SCORES:]
@@ -91,7 +96,7 @@ class Mind:
     def stats(self) -> dict[str, StatValue]:
         held = self.clips.stats(self.stream)
         return {
-            "memory_bytes": self.hub.nbytes,
+            "memory_bytes": self.nbytes,
             "clips": held["clips"],
             "room": held["room"],
             "unfilled": self.slots.lost,

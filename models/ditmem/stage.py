@@ -180,7 +180,7 @@ class Imagine:
             start_s=window.start_s,
             references=_told(found),
             clips=int(mind.clips.stats(mind.stream)["clips"]),
-            nbytes=mind.hub.nbytes,
+            nbytes=mind.nbytes,
             byte_budget=mind.hub.budget_bytes,
         )
 

@@ -26,7 +26,7 @@ export function mount(root) {
   const key = (name, text) => el("span", {}, el("i", { class: name }), text);
   root.append(
     el("header", {}, el("h2", {}, title), ui.facts), ui.area,
-    el("div", { class: "legend" }, key("swatch clear", "novelty"), key("swatch level", "unusual from here on"), key("mark new", "new")),
+    el("div", { class: "legend" }, key("swatch score", "novelty"), key("swatch level", "unusual from here on"), key("mark new", "new")),
     ui.like,
   );
   readable(ui.canvas, () => ({ points: visible(), a }), (seconds) => { cursor = seconds; draw(); });

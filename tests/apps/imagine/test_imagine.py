@@ -1,0 +1,203 @@
+"""`retain imagine` from a source to its folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import imagine_parts as parts
+import numpy as np
+import pytest
+
+from retain.apps import cli, demo
+from retain.apps.imagine import run
+from retain.apps.imagine.curve import ROOM, History, Moment, Moments, Point, curve_svg
+from retain.pipeline.errors import UsageError
+
+WORLD = "worlds://ball?clips=6&scale=4"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return parts.weights(tmp_path_factory.mktemp("weights"))
+
+
+def went(out: Path, weights: str, source: str = WORLD, **options: Any) -> run.Imagined:
+    asked = run.ImagineOptions(
+        source=source, out=out, weights=weights, page=False, runner="inline", samples=2, **options
+    )
+    return run.imagine(asked, run.tell)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return json.loads((out / "summary.json").read_text())  # type: ignore[no-any-return]
+
+
+def shown(out: Path) -> list[np.ndarray]:
+    with av.open(str(out / "imagine.mp4")) as video:
+        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+
+
+def test_novelty_of_every_clip(
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert went(out, weights).exit_code == 0
+    told = [line["results"]["novelty"] for line in lines(out) if line["results"]]
+    assert [one["first"] for one in told] == [0, 8, 16, 24, 32, 40]
+    assert told[0]["score"] is None
+    assert told[5]["score"] == told[5]["guided"] - told[5]["alone"]
+    assert len(told[5]["references"]) == 3
+    assert len(lines(out)) == len(shown(out)) == 48
+    assert summary(out)["clips"] == 6
+    assert summary(out)["clips_without_references"] == 1
+    said = capsys.readouterr()
+    assert "6 clips, 1 of them before there were references" in said.out
+    assert "small generated worlds" in said.err.replace("\n", " ")
+    report = (out / "report.html").read_text()
+    assert '<svg class="novelty"' in report
+    assert "12x12 grey" in report
+    assert "of 6,912 numbers are left" in report, "48x48 RGB"
+
+
+def test_predictions_stand_beside_what_came(
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    went(out, weights, what="predict", ahead="0.75s")
+    made = {line["seq"]: line["results"] for line in lines(out) if "prediction" in line["results"]}
+    assert [seq for seq in made if seq % 8 == 1] == [1, 9, 17, 25, 33, 41]
+    one = made[9]["prediction"]
+    assert one["synthetic"] == [True] * 6
+    assert one["seqs"] == [10, 11, 12, 13, 14, 15]
+    assert len(base64.b64decode(one["frames"])) == np.prod(one["shape"]) == 6 * 144
+    assert one["references"][0]["first"] == 0
+    assert made[9]["plain"]["references"] == []
+    facts = summary(out)
+    assert facts["judged"] == 5 * 6, "the first clip had no references"
+    assert facts["made_without_references"] == 6
+    assert set(facts["rmse"]) == {"guided", "plain", "held"}
+    assert "with references" in capsys.readouterr().out
+    report = (out / "report.html").read_text()
+    assert "last frame held" in report
+    assert report.count("<img") >= 4 * 5
+    pictures = shown(out)
+    assert len(pictures) == 6 * 6 + 6, "what came, and after the end what did not"
+    magenta = (pictures[0][2:4, :, 0] > 200) & (pictures[0][2:4, :, 1] < 110)
+    assert 0.3 < magenta.mean() < 0.5, "two panels of five are marked as made"
+
+
+def test_frames_left_out_are_filled_and_judged(weights: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    went(out, weights, what="fill", drop=0.3)
+    made = [line["results"]["prediction"] for line in lines(out) if line["results"]]
+    filled = [
+        s for one in made for s, new in zip(one["seqs"], one["synthetic"], strict=True) if new
+    ]
+    assert len(filled) == len(set(filled)) == summary(out)["judged"] == summary(out)["frames_made"]
+    assert set(summary(out)["rmse"]) == {"guided", "plain", "linear"}
+    assert "linear interpolation" in (out / "report.html").read_text()
+
+
+def test_the_same_run_gives_the_same_lines(weights: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        went(tmp_path / name, weights, "worlds://ball?clips=2", what="predict", ahead="4")
+    assert (tmp_path / "a/results.jsonl").read_bytes() == (
+        tmp_path / "b/results.jsonl"
+    ).read_bytes()
+
+
+def test_references_of_another_place_guide_from_the_start(weights: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    went(
+        out, weights, what="predict", ahead="6", past=False,
+        references="worlds://ball?clips=4&first=50",
+    )  # fmt: skip
+    assert summary(out)["made_without_references"] == 0
+    named = {r["stream"] for line in lines(out) if "prediction" in line["results"]
+             for r in line["results"]["prediction"]["references"]}  # fmt: skip
+    assert named == {"worlds://ball?clips=4&first=50"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"source": "worlds://ball?clips=1", "limit": 5}, "5 frames, none of them 8 in a row"),
+        ({"past": False}, "There are no references: the stream's past is left out"),
+        ({"drop": 0.2}, "needs --fill"),
+        ({"what": "predict", "ahead": "soon"}, "takes frames, such as 12, or seconds"),
+        ({"what": "predict", "ahead": "1000"}, "1 to 256 frames"),
+        ({"source": "worlds://bal"}, "no address of worlds"),
+        ({"source": "worlds://ball?clip=3"}, "no 'clip'. Did you mean 'clips'?"),
+        ({"source": "worlds://ball?clips=-3"}, "'clips' of worlds cannot be '-3'"),
+        ({"references": "worlds://ball?rate=x"}, "'rate' of worlds cannot be 'x'"),
+    ],
+)
+def test_what_cannot_work_is_said_in_a_sentence(
+    weights: str, tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as told:
+        went(tmp_path / "out", weights, **options)
+    assert sentence in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_words_of_the_command_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[run.ImagineOptions] = []
+
+    class Done:
+        exit_code = 0
+
+    monkeypatch.setattr(run, "imagine", lambda options, tell: asked.append(options) or Done())
+    for words in (
+        ["clip.mp4"],
+        ["clip.mp4", "--continue", "2s", "--no-past", "--references", "dir"],
+        ["clip.mp4", "--fill", "--drop", "0.2"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["retain", "imagine", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+    assert [one.what for one in asked] == ["novelty", "predict", "fill"]
+    assert (asked[1].ahead, asked[1].past, asked[1].references) == ("2s", False, "dir")
+    assert asked[2].drop == 0.2
+    monkeypatch.setattr(sys, "argv", ["retain", "imagine", "clip.mp4", "--fill", "--continue", "2"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+
+
+def test_the_demo_foresees_a_world(
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = demo.demo_imagine(
+        tmp_path / "out", False, 0, False, "inline", "retain demo imagine", 4, 3, weights
+    )
+    assert code == 0
+    assert "last frame held" in capsys.readouterr().out
+    assert summary(tmp_path / "out")["judged"] == 18
+
+
+def test_the_history_is_bounded_and_keeps_peaks() -> None:
+    history = History()
+    for n in range(5000):
+        history.add(Point(float(n), n, 5.0 if n == 1234 else 0.1, 1.0, n == 1234))
+    assert len(history.points) <= ROOM
+    assert [p.seq for p in history.points if p.new] == [1234]
+    assert "circle" not in curve_svg(history.points, [])
+    assert curve_svg(history.points[:1], []) == ""
+
+
+def test_moments_that_overlap_are_one() -> None:
+    moments = Moments()
+    for seq, score in ((10, 1.0), (14, 3.0), (17, 2.0), (40, 1.5)):
+        moments.add(Moment(float(seq), seq - 7.0, seq, score, 0.5, b""))
+    assert [one.seq for one in moments.best] == [14, 40]
