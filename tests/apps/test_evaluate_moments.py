@@ -253,3 +253,25 @@ def test_pyscenedetect_sees_a_cut_where_it_is() -> None:
     values = streams.adaptive(thumbs, 5.0)
     assert values is not None
     assert np.flatnonzero(values > streams.CUT).tolist() == [9]
+
+
+def test_a_table_has_a_value_per_seed_policy_and_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "CONTENDERS", [BY_NAME["recent"], BY_NAME["reservoir"]])
+    drawn = [(seed, walk(120, seed=seed)) for seed in (4, 5)]
+    told: list[str] = []
+    values = tables.judge(
+        drawn, Options(), lambda seed, stream, kept: {"asked": float(len(kept))}, told.append
+    )
+    assert values == {
+        ("recent", "asked", "walk"): [1.0, 1.0],
+        ("reservoir", "asked", "walk"): [1.0, 1.0],
+    }
+    assert told == ["walk"]
+
+
+def test_a_question_about_an_event_is_answered_by_a_frame_of_it() -> None:
+    stream = walk(200)
+    stream.events.extend([Event(10.0, 12.0), Event(40.0, 42.0)])
+    held = policies.ranked((np.arange(200) == 21).astype(float), stream, Budget(1), [199])
+    assert held[0].frames.tolist() == [21]
+    assert tables.query_columns(0, stream, held)["recall@1"] == 0.5
