@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,6 +80,7 @@ def imagine(
     record: RecordOption = None,
     record_mb: RecordMbOption = 256,
     runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
 ) -> None:
     """Say how new each moment is, foresee what comes next, or fill in missing frames, guided by
     clips of the stream's own past.
@@ -116,6 +118,7 @@ def imagine(
             record=record,
             record_mb=record_mb,
             runner=runner.value,
+            state=resume,
             command=command_line(),
         ),
         job.tell,

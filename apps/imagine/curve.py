@@ -123,14 +123,12 @@ def curve_svg(points: Sequence[Point], moments: Sequence[Moment]) -> str:
             f'<text class="tick" x="{at}" y="{HEIGHT - 8}" text-anchor="middle">'
             f"{clock(k * step)}</text>"
         )
-    for value in (low, 0.0, high):
-        at = y(value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        if value or value == low:
-            parts.append(
-                f'<text class="tick" x="{LEFT - 8}" y="{at + 4}" text-anchor="end">'
-                f"{score(value)}</text>"
-            )
+    for value in sorted({low, 0.0, high}):
+        at, word = y(value), score(value) if value else "0"
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
+            f'<text class="tick" x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{word}</text>'
+        )
     levels = " ".join(f"{x(p.seconds)},{y(p.level)}" for p in known if math.isfinite(p.level))
     parts.append(f'<polyline class="level" points="{levels}"/>')
     line = " ".join(f"{x(p.seconds)},{y(p.score)}" for p in known)

@@ -67,6 +67,14 @@ class Errors:
         told = [[ARMS[arm], f"{self.mean(arm):.1f}"] for arm in ARMS if arm in self.counts]
         return [["mean error of a pixel", f"grey levels of 255, {self.frames} frames"], *told]
 
+    def beaten(self) -> str:
+        """A sentence where something simple is nearer to the truth; else empty."""
+        for arm in ("held", "linear"):
+            if self.mean(arm) < self.mean("guided"):
+                way = {"held": "Holding the last frame", "linear": "Linear interpolation"}[arm]
+                return f"{way} is nearer to the truth here: the model does not know such pictures."
+        return ""
+
     def facts(self) -> dict[str, object]:
         means = {arm: round(self.mean(arm), 3) for arm in ARMS if arm in self.counts}
         return {"judged": self.frames, "made_without_references": self.unguided, "rmse": means}

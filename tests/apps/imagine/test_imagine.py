@@ -16,6 +16,7 @@ import pytest
 from retain.apps import cli, demo
 from retain.apps.imagine import run
 from retain.apps.imagine.curve import ROOM, History, Moment, Moments, Point, curve_svg
+from retain.apps.imagine.errors import Errors
 from retain.pipeline.errors import UsageError
 
 WORLD = "worlds://ball?clips=6&scale=4"
@@ -184,6 +185,18 @@ def test_the_demo_foresees_a_world(
     assert code == 0
     assert "last frame held" in capsys.readouterr().out
     assert summary(tmp_path / "out")["judged"] == 18
+
+
+def test_it_is_said_when_something_simple_is_better() -> None:
+    errors = Errors()
+    errors.add(1, {"guided": 9.0, "plain": 16.0, "held": 4.0}, guided=True)
+    errors.add(2, {"guided": 9.0, "plain": 16.0, "held": 4.0}, guided=False)
+    assert errors.mean("guided") == 3
+    assert "Holding the last frame is nearer" in errors.beaten()
+    assert errors.facts()["made_without_references"] == 1
+    errors.add(1, {"guided": 0.0, "plain": 0.0, "held": 40.0}, guided=True)
+    assert errors.beaten() == ""
+    assert errors.by_distance("held") == [(1, np.sqrt(22))]
 
 
 def test_the_history_is_bounded_and_keeps_peaks() -> None:

@@ -91,12 +91,13 @@ def test_novelty_and_predictions_are_on_the_page(
             page.process(packet)
         run.frames = 29
         until(tab, "document.body.innerText.includes('research feature')")
-        until(tab, "document.querySelectorAll('.imagined tr').length === 4")
+        seen = "document.querySelector('.imagined').innerText"
+        until(tab, f"{seen}.includes('foreseen for 0:03.3 to 0:03.9')")
+        until(tab, f"{seen}.includes('error ')")
+        assert tab.locator(".imagined tr").count() == 4
         until(tab, "[...document.querySelectorAll('.imagined img')].every((i) => i.naturalWidth)")
-        until(tab, "document.querySelector('.imagined').innerText.includes('error ')")
-        assert "foreseen for 0:03.3 to 0:03.9" in tab.locator(".imagined header").inner_text()
         assert "Guided by main 0:" in tab.locator(".imagined").inner_text()
-        assert "3 clips held" in tab.locator(".news header").inner_text()
+        until(tab, "document.querySelector('.news').innerText.includes('3 clips held')")
         assert "Compared with 0:" in tab.locator(".news .like").inner_text()
         until(tab, "document.querySelector('.news .none').hidden")
         tab.locator(".news canvas").focus()

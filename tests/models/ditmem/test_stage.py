@@ -24,6 +24,7 @@ from retain.pipeline.errors import RetainError, StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Novelty, Prediction, Route
+from retain.pipeline.wire import PixelRef, Ticket, decode, encode
 
 Make = Callable[..., Imagine]
 
@@ -171,6 +172,16 @@ def test_a_resumed_stage_goes_on_bit_for_bit(
             assert a.results.keys() == b.results.keys()
             assert all(same(a.results[name], b.results[name]) for name in a.results)
     assert any("prediction" in packet.results for packet in whole[33:])
+
+
+def test_results_travel_between_processes(make: Make) -> None:
+    frames = [parts.frame(n, fresh=n == 8) for n in range(16)]
+    for packet in parts.feed(make(what="predict", compare=True), frames):
+        ref = PixelRef(1, 1, 1, 1, 0, 1, 1, 24, 36)
+        ticket = decode(encode(packet, ref))
+        assert isinstance(ticket, Ticket)
+        assert packet.results.keys() == ticket.results.keys()
+        assert all(same(packet.results[name], ticket.results[name]) for name in ticket.results)
 
 
 def test_what_is_remembered_is_bounded(make: Make) -> None:
