@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from retain.memory.layers.base import Frame, Layer
+from retain.memory.layers.base import Frame, Layer, LayerState
 from retain.memory.layers.block_linear import BlockLinear
 from retain.memory.layers.cached import Cached
 from retain.memory.layers.frame_delta import FrameDelta
@@ -24,9 +25,11 @@ class Size(NamedTuple):
 
 
 SIZE, MANY = Size(2, 8, 6), 3
+BATCH, FRAMES, TOKENS = 3, 11, 5
+EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
 
-def router() -> torch.Tensor:
+def router() -> Tensor:
     rng = torch.Generator().manual_seed(11)
     return torch.randn(MANY, SIZE.heads, SIZE.key_dim, generator=rng, dtype=torch.float64)
 
@@ -55,7 +58,7 @@ def tokens(batch: int, frames: int, count: int, seed: int) -> Frame:
     rng = torch.Generator().manual_seed(seed)
     lead = (batch, frames, count, SIZE.heads)
 
-    def normal(width: int) -> torch.Tensor:
+    def normal(width: int) -> Tensor:
         return torch.randn(*lead, width, generator=rng, dtype=torch.float64)
 
     beta = 0.2 + 0.8 * torch.rand(lead, generator=rng, dtype=torch.float64)
@@ -65,3 +68,20 @@ def tokens(batch: int, frames: int, count: int, seed: int) -> Frame:
 
 def frame_of(clip: Frame, f: int) -> Frame:
     return clip.map(lambda x: x[:, f])
+
+
+def run(layer: Layer, clip: Frame, valid: Tensor | None = None) -> list[LayerState]:
+    """The state after every frame."""
+    states, state = [], layer.init(len(clip.k), clip.k.dtype)
+    for f in range(clip.k.shape[1]):
+        state = layer.write(state, frame_of(clip, f), None if valid is None else valid[:, f])
+        states.append(state)
+    return states
+
+
+def clip_of(seed: int = 0, **changes: int) -> Frame:
+    return tokens(**({"batch": BATCH, "frames": FRAMES, "count": TOKENS, "seed": seed} | changes))
+
+
+def replace_beta(frame: Frame, value: float) -> Frame:
+    return frame._replace(beta=torch.full_like(frame.beta, value))
