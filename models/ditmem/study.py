@@ -103,7 +103,7 @@ def judged(net: Guided, base: train.Recipe, test: evaluate.Test) -> Result:
         rows = evaluate.memory(net, test, shown, scale)
         if shown != "none" and (rows is None or (shown == "shuffled" and not _reads(net))):
             continue
-        found = evaluate.judge(net, test, rows)
+        found = evaluate.judge(net, test, rows, evaluate.SAMPLES)
         result.single[shown], result.mean[shown] = found.single.tolist(), found.mean.tolist()
     rows = evaluate.memory(net, test, "right", scale)
     if rows is not None:
