@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retain.models.ditmem.config import Band, DitConfig, EncoderConfig
-from retain.models.ditmem.filters import filtered, gain, radius
+from retain.models.ditmem.filters import BandFilter, gain, radius
 from retain.models.ditmem.released import table
 
 
@@ -33,7 +33,7 @@ class Branch(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(8, first), nn.GroupNorm(8, second)
         side = -(-clip.side // 2) // 2
         self.project = nn.Linear(second * side * side, clip.dim)
-        self._gains: dict[tuple[int, ...], Tensor] = {}
+        self.filter = BandFilter(self._gains)
 
     def forward(self, clips: Tensor) -> Tensor:
         """[N, C, T, H, W] in -1..1 to [N, T // 2, D]."""
@@ -44,15 +44,13 @@ class Branch(nn.Module):
         out: Tensor = self.project(x.transpose(1, 2).flatten(2))
         return out
 
+    def _gains(self, channels: int, frames: int, height: int, width: int) -> Tensor:
+        if self.mode == "paper":
+            return table(self.band, channels, frames, height, width)
+        return gain(self.band, radius(frames, height, width))
+
     def _filter(self, x: Tensor) -> Tensor:
-        shape = tuple(x.shape[-3:])
-        key = (x.shape[1], *shape)
-        if key not in self._gains:
-            published = self.mode == "paper"
-            self._gains[key] = (
-                table(self.band, *key) if published else gain(self.band, radius(*shape))
-            )
-        out = filtered(x, self._gains[key].to(x.device))
+        out = self.filter(x)
         return out + x if self.mode == "paper" else out
 
 

@@ -7,6 +7,8 @@ holds negative frequencies, counts as ever faster (``signed=False``); ours goes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from retain.models.ditmem.config import Band
 
 FLOOR = 0.2
 """Gain where a band is weakest; it is 1 where it is strongest."""
+_SMALL = 512
+"""Points of a clip up to which a matrix is quicker."""
 
 
 def radius(frames: int, height: int, width: int, *, signed: bool = True) -> Tensor:
@@ -43,3 +47,38 @@ def filtered(x: Tensor, gains: Tensor) -> Tensor:
     wave = spectrum * gains
     out: Tensor = torch.fft.irfftn(wave, s=x.shape[-3:], dim=(-3, -2, -1), norm="ortho")
     return out.to(x.dtype)
+
+
+class BandFilter:
+    """``filtered`` by gains that are made once for each size of clip.
+
+    Small clips are multiplied by the filter as a matrix, which is what it is: transforms of a few
+    points are mostly overhead.
+    """
+
+    def __init__(self, gains: Callable[[int, int, int, int], Tensor]) -> None:
+        """``gains`` of channels, frames, height and width: [..., T, H, W // 2 + 1]."""
+        self._gains = gains
+        self._made: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x`` [N, C, T, H, W], filtered."""
+        c, t, h, w = x.shape[1:]
+        if (c, t, h, w) not in self._made:
+            own = self._gains(c, t, h, w)
+            self._made[c, t, h, w] = _matrix(own, t, h, w) if t * h * w <= _SMALL else own
+        made = self._made[c, t, h, w].to(x.device)
+        if t * h * w > _SMALL:
+            return filtered(x, made)
+        flat = x.float().flatten(2)
+        out = flat @ made if made.dim() == 2 else torch.einsum("ncx,cxy->ncy", flat, made)
+        return out.reshape(x.shape).to(x.dtype)
+
+
+def _matrix(gains: Tensor, t: int, h: int, w: int) -> Tensor:
+    """The filter of one size: [..., T * H * W, T * H * W], answers to single points."""
+    n = t * h * w
+    points = torch.eye(n).reshape(n, t, h, w)
+    if gains.dim() > 3:
+        gains = gains[..., None, :, :, :]
+    return filtered(points, gains).flatten(-3)

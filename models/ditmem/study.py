@@ -24,7 +24,7 @@ from retain.models.training import Progress, averaged
 from retain.pipeline.errors import UsageError, nearest
 
 WORLDS, WORLD_SEED = 192, 7
-MEMORY_STEPS = 1000
+MEMORY_STEPS = 2000
 
 _ENCODER = EncoderConfig()
 ROWS: dict[str, dict[str, Any]] = {
