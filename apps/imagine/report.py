@@ -89,7 +89,7 @@ def _novelty(journal: Recorder) -> str:
     note = (
         "Error of the model that is shown references, less that of the same model without them: "
         "high where what the stream has shown before does not explain what came. From the dashed "
-        "line on (median and 4 robust deviations of what came before) a clip counts as new."
+        "line on (median and 3 robust deviations of what came before) a clip counts as new."
     )
     key = (
         '<div class="key"><span><i class="swatch score"></i>novelty</span>'

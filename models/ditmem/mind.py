@@ -19,7 +19,7 @@ from retain.pipeline.stage import StatValue
 SCORES = 256
 """Last novelties of which the usual is taken."""
 ENOUGH = 8
-UNUSUAL = 4.0
+UNUSUAL = 3.0
 """Robust deviations above the median from which a novelty is unusual."""
 
 

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from retain.apps import cli, demo
+from retain.apps.catalogs import CATALOGS
 from retain.apps.imagine import run
 from retain.apps.imagine.curve import ROOM, History, Moment, Moments, Point, curve_svg
 from retain.apps.imagine.errors import Errors
 from retain.pipeline.errors import UsageError
+from retain.pipeline.graph_yaml import load_graph
+from retain.pipeline.run import start
 
 WORLD = "worlds://ball?clips=6&scale=4"
 
@@ -185,6 +188,18 @@ def test_the_demo_foresees_a_world(
     assert code == 0
     assert "last frame held" in capsys.readouterr().out
     assert summary(tmp_path / "out")["judged"] == 18
+
+
+def test_the_graph_of_the_documentation_runs(weights: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[3] / "docs/examples/imagine.yaml"
+    results = tmp_path / "results.jsonl"
+    changes = {"camera.limit": "12", "imagine.weights": weights, "log.path": str(results)}
+    report = start(load_graph(path, CATALOGS, changes), runner="inline").wait(60)
+    assert report.ok, report.errors
+    told = [json.loads(line)["results"] for line in results.read_text().splitlines()]
+    assert [set(one) for one in told if one] == [
+        {"prediction", "plain"}, {"novelty", "prediction", "plain"}, {"prediction", "plain"},
+    ]  # fmt: skip
 
 
 def test_it_is_said_when_something_simple_is_better() -> None:
