@@ -308,7 +308,7 @@ def moments(
     quick: Annotated[
         bool, typer.Option("--quick", help="Two seeds and fewer streams: a look, not a result.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Of each kind of stream.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each kind of stream.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder of moments.json and report.html.")] = Path(
         "retain-out/moments"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from html import escape, unescape
 from itertools import pairwise
 from pathlib import Path
@@ -313,6 +314,7 @@ def test_the_command_ends_with_1_when_a_bar_is_missed(tmp_path: Path, fake: dict
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert 'id="good"' in page
     assert 'id="bad"' in page
+    assert load(tmp_path / "out" / "moments.json")[0][1] == asdict(Options())
     other = CliRunner().invoke(app, [*place, "--seeds", "3"])
     assert other.exit_code == 1
     assert fake == {"good": 2, "bad": 2}
