@@ -19,7 +19,6 @@ from retain.apps.journal import dropped_frames, moment
 from retain.apps.running import RESULTS, Footage
 from retain.memory.clips.config import ClipShape
 from retain.memory.clips.windows import fitted
-from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
@@ -89,19 +88,17 @@ class Recorder(Footage):
         self._lines.close()
         self._film.close()
 
-    def complain(self) -> None:
-        """Raises UsageError when the whole stream was too short for anything to be told of it."""
+    def short(self) -> str:
+        """A sentence where the stream was too short for anything to be told of it; else empty."""
         need = self.shape.frames
         if self.what == "fill":
-            if self.frames >= 2:
-                return
-            raise UsageError("A single frame has no hole before or after it that could be filled.")
-        if not self.clips:
-            raise UsageError(
-                f"The source has {self.frames} frames, none of them {need} in a row: a clip of "
-                f"these weights is {need} frames long.",
-                hint="Give a longer one, or look at more of it (--fps).",
-            )
+            return "" if self.frames > 1 else "A single frame has no hole that could be filled."
+        if self.clips:
+            return ""
+        return (
+            f"The source has {self.frames} frames, none of them {need} in a row: a clip of these "
+            f"weights is {need} frames long."
+        )
 
     def stats(self) -> Mapping[str, StatValue]:
         return {"lines": self.frames, "clips": self.clips, "made": self.made}

@@ -90,8 +90,20 @@ def _check(options: ImagineOptions) -> tuple[ClipShape, int]:
 
     if options.drop and options.what != "fill":
         raise UsageError("--drop leaves frames out to have them filled in; it needs --fill.")
+    if options.references and _same(options.references, options.source):
+        raise UsageError(
+            "The references are the source itself, so that what comes is known beforehand.",
+            hint="Leave --references out: the stream's own past is a reference as it goes by.",
+        )
     shape = Imaginer(opened(options.weights)).shape
     return shape, _frames(options.ahead, options) if options.ahead else 0
+
+
+def _same(references: str, source: str) -> bool:
+    if references == source:
+        return True
+    places = Path(references), Path(source)
+    return all(place.exists() for place in places) and places[0].samefile(places[1])
 
 
 def _frames(ahead: str, options: ImagineOptions) -> int:
@@ -191,8 +203,9 @@ def _write_outputs(
     from retain.apps.journal import environment, run_facts, write_json
 
     journal.close()
-    if not report.errors and not report.stopped:
-        journal.complain()
+    short = journal.short()
+    if short and not report.errors and not report.stopped:
+        raise UsageError(short, hint="Give a longer one, or look at more of it (--fps).")
     own = {
         "weights": options.weights,
         "what": options.what,
@@ -210,7 +223,7 @@ def _write_outputs(
         journal=journal,
         report=report,
         environment=environment(options, **own),
-        incomplete=incomplete(report, journal),
+        incomplete=" ".join(filter(None, (incomplete(report, journal), short))),
     )
 
 

@@ -135,6 +135,8 @@ def test_references_of_another_place_guide_from_the_start(weights: str, tmp_path
     ("options", "sentence"),
     [
         ({"source": "worlds://ball?clips=1", "limit": 5}, "5 frames, none of them 8 in a row"),
+        ({"source": WORLD, "limit": 1, "what": "fill"}, "no hole that could be filled"),
+        ({"references": WORLD}, "The references are the source itself"),
         ({"past": False}, "There are no references: the stream's past is left out"),
         ({"drop": 0.2}, "needs --fill"),
         ({"what": "predict", "ahead": "soon"}, "takes frames, such as 12, or seconds"),
