@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ ARMS = {
 }
 STEPS = 64
 """Distances, in frames, that are told apart."""
+GROUPS, ENOUGH = 4096, 10
+"""Predictions, or holes, that are resampled for an interval: the newest; and the least."""
 
 
 def squares(made: Frames, truth: Frames) -> float:
@@ -34,6 +37,9 @@ class Errors:
     """That were judged."""
     unguided: int = 0
     """That were made while there were no references: not in the sums."""
+    groups: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=GROUPS))
+    """Per prediction or hole: sums with and without references, and of how many frames."""
+    _last: int = 0
 
     def add(self, ahead: int, errors: Mapping[str, float], guided: bool) -> None:
         """Squared ``errors`` by arm of a frame that was ``ahead`` frames from what was known."""
@@ -41,6 +47,11 @@ class Errors:
             self.unguided += 1
             return
         self.frames += 1
+        if "plain" in errors:
+            more = ahead > self._last > 0 and self.groups
+            with_, without, count = self.groups.pop() if more else (0.0, 0.0, 0)
+            self.groups.append((with_ + errors["guided"], without + errors["plain"], count + 1))
+            self._last = ahead
         for arm, value in errors.items():
             counts = self.counts.setdefault(arm, np.zeros(STEPS + 1, np.int64))
             sums = self.sums.setdefault(arm, np.zeros(STEPS + 1))
@@ -67,6 +78,19 @@ class Errors:
         told = [[ARMS[arm], f"{self.mean(arm):.1f}"] for arm in ARMS if arm in self.counts]
         return [["mean error of a pixel", f"grey levels of 255, {self.frames} frames"], *told]
 
+    def gain(self) -> str:
+        """What references do to the error, in a sentence; empty for too few."""
+        if len(self.groups) < ENOUGH:
+            return ""
+        from retain.datasets.worlds.metrics import interval
+
+        guided, plain, _ = np.array(self.groups, np.float32).T
+        found = interval(_change, guided, plain)
+        return (
+            f"References change the error by {found.value:+.0f} % (95 % interval {found.low:+.0f} "
+            f"to {found.high:+.0f}, {len(self.groups)} stretches resampled)."
+        )
+
     def beaten(self) -> str:
         """A sentence where something simple is nearer to the truth; else empty."""
         for arm in ("held", "linear"):
@@ -78,3 +102,8 @@ class Errors:
     def facts(self) -> dict[str, object]:
         means = {arm: round(self.mean(arm), 3) for arm in ARMS if arm in self.counts}
         return {"judged": self.frames, "made_without_references": self.unguided, "rmse": means}
+
+
+def _change(guided: NDArray[np.float32], plain: NDArray[np.float32]) -> float:
+    """Of the root mean square, per cent."""
+    return float(100 * (np.sqrt(guided.sum() / max(plain.sum(), 1e-9)) - 1))

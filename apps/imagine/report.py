@@ -138,7 +138,7 @@ def _made(journal: Recorder) -> str:
                 if e.unguided
                 else ""
             )
-            + f". The mean of all samples is judged. {e.beaten()}</p>"
+            + f". The mean of all samples is judged. {e.gain()} {e.beaten()}</p>"
         )
         parts.append(_table(journal, ["guided", "plain", simple]))
     elif fill and not journal.made:

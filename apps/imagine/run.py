@@ -189,8 +189,8 @@ def tell(done: Imagined) -> None:
             say(f"  memory: {last.clips} clips, {size(last.nbytes)} of {size(last.byte_budget)}")
     for row in journal.errors.rows():
         say("  " + "  ".join(cell.ljust(22) for cell in row).rstrip(), highlight=False)
-    if beaten := journal.errors.beaten():
-        say(f"  {beaten}")
+    for sentence in filter(None, (journal.errors.gain(), journal.errors.beaten())):
+        say(f"  {sentence}")
     for path in sorted(done.out.iterdir()):
         say(f"  {path}")
 

@@ -216,6 +216,15 @@ def test_it_is_said_when_something_simple_is_better() -> None:
     assert errors.by_distance("held") == [(1, np.sqrt(22))]
 
 
+def test_what_references_are_worth_has_an_interval() -> None:
+    errors = Errors()
+    for n in range(20):
+        assert (errors.gain() == "") == (n < 10)
+        for ahead in (1, 2, 3):
+            errors.add(ahead, {"guided": 1.0 + n % 3, "plain": 4.0 * (1 + n % 3)}, guided=True)
+    assert "by -50 % (95 % interval -50 to -50, 20 stretches" in errors.gain()
+
+
 def test_the_history_is_bounded_and_keeps_peaks() -> None:
     history = History()
     for n in range(5000):
