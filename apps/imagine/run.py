@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from retain.apps import console
-from retain.apps.drawing import clock, size
+from retain.apps.drawing import clock, number, size
 from retain.apps.running import (
     SUMMARY,
     Finished,
@@ -187,6 +187,9 @@ def tell(done: Imagined) -> None:
         if journal.last is not None:
             last = journal.last
             say(f"  memory: {last.clips} clips, {size(last.nbytes)} of {size(last.byte_budget)}")
+    if journal.what != "novelty":
+        word = "filled in" if journal.what == "fill" else "foreseen"
+        say(f"  {number(journal.made)} frames {word}, all flagged as synthetic")
     for row in journal.errors.rows():
         say("  " + "  ".join(cell.ljust(22) for cell in row).rstrip(), highlight=False)
     for sentence in filter(None, (journal.errors.gain(), journal.errors.beaten())):
