@@ -6,9 +6,12 @@ import io
 import re
 import tempfile
 import zipfile
+from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from retain.apps.token import bearer
@@ -41,8 +44,29 @@ def snapshot(page: str, folder: Path, token_file: Path | None = None) -> None:
     """Ask the page at ``page`` (address or port) for a state and unpack it to a new ``folder``."""
     if folder.exists():
         raise UsageError(f"{str(folder)!r} exists already.", hint="Name a new folder.")
-    url = f"http://127.0.0.1:{page}/" if page.isdigit() else page
-    unpack(_ask(url, bearer(token_file)), folder)
+    unpack(_ask(local_page(page), bearer(token_file)), folder)
+
+
+def local_page(page: str) -> str:
+    """The address, without a slash at its end, of a live page on this machine, from that or from
+    its port. Raises UsageError: a question may carry a token, which goes nowhere else.
+
+    >>> local_page("8000"), local_page("http://localhost:8000/#x")
+    ('http://127.0.0.1:8000', 'http://localhost:8000')
+    """
+    try:
+        parts = urlsplit(f"http://127.0.0.1:{page}" if page.isdecimal() else page)
+        host, port = parts.hostname or "", parts.port
+        here = host == "localhost" or ip_address(host).is_loopback
+        good = here and parts.scheme == "http" and parts.username is None and port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(
+            f"{redact(page)!r} is not a live page's address on this machine.",
+            hint="Name the port or the address that a running command prints.",
+        )
+    return f"http://{parts.netloc}"
 
 
 def unpack(data: bytes, folder: Path) -> None:
@@ -65,9 +89,7 @@ def unpack(data: bytes, folder: Path) -> None:
 
 
 def _ask(url: str, token: dict[str, str]) -> bytes:
-    if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
-        raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
-    request = Request(f"{url.rstrip('/')}/api/snapshot", b"", {HEADER: "1", **token}, method="POST")
+    request = Request(f"{url}/api/snapshot", b"", {HEADER: "1", **token}, method="POST")
     try:
         # Without the proxies of the environment: it is this machine that is asked.
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
@@ -75,7 +97,7 @@ def _ask(url: str, token: dict[str, str]) -> bytes:
             return data
     except HTTPError as error:
         raise RetainError(error.read(1000).decode("utf-8", "replace")) from None
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise RetainError(
             f"Nothing answers at {redact(url)} ({reason}).",

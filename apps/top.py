@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -131,7 +132,7 @@ def ask(url: str, token: Mapping[str, str] | None = None) -> Moment:
         request = Request(f"{url}api/state", headers=dict(token or {}))
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
             data = answer.read(MAX_ANSWER)
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         if isinstance(error, HTTPError) and error.code == 401:
             raise RetainError(
                 f"The page at {shown} wants its token.", hint="Give it with --token-file FILE."

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.pipeline.errors import StateError
+from retain.pipeline.errors import StateError, UsageError
 
 PAST = 8
 """Past features kept, one per second or slower."""
@@ -18,6 +18,17 @@ AFTER_S = 1.0
 def units(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of ``rows`` [N, D] can be unit features or means of them: finite, at most 1 long."""
     return np.asarray(np.abs(rows).max(axis=1, initial=0) < 1.001)
+
+
+def unit_of(embedding: NDArray[np.floating], dim: int) -> NDArray[np.float32]:
+    """Unit length in float32; all zero when the embedding describes nothing."""
+    vector = np.asarray(embedding, np.float32)
+    if vector.shape != (dim,):
+        raise UsageError(f"An embedding must be [{dim}], got {list(vector.shape)}.")
+    length = float(np.sqrt(np.dot(vector, vector)))
+    if not 1e-12 < length < np.inf:
+        return np.zeros(dim, np.float32)
+    return vector / np.float32(length)
 
 
 class Background:

@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from retain.pipeline.errors import UsageError
+
 Write = TypeVar("Write", contravariant=True)
 Query = TypeVar("Query", contravariant=True)
 Readout = TypeVar("Readout", covariant=True)
@@ -66,3 +68,8 @@ class Memory(Protocol[Write, Query, Readout]):
         ...
 
     def stats(self, stream: str) -> Mapping[str, int | float | str]: ...
+
+
+def made_by_model(what: str) -> UsageError:
+    """For ``what`` a model made: every memory that takes pictures refuses it."""
+    return UsageError(f"{what} was made by a model; what is generated never enters a memory.")

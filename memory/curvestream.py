@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.memory import pictures
-from retain.memory.background import Background
-from retain.memory.base import Json, State
+from retain.memory.background import Background, unit_of
+from retain.memory.base import Json, State, made_by_model
 from retain.memory.context import Context, context
 from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of, with_mass
 from retain.memory.entries import Entry as Entry
@@ -102,6 +102,8 @@ class Item:
     seconds: float
     embedding: NDArray[np.floating]
     route: Route
+    synthetic: bool = False
+    """A model made it, so it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,10 @@ class FrameMemory:
         """Route ``frame`` by its ``embedding`` (any float [D]) and keep it if it is worth it.
 
         ``query``: a question comes with this frame, which is therefore kept Clear.
+        Raises UsageError for a frame that a model made.
         """
+        if frame.synthetic:
+            raise made_by_model(f"Frame {frame.seq} of {frame.stream!r}")
         s = self._stream(stream)
         seconds = frame.seconds
         (route,) = s.router.step(
@@ -198,9 +203,12 @@ class FrameMemory:
         return router.step(np.asarray(embedding)[None], (seconds,), (discontinuity,), (query,))[0]
 
     def write(self, stream: str, item: Item, gate: float = 1.0) -> Held:
-        """Take a routed frame in. ``gate`` in [0, 1] scales its worth; 0 keeps it out."""
+        """Take a routed frame in. ``gate`` in [0, 1] scales its worth; 0 keeps it out. Raises
+        UsageError for a frame that a model made."""
+        if item.synthetic:
+            raise made_by_model(f"Frame {item.seq} of {stream!r}")
         s = self._stream(stream)
-        unit = _unit(item.embedding, self._config.dim)
+        unit = unit_of(item.embedding, self._config.dim)
         since = min(s.background.since(item.seconds), _LONGEST_S) if unit.any() else 0.0
         novelty = s.background.novelty(unit, item.seconds)
         arrival = Arrival(s.seen, item.route.score, novelty, gate)
@@ -320,7 +328,7 @@ class FrameMemory:
         seconds = rows["seconds"]
         chosen = np.flatnonzero((seconds >= query.start_s) & (seconds <= query.end_s))
         if query.embedding is not None:
-            cosine = rows.embedding[chosen] @ _unit(query.embedding, self._config.dim)
+            cosine = rows.embedding[chosen] @ unit_of(query.embedding, self._config.dim)
             chosen = np.sort(chosen[np.argsort(-cosine, kind="stable")[: query.k]])
         return entries(rows, chosen.tolist())
 
@@ -386,14 +394,3 @@ class FrameMemory:
             raise StateError("The snapshot holds more than this frame memory may keep.")
         s.entries = None
         self._streams[stream] = s
-
-
-def _unit(embedding: NDArray[np.floating], dim: int) -> NDArray[np.float32]:
-    """Unit length in float32; all zero when the embedding describes nothing."""
-    vector = np.asarray(embedding, np.float32)
-    if vector.shape != (dim,):
-        raise UsageError(f"An embedding must be [{dim}], got {list(vector.shape)}.")
-    length = float(np.sqrt(np.dot(vector, vector)))
-    if not 1e-12 < length < np.inf:
-        return np.zeros(dim, np.float32)
-    return vector / np.float32(length)

@@ -25,8 +25,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
@@ -108,6 +108,20 @@ class RouterConfig:
         values = asdict(self)
         values["max_gap_s"] = None if math.isinf(self.max_gap_s) else self.max_gap_s
         return values
+
+    @staticmethod
+    def from_json(values: Mapping[str, Json]) -> RouterConfig:
+        """What ``as_json`` gave. Raises StateError for anything else, UsageError for values that
+        cannot work."""
+        given = dict(values)
+        if given.get("max_gap_s", 0) is None:
+            given["max_gap_s"] = math.inf
+        kinds = {f.name: str if f.name == "mode" else (int, float) for f in fields(RouterConfig)}
+        if given.keys() != kinds.keys() or not all(
+            isinstance(given[name], kind) for name, kind in kinds.items()
+        ):
+            raise StateError("The memory was written with router options of another version.")
+        return RouterConfig(**given)  # type: ignore[arg-type]
 
 
 def _check(good: bool, name: str, value: float, wanted: str) -> None:

@@ -19,7 +19,7 @@ from retain.pipeline.results import Embedding
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
-    from retain.memory.curvestream import FrameMemory
+    from retain.memory.curvestream import FrameMemory, FrameMemoryConfig
     from retain.memory.hub import Hub
 
 Mode = Literal["robust", "paper"]
@@ -151,6 +151,8 @@ class Remember:
             from retain.memory.hub import Hub
 
             config = self._make(dim=len(embedding.vector), **self._changes)
+            if self._resume:
+                config = _as_saved(config, self._resume)
             self._memory = FrameMemory(config)
             self._hub = Hub(config.byte_budget, stream)
             # Features of two encoders do not compare, so the name says whose they are: a hub
@@ -182,6 +184,19 @@ class Remember:
             pts=frame.pts + ticks,
             discontinuity=frame.discontinuity or joint,
         )
+
+
+def _as_saved(config: FrameMemoryConfig, path: str) -> FrameMemoryConfig:
+    """``config`` with the router's numbers of the memory in ``path``: no option of the stage sets
+    them, and their defaults may have changed since it was written."""
+    from retain.memory.router import RouterConfig
+    from retain.memory.snapshot import load
+
+    for saved, _ in load(path).memories.values():
+        router = saved.get("router")
+        if isinstance(router, dict) and router.get("mode") == config.router.mode:
+            return replace(config, router=RouterConfig.from_json(router))
+    return config
 
 
 @contextmanager

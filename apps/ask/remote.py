@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
@@ -12,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import msgspec
 
 from retain.apps.ask.answer import Question
-from retain.apps.snapshot import HEADER
+from retain.apps.snapshot import HEADER, local_page
 from retain.apps.token import bearer
 from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.frame import Image
@@ -80,26 +81,19 @@ def ask_running(page: str, question: Question, token_file: Path | None = None) -
     else:
         kind, body, query = "image/png", _png(question.image), f"?{urlencode(fields)}"
     headers = {HEADER: "1", "Content-Type": kind, **bearer(token_file)}
-    url = f"{_address(page)}/api/ask{query}"
+    url = f"{local_page(page)}/api/ask{query}"
     return dict(msgspec.to_builtins(_asked(Request(url, body, headers, method="POST"), Told)))
 
 
 def source_of(page: str, token_file: Path | None = None) -> str:
     """What the watch at ``page`` says that it watches, without credentials. Raises as above."""
-    request = Request(f"{_address(page)}/api/state", headers=bearer(token_file))
+    request = Request(f"{local_page(page)}/api/state", headers=bearer(token_file))
     return _asked(request, _State).about.source
 
 
 def reads_words(page: str, token_file: Path | None = None) -> bool:
     """Whether the watch at ``page`` was started with an encoder for words. Raises as above."""
-    return _asked(Request(f"{_address(page)}/api/ask", headers=bearer(token_file)), _Can).words
-
-
-def _address(page: str) -> str:
-    url = f"http://127.0.0.1:{page}" if page.isdecimal() else page.rstrip("/")
-    if not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
-        raise UsageError(f"{redact(url)!r} is not a live page's address on this machine.")
-    return url
+    return _asked(Request(f"{local_page(page)}/api/ask", headers=bearer(token_file)), _Can).words
 
 
 def _asked(request: Request, kind: type[T]) -> T:
@@ -115,7 +109,7 @@ def _asked(request: Request, kind: type[T]) -> T:
         ) from None
     except HTTPError as error:
         raise _refused(where, error) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise UsageError(
             f"Nothing answers at {where} ({reason}).",

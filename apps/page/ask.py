@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
@@ -233,7 +232,8 @@ def decoded(data: bytes) -> Image:
     """A picture from outside, upright, uint8 [H, W, 3] RGB. Raises UsageError; what is too large
     is refused before it is decoded."""
     from PIL import Image as Pictures
-    from PIL import ImageOps
+
+    from retain.pipeline.sources.images import upright
 
     try:
         with Pictures.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
@@ -241,8 +241,10 @@ def decoded(data: bytes) -> Image:
                 raise UsageError(
                     f"The picture has {picture.width}x{picture.height} pixels; that is too large."
                 )
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pictures.DecompressionBombError) as error:
+            return upright(picture)
+    except UsageError:
+        raise
+    except Exception as error:  # decoders meet damage with exceptions of every kind
         raise UsageError(
             "The picture cannot be read.", hint="Give a JPEG or PNG picture that is whole."
         ) from error

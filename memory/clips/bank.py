@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.memory.base import Json, State
+from retain.memory.base import Json, State, made_by_model
 from retain.memory.clips import search
 from retain.memory.clips.clip import Clip, ClipQuery, Match, Span, key, packed, unpacked
 from retain.memory.clips.config import SCORES, TEXT, ClipBankConfig
@@ -204,9 +204,8 @@ class ClipBank:
         """The columns that the clip itself decides."""
         c, span = self._config, item.span
         if item.synthetic:
-            raise UsageError(
-                f"The clip of frames {span.first} to {span.last} of {span.stream!r} was made by a "
-                "model; what is generated never enters a memory."
+            raise made_by_model(
+                f"The clip of frames {span.first} to {span.last} of {span.stream!r}"
             )
         if item.frames.dtype != np.uint8 or item.frames.shape != c.shape.array:
             raise UsageError(

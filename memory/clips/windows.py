@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from retain.memory.base import Json, State
+from retain.memory.base import Json, State, made_by_model
 from retain.memory.clips.clip import Frames, Span, Window
 from retain.memory.clips.config import ClipShape, WindowConfig
 from retain.memory.entries import Entry
@@ -57,10 +57,7 @@ class Windows:
         """
         frame, c = item.frame, self._config
         if frame.synthetic:
-            raise UsageError(
-                f"Frame {frame.seq} of {frame.stream!r} was made by a model; what is generated "
-                "never enters a memory."
-            )
+            raise made_by_model(f"Frame {frame.seq} of {frame.stream!r}")
         if gate == 0:
             return None
         s = self._stream(stream)

@@ -182,14 +182,11 @@ def read_image(path: Path, max_side: int) -> Image:
     Raises SourceError: TOO_LARGE before decoding, BROKEN for anything that cannot be decoded.
     """
     from PIL import Image as Pil
-    from PIL import ImageOps
 
     try:
         with Pil.open(path) as picture:
             check_side(*picture.size, max_side)
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return _to_rgb(upright)
+            return upright(picture)
     except SourceError:
         raise
     except (Pil.DecompressionBombError, Pil.DecompressionBombWarning):
@@ -204,8 +201,12 @@ def read_image(path: Path, max_side: int) -> Image:
         ) from error
 
 
-def _to_rgb(picture: Any) -> Image:
-    """A loaded Pillow image as uint8 [H, W, 3] RGB."""
+def upright(picture: Any) -> Image:
+    """An opened Pillow image as uint8 [H, W, 3] RGB. Raises whatever decoders raise at damage."""
+    from PIL import ImageOps
+
+    picture.load()
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits; "I" is how some readers hand them over
         deep = np.clip(np.asarray(picture, np.int64), 0, 65535)
         grey = (deep >> 8).astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -157,6 +158,16 @@ def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_pat
         (("1", "late.png"), "Nothing answers at http://127.0.0.1:1"),
         (("http://example.org/", "late.png"), "not a live page's address on this machine"),
         (("1", "late.png", "--encoder", "pixels"), "Nothing answers"),
+        (("9" * 24, "--from", "0"), "not a live page's address"),
+        (("\u0663\u0663", "--from", "0"), "not a live page's address"),
+        (("http://127.0.0.1:x", "--from", "0"), "not a live page's address"),
+        (("http://127.0.0.1 :80", "--from", "0"), "not a live page's address"),
+        (("http://localhost.example.org", "--from", "0"), "not a live page's address"),
+        (("http://127.0.0.1:80@example.org", "--from", "0"), "not a live page's address"),
+        (
+            ("https://example.org", "--from", "0", "--encoder", "pixels"),
+            "not a live page's address",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence(ask: Ask, arguments: tuple[str, ...], words: str) -> None:
@@ -265,6 +276,25 @@ def test_a_running_watch_that_refuses(
     ended, _, err = ask(str(watch.server_port), "late.png")
     assert ended == exit_code
     assert words in err
+
+
+@pytest.mark.parametrize("more", [(), ("--encoder", "pixels")])
+def test_what_speaks_another_language(ask: Ask, more: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                peer.recv(65536)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        code, _, err = ask(str(server.getsockname()[1]), "--from", "0", *more)
+        thread.join()
+    assert code in (1, 2)
+    assert "Nothing answers at http://127.0.0.1" in err
+    assert "Traceback" not in err
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from ask_parts import SCENE, film, jpeg, options_of, result, scene, watched
 from clip_parts import tiny_clip
 from page_feed import FakeRun
+from PIL import Image as Pil
 
 from retain.apps.page.access import Access
 from retain.apps.page.ask import MAX_JSON, MAX_PICTURE, Asker, decoded
@@ -35,7 +36,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(source: Path) -> Iterator[Page]:
-    with watched(source, frames=40) as made:
+    with watched(source, frames=48) as made:  # beyond 1.2 s and 3 s more: two moments
         yield made
 
 
@@ -263,6 +264,25 @@ def test_pictures_that_are_none(page: Page) -> None:
     whole = jpeg(scene(0))
     for data in (b"", b"\xff\xd8\xff", b"GIF89a", whole[: len(whole) // 2], b"<svg/>"):
         refused(shown(page, data), 400, "cannot be read")
+
+
+def test_damage_in_what_describes_a_picture_is_a_refusal(page: Page) -> None:
+    """Turning a picture upright writes its description anew, and a fraction for a width makes the
+    writer fail as no decoder does."""
+    described = Pil.Exif()
+    described[0x0112], described[0x011A] = 6, 2.5
+    out = io.BytesIO()
+    Pil.new("RGB", (64, 48)).save(out, "JPEG", exif=described)
+    whole = out.getvalue()
+    assert decoded(whole).shape == (64, 48, 3)
+    damaged = whole.replace(struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x0100, 5))
+    refused(shown(page, damaged), 400, "cannot be read")
+
+
+def test_a_picture_of_sixteen_bits_is_as_bright_as_it_is() -> None:
+    out = io.BytesIO()
+    Pil.fromarray(np.full((8, 8), 0x4321, np.uint16)).save(out, "PNG")
+    assert (decoded(out.getvalue()) == 0x43).all()
 
 
 def test_enormous_pictures_are_refused_before_they_are_decoded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,7 @@ from retain.memory import pictures
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, FrameQuery, Item
 from retain.memory.tokens import tokens
 from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.frame import SYNTHETIC
 from retain.pipeline.results import Held
 
 DIM = 32
@@ -233,3 +235,18 @@ def test_rows_that_cannot_be_are_refused_and_nothing_changes(name: str) -> None:
     with pytest.raises(StateError):
         memory.restore("s", type(state)(broken, state.header))
     assert repr(memory.held("s")) == before
+
+
+def test_generated_frames_never_enter_a_memory() -> None:
+    memory = FrameMemory(FrameMemoryConfig(dim=DIM))
+    (first, frame), rows = frames(2), features(2, DIM)
+    memory.observe("s", first, rows[0])
+    before = repr(memory.held("s")), memory.snapshot("s").tensors["router.numbers"].tobytes()
+    with pytest.raises(UsageError, match="Frame 1 of .* was made by a model"):
+        memory.observe("s", replace(frame, meta={SYNTHETIC: True}), rows[1])
+    route = bare(DIM).route("s", rows[1], 1.0)
+    made = Item(frame.image, 1, 1, Fraction(1), 1.0, rows[1], route, synthetic=True)
+    with pytest.raises(UsageError, match="never enters a memory"):
+        memory.write("s", made)
+    after = repr(memory.held("s")), memory.snapshot("s").tensors["router.numbers"].tobytes()
+    assert after == before

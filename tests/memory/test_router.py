@@ -257,3 +257,14 @@ def test_wrong_shapes_and_foreign_states_are_refused() -> None:
     own["router.numbers"][0, 1] = 7
     with pytest.raises(StateError, match="impossible history position"):
         router.state.load(own["router.history"], own["router.numbers"])
+
+
+def test_options_are_read_as_they_were_written() -> None:
+    for config in (RouterConfig(), RouterConfig(mode="paper", k2=0.5), RouterConfig(max_gap_s=3.0)):
+        assert RouterConfig.from_json(config.as_json()) == config
+    plain = RouterConfig().as_json()
+    for wrong in ({**plain, "new": 1}, {**plain, "k1": "0"}, {**plain, "mode": 1}, {"k1": 0.0}):
+        with pytest.raises(StateError, match="router options of another version"):
+            RouterConfig.from_json(wrong)
+    with pytest.raises(UsageError, match="k1 must be"):
+        RouterConfig.from_json({**plain, "k1": 5.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from retain.memory.curvestream import FrameMemory, FrameMemoryConfig
+from retain.memory.hub import Hub
+from retain.memory.router import RouterConfig
+from retain.memory.snapshot import load
 from retain.models.curvestream import Encode, Remember
 from retain.pipeline.errors import StateError, UsageError
-from retain.pipeline.frame import Frame
+from retain.pipeline.frame import SYNTHETIC, Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding, Held, Route
 
@@ -136,3 +141,36 @@ def test_wrong_requests_are_named(tmp_path: Path) -> None:
         remember.process(stream(1, name="other")[0])
     with pytest.raises(KeyError, match="no result 'embedding'"):
         Remember().process(Packet(stream(1)[0].frame))
+
+
+def test_generated_frames_are_not_remembered() -> None:
+    remember = Remember()
+    one, two = stream(2)
+    remember.process(one)
+    made = Packet(replace(two.frame, meta={SYNTHETIC: True}), two.results)
+    with pytest.raises(UsageError, match="made by a model"):
+        remember.process(made)
+    assert remember.stats()["seen"] == 1
+
+
+def test_a_memory_of_other_router_numbers_goes_on_with_them(tmp_path: Path) -> None:
+    """Their defaults change from version to version, and no option sets them."""
+    packets = stream(40)
+    config = FrameMemoryConfig(dim=112, router=RouterConfig(clip_sigmas=4.0, k2=1.5))
+    older, hub = FrameMemory(config), Hub(config.byte_budget, "s")
+    hub.add("frames by pixels", older)
+    for packet in packets[:20]:
+        older.observe("s", packet.frame, packet.get("embedding", Embedding).vector)
+    path = str(tmp_path / "memory.safetensors")
+    hub.snapshot(path, 19)
+    newer = Remember(resume=path, replayed=True)
+    for packet in packets:
+        if (now := newer.process(packet)) is not None:
+            vector = packet.get("embedding", Embedding).vector
+            route, _ = older.observe("s", packet.frame, vector)
+            assert repr(now.get("route", Route)) == repr(route)
+    newer.save(path)
+    ((saved, _),) = load(path).memories.values()
+    assert saved["router"] == older.config["router"]
+    with pytest.raises(StateError, match="another configuration"):
+        Remember(mode="paper", resume=path).process(packets[0])
