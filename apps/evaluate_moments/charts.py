@@ -38,7 +38,7 @@ class Point:
     def told(self) -> str:
         """What the point says under the pointer."""
         v = self.value
-        span = f", 95 % {figure(v.low, v.mean)} to {figure(v.high, v.mean)}"
+        span = f", 95 % {figure(v.low)} to {figure(v.high)}"
         return f"{self.name}: {figure(v.mean)}{span if v.values > v.streams else ''}"
 
 

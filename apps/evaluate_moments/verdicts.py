@@ -186,8 +186,9 @@ def summary(table: Table) -> str:
         ahead = []
         for column in group.columns:
             means = {r: estimate(cell(table, r, column, group.streams)).mean for r in group.rows}
-            top, mine = best(means, higher_is_better(table, column)), ours(means)
-            known = [row for row in means if row not in OFFLINE and math.isfinite(means[row])]
+            leave = {row for row in means if row in OFFLINE or waits(table, row)}
+            top, mine = best(means, higher_is_better(table, column), leave), ours(means)
+            known = [row for row in means if row not in leave and math.isfinite(means[row])]
             if column == AHEAD or mine not in known or len(top) == len(known):
                 continue
             total, won = total + 1, won + (mine in top)
@@ -272,14 +273,15 @@ def _winner(table: Table, column: str) -> str:
     return f"{column}: best is {'; '.join(parts)}." if parts else ""
 
 
-def figure(value: float, like: float | None = None) -> str:
-    """A number with about three digits that matter; ``like`` another where that is given.
+def figure(value: float, column: float = math.nan) -> str:
+    """A number with about three digits that matter; shares get the digits of the largest in their
+    ``column``, where that is given.
 
-    >>> figure(0.9612), figure(1.0), figure(0.00312), figure(364.2), figure(0.0, like=0.912)
-    ('0.961', '1.000', '0.00312', '364', '0.000')
+    >>> figure(0.9612), figure(1.0), figure(0.00312), figure(364.2), figure(0.0083, 0.912)
+    ('0.961', '1.000', '0.00312', '364', '0.008')
     """
     if not math.isfinite(value):
         return "–"
-    size = abs(value if like is None or not math.isfinite(like) else like)
-    digits = 3 if size == 0 else 3 if 0.1 <= size < 2 else 2 - math.floor(math.log10(size))
+    size = column if 0 < column < 2 else abs(value)
+    digits = 3 if size == 0 or 0.1 <= size < 2 else 2 - math.floor(math.log10(size))
     return f"{value:,.{min(max(digits, 0), 6)}f}"

@@ -225,6 +225,7 @@ def test_boundaries_are_drawn_by_cost_and_say_who_waits(tmp_path: Path) -> None:
     said = " ".join(sentences(table))
     assert "TransNetV2 on spliced (0.950 against 0.900, waiting 74 frames)" in said
     assert "look-ahead" not in said
+    assert summary(table) == ""  # nobody else answers at once
 
 
 def test_missing_tables_and_values_are_no_trouble(tmp_path: Path) -> None:
@@ -274,7 +275,8 @@ def test_figures_have_the_digits_that_matter() -> None:
     assert [figure(v) for v in (0.96, 1.0, 0.00312, 5.41, 364.2, math.nan)] == [
         "0.960", "1.000", "0.00312", "5.41", "364", "–",
     ]  # fmt: skip
-    assert figure(0.0083, like=0.97) == "0.008"
+    assert figure(0.0083, 0.97) == "0.008"
+    assert figure(0.131, 15.4) == "0.131"  # no share: its own digits
 
 
 Maker = Callable[[Options, Callable[[str], None]], Table]
