@@ -19,7 +19,7 @@ Kind = Literal["ours", "other", "offline"]
 
 W = 380
 VALUES, ROW, TOP, FOOT = 50, 20, 6, 22
-LETTER, LABELS = 6.6, (120.0, 236.0)
+LETTER, LABELS = 6.9, (120.0, 236.0)
 """Width of a letter, and the least and most that names may take."""
 PLOT_H = 176
 

