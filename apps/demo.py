@@ -23,7 +23,7 @@ ROOM_FRAMES, ROOM_WIDTH, ROOM_FINISH = 100, 200, 40
 OBJECTS = "objects://?seed={seed}&clips=1&frames={frames}&degraded=strong"
 OBJECTS_SEED, OBJECTS_FRAMES = 3, 120
 WORLD = "worlds://ball?seed={seed}&world={world}&clips={clips}&change={change}&scale=20"
-WORLD_SEED, WORLD_NUMBER, WORLD_CLIPS, WORLD_CHANGE = 3, 0, 24, 18
+WORLD_SEED, WORLD_NUMBER, WORLD_CLIPS, WORLD_CHANGE = 11, 0, 24, 18
 LINGER_S = 45.0
 
 

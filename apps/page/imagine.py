@@ -91,7 +91,8 @@ class Recalled(Section):
 
 
 class Made(Section):
-    """The last prediction, or the last holes that were filled, and the truth as it comes."""
+    """The last prediction, or the last holes that were filled, and the truth as it comes. A new
+    prediction is shown once its first frame has come: till then the one before stands judged."""
 
     name = "made"
     every_s = 0.1
@@ -101,6 +102,7 @@ class Made(Section):
         self._waiting = Waiting()
         self._shape: ClipShape | None = None
         self._pairs: list[Pair] = []
+        self._coming: list[Pair] = []
         self._purpose = ""
         self._pictures: OrderedDict[int, bytes] = OrderedDict()
         self._next = FIRST
@@ -116,6 +118,8 @@ class Made(Section):
         image = fitted(frame.image, self._shape)
         pair = self._waiting.saw(frame.seq, image, frame.discontinuity)
         if pair is not None:
+            if self._coming:
+                self._pairs, self._coming = self._coming, []
             self._pairs = [pair if p.seq == pair.seq else p for p in self._pairs]
             self._show()
         if isinstance(guided, Prediction):
@@ -125,10 +129,12 @@ class Made(Section):
         self._purpose = guided.purpose
         if guided.purpose == "continue":
             self._waiting.predicted(guided, plain, image)
-            self._pairs = self._waiting.left()
+            self._coming = self._waiting.left()[:SHOWN]
+            if self._pairs:
+                return
+            self._pairs = self._coming
         else:
-            self._pairs = self._waiting.filled(guided, plain)
-        self._pairs = self._pairs[:SHOWN]
+            self._pairs = self._waiting.filled(guided, plain)[:SHOWN]
         self._show()
 
     def _show(self) -> None:
