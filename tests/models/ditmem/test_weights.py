@@ -78,3 +78,11 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     tensors.write(tmp_path / "w.safetensors", values, head, SCHEMA)
     with pytest.raises(StateError, match="does not fit"):
         load(tmp_path / "w.safetensors")
+
+
+def test_the_shipped_weights_guide_worlds_of_their_size() -> None:
+    found = opened("auto")
+    assert (found.name, found.encoder) == ("ball-12", "ditmem-repaired")
+    assert (found.guided.config.dit.side, found.guided.config.source) == (12, "references")
+    assert found.scale is not None
+    assert not any(p.requires_grad for p in found.guided.parameters())
