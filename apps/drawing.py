@@ -39,6 +39,18 @@ def shrink(image: Image, width: int) -> Image:
     return np.asarray(small, np.uint8)
 
 
+def at_most(image: Image, side: int) -> Image:
+    """``image`` (uint8 [H, W, 3]) with no side longer than ``side``, each pixel the mean of what it
+    covers; as it is where it fits."""
+    import cv2
+
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = [max(1, round(length * scale)) for length in image.shape[1::-1]]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def jpeg(image: Image, quality: int = 80) -> bytes:
     """``image`` (uint8 [H, W, 3] RGB) as JPEG."""
     import cv2

@@ -41,13 +41,15 @@ class Question:
     image: Image | None = None
     """uint8 [H, W, 3] RGB."""
     text: str = ""
+    seq: int | None = None
+    """Of a held frame that is its own example, which needs no encoder; alone or with a range."""
     start_s: float = -math.inf
     end_s: float = math.inf
     k: int = 5
 
     @property
     def only_time(self) -> bool:
-        return self.image is None and not self.text.strip()
+        return self.image is None and not self.text.strip() and self.seq is None
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,14 @@ def answer(
     check(memory, question)
     if question.only_time:
         return _by_time(memory, question)
-    made = _encoder(memory, question, encoder, device, download)
-    query, notes = _query(made, question)
-    rows, more = described(memory, made, progress)
+    if question.seq is not None:
+        rows, name, notes = memory.embedding, memory.encoder, list[str]()
+        query = rows[memory.seqs.index(question.seq)]
+    else:
+        made = _encoder(memory, question, encoder, device, download)
+        query, notes = _query(made, question)
+        rows, more = described(memory, made, progress)
+        name, notes = made.name, [*more, *notes]
     moments = rank(
         rows,
         memory.seconds,
@@ -125,8 +132,8 @@ def answer(
         raise UsageError("No frame held there has a feature to compare the question with.")
     scores = _scores(rows, query)
     inside = (memory.seconds >= question.start_s) & (memory.seconds <= question.end_s)
-    notes = [*more, *notes, *_alike(scores[inside])]
-    return Answer(question, moments, memory, notes, made.name, scores)
+    notes = [*notes, *_alike(scores[inside])]
+    return Answer(question, moments, memory, notes, name, scores)
 
 
 def check(memory: Remembered, question: Question) -> None:
@@ -145,6 +152,11 @@ def check(memory: Remembered, question: Question) -> None:
             f"The memory of {memory.stream!r} is empty: it holds not one frame.",
             hint="Let the watch run on; a stream's first frames are kept at once.",
         )
+    if question.seq is not None:
+        if question.image is not None or question.text.strip():
+            raise UsageError("A held frame is an example alone, without words or another picture.")
+        if question.seq not in memory.seqs:
+            raise UsageError(f"Frame {question.seq} is not held.", hint="Ask by its picture.")
     if not ((memory.seconds >= start) & (memory.seconds <= end)).any():
         first, last = map(clock, memory.span)
         raise UsageError(

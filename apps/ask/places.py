@@ -57,6 +57,11 @@ class Remembered:
         return np.array([entry.seconds for entry in self.entries], np.float64)
 
     @property
+    def seqs(self) -> list[int]:
+        """[N], numbers of the frames."""
+        return [entry.seq for entry in self.entries]
+
+    @property
     def span(self) -> tuple[float, float]:
         """Times of the first and the last frame held; NaN when there is none."""
         times = self.seconds

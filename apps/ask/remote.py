@@ -13,6 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import msgspec
 
 from retain.apps.ask.answer import Question
+from retain.apps.drawing import at_most
 from retain.apps.snapshot import HEADER, local_page
 from retain.apps.token import bearer
 from retain.pipeline.errors import RetainError, UsageError
@@ -139,10 +140,7 @@ def _png(image: Image) -> bytes:
     """``image`` as PNG, no larger than is of use."""
     import cv2
 
-    scale = LONGEST / max(image.shape[:2])
-    if scale < 1:
-        size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image = at_most(image, LONGEST)
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert done, "OpenCV refuses PNG only for shapes that an Image does not have"
     return bytes(data.tobytes())

@@ -23,6 +23,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
+from retain.apps.ask.remote import LONGEST
+from retain.apps.drawing import at_most
 from retain.apps.page.section import Clock, Json
 from retain.apps.snapshot import HEADER
 from retain.pipeline.errors import RetainError, StateError, UsageError
@@ -56,6 +58,8 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     """A question as it comes; a picture comes as the body."""
 
     text: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    """A held frame that is its own example."""
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=50)] = 6
@@ -108,7 +112,7 @@ class Asker:
         from retain.apps.ask.answer import answer
 
         with _alone(self._one, 0, "Another question is being answered."):
-            memory = self._memory(page)
+            memory = self._memory(page, question.seq)
             found = answer(memory, question, encoder=self._its_own(question)).as_json()
             self.asked_at = self._clock()
             for moment in found["moments"]:
@@ -119,8 +123,10 @@ class Asker:
         """The encoder of the watch, where the question needs one."""
         from retain.models.encoders.base import create
 
-        if question.only_time:
+        if question.only_time or question.seq is not None:
             return ""
+        if question.text.strip() and not self.about()["words"]:
+            raise UsageError("The encoder of this watch knows pictures only.", hint=NO_WORDS)
         self._encoder = self._encoder or create(self._name, device=self._device)
         return self._encoder
 
@@ -135,9 +141,12 @@ class Asker:
         while len(self._pictures) > PICTURES:
             self._pictures.popitem(last=False)
 
-    def _memory(self, page: Page) -> Remembered:
+    def _memory(self, page: Page, seq: int | None) -> Remembered:
+        """As it is now, or was a moment ago if it held frame ``seq`` then."""
         now = self._clock()
-        if not self._final and (page.report or now - self._held_at >= FRESH_S):
+        old = page.report or now - self._held_at >= FRESH_S
+        old = old or (seq is not None and self._held is not None and seq not in self._held.seqs)
+        if not self._final and old:
             self._held, self._final = _newest(page, PATIENCE_S)
             self._held_at = now
         if self._held is None or not self._held.entries:
@@ -229,8 +238,8 @@ def _opened(folder: Path) -> Remembered:
 
 
 def decoded(data: bytes) -> Image:
-    """A picture from outside, upright, uint8 [H, W, 3] RGB. Raises UsageError; what is too large
-    is refused before it is decoded."""
+    """A picture from outside, upright, uint8 [H, W, 3] RGB, no larger than is of use. Raises
+    UsageError; what is too large is refused before it is decoded."""
     from PIL import Image as Pictures
 
     from retain.pipeline.sources.images import upright
@@ -241,7 +250,7 @@ def decoded(data: bytes) -> Image:
                 raise UsageError(
                     f"The picture has {picture.width}x{picture.height} pixels; that is too large."
                 )
-            return upright(picture)
+            return at_most(upright(picture), LONGEST)
     except UsageError:
         raise
     except Exception as error:  # decoders meet damage with exceptions of every kind
@@ -317,6 +326,7 @@ def _question(kind: str, body: bytes, query: dict[str, str]) -> Question:
     return Question(
         image=None if kind == "application/json" else decoded(body),
         text=asked.text,
+        seq=asked.seq,
         start_s=-math.inf if asked.start_s is None else asked.start_s,
         end_s=math.inf if asked.end_s is None else asked.end_s,
         k=asked.k,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retain.apps.page.access import Door
@@ -140,7 +142,8 @@ class Guard:
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        await self.app(scope, receive, guarded)
+        with suppress(ClientDisconnect):  # who breaks off in the middle of a body wants no answer
+            await self.app(scope, receive, guarded)
 
 
 def _hostname(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
 import time
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -75,6 +77,25 @@ def test_an_example_picture_finds_its_scene(page: Page) -> None:
     assert picture.headers["content-type"] == "image/jpeg"
     seen = decoded(picture.content)
     assert np.abs(seen[4, 4].astype(int) - scene(SCENE + 5)[4, 4]).max() < 30
+
+
+def test_a_held_frame_is_its_own_example(source: Path) -> None:
+    """Exactly, at once and without an encoder; also the frame that came just now."""
+    with watched(source, frames=48) as page:
+        assert page.asker is not None
+        first = asked(page, start_s=0.0, k=1).json()["moments"][0]
+        told = asked(page, seq=first["seq"], k=3, end_s=100.0).json()
+        best, *others = told["moments"]
+        assert (best["seq"], round(best["score"], 6)) == (first["seq"], 1.0)
+        assert all(other["score"] <= best["score"] for other in others)
+        assert told["encoder"] == "pixels"
+        newest = httpx.get(f"{page.url}api/state").json()["held"]["entries"][-1]["seq"]
+        assert asked(page, seq=newest, k=1).json()["moments"][0]["seq"] == newest
+        assert page.asker._encoder is None
+        refused(asked(page, seq=2**62), 400, "is not held")
+        refused(asked(page, seq=first["seq"], text="a dog"), 400, "an example alone")
+        for wrong in (-1, 2**63, 1.5, "x"):
+            refused(asked(page, seq=wrong), 400, "no question")
 
 
 def test_a_range_alone_gives_its_moments_in_order(page: Page) -> None:
@@ -297,6 +318,14 @@ def test_enormous_pictures_are_refused_before_they_are_decoded() -> None:
         decoded(bomb)
 
 
+def test_a_large_picture_is_looked_at_small() -> None:
+    out = io.BytesIO()
+    Pil.new("RGB", (6000, 3000), (200, 10, 10)).save(out, "PNG")
+    small = decoded(out.getvalue())
+    assert small.shape == (512, 1024, 3)
+    assert (small == (200, 10, 10)).all()
+
+
 def test_bodies_that_are_too_long_or_of_another_kind(page: Page) -> None:
     refused(asked(page, text="a" * (MAX_JSON + 1)), 413, "at most")
     refused(shown(page, b"x" * (MAX_PICTURE + 1)), 413, "at most")
@@ -310,6 +339,18 @@ def test_bodies_that_are_too_long_or_of_another_kind(page: Page) -> None:
         headers={**HEADERS, "Content-Type": "application/json"},
     )
     refused(broken, 400, "no question")
+
+
+def test_who_breaks_off_is_not_told_of(page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    host = urlsplit(page.url)
+    head = f"POST /api/ask HTTP/1.1\r\nHost: {host.netloc}\r\nX-Retain: 1\r\n"
+    head += "Content-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\nhalf"
+    for _ in range(3):
+        with socket.create_connection((host.hostname, host.port)) as peer:
+            peer.sendall(head.encode())
+            time.sleep(0.05)
+    assert asked(page, start_s=0.0).status_code == 200
+    assert "Exception" not in caplog.text
 
 
 def test_other_sites_are_refused(page: Page) -> None:

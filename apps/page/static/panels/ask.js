@@ -10,7 +10,7 @@ const ui = {};
 let able = null;    // what can be asked; null until the program has said
 let session = "";
 let reasons = {};
-let example = null; // { blob, address, name }
+let example = null; // { address, name } and blob, or seq: the number of a kept frame
 let turn = 0;       // counts what was done to the example: what comes late is not taken
 let linked = false;
 let loaded = false;  // whether the program has its encoder at hand
@@ -114,17 +114,21 @@ async function take(file, name = file?.name) {
     picture.close();
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
     if (mine !== turn) return false;
-    forget();
-    example = { blob, address: URL.createObjectURL(blob), name };
+    choose({ blob, address: URL.createObjectURL(blob), name });
   } catch {
     say(`${name} is no picture that this browser can read.`, true);
     return false;
   }
-  ui.picture.src = example.address;
-  setText(ui.name, `Like ${example.name}`);
-  ui.example.hidden = false;
   say("");
   return true;
+}
+
+function choose(one) {
+  forget();
+  example = one;
+  ui.picture.src = one.address;
+  setText(ui.name, `Like ${one.name}`);
+  ui.example.hidden = false;
 }
 
 function forget() {
@@ -134,22 +138,28 @@ function forget() {
   ui.example.hidden = true;
 }
 
-// A kept moment as the example, asked at once.
-export async function like(address, name) {
-  const mine = ++turn;
-  say("Looking…");
-  try {
-    const answer = await fetch(address);
-    if (mine !== turn) return;
-    if (answer.status !== 200) throw new Error(String(answer.status));
-    if (!(await take(await answer.blob(), name))) return;
-  } catch {
-    return say("The picture of that moment is gone.", true);
-  }
+// A kept moment as the example, asked at once: by its number, which needs no picture and no encoder.
+export function like(seq, address, name) {
+  choose({ seq, address, name });
   ui.words.value = "";
   ui.root.scrollIntoView({ block: "nearest" });
   ui.submit.focus({ preventScroll: true });
   ask();
+}
+
+// Its picture instead: beside words, or when the memory has let it go.
+async function byPicture() {
+  const { address, name } = example;
+  const mine = ++turn;
+  try {
+    const answer = await fetch(address);
+    if (mine !== turn) return false;
+    if (answer.status !== 200) throw new Error(String(answer.status));
+    return await take(await answer.blob(), name);
+  } catch {
+    say("The picture of that moment is gone.", true);
+    return false;
+  }
 }
 
 // The question and its answer.
@@ -170,18 +180,23 @@ async function ask() {
     return say(able.words ? "Give words, an example picture or a time." : "Give an example picture or a time.", true);
   }
   running?.abort();
+  const kept = example?.seq != null && !asked.text;
+  if (kept) asked.seq = example.seq;
+  else if (example && !example.blob && !(await byPicture())) return;
   const mine = running = new AbortController();
   const began = performance.now();
   ui.submit.setAttribute("aria-busy", "true");
-  say(loaded || !(example || asked.text) ? "Looking…" : "Looking; the first question loads the encoder…");
+  say(loaded || kept || !(example || asked.text) ? "Looking…" : "Looking; the first question loads the encoder…");
   try {
-    const answer = await fetch(example ? `/api/ask?${new URLSearchParams(asked)}` : "/api/ask", {
-      method: "POST", signal: mine.signal, body: example ? example.blob : JSON.stringify(asked),
-      headers: { "X-Retain": "1", "Content-Type": example ? "image/jpeg" : "application/json" },
+    const blob = kept ? null : example?.blob;
+    const answer = await fetch(blob ? `/api/ask?${new URLSearchParams(asked)}` : "/api/ask", {
+      method: "POST", signal: mine.signal, body: blob ?? JSON.stringify(asked),
+      headers: { "X-Retain": "1", "Content-Type": blob ? "image/jpeg" : "application/json" },
     });
     const told = await answer.json();
+    if (answer.status === 400 && kept && example?.seq === asked.seq && await byPicture()) return ask();
     if (!answer.ok) return say(`${told.error} ${told.hint ?? ""}`.trim(), true);
-    loaded ||= Boolean(told.encoder);
+    loaded ||= Boolean(told.encoder) && !kept;
     show(told, performance.now() - began);
   } catch {
     if (!mine.signal.aborted) say("The program does not answer; it may have ended.", true);

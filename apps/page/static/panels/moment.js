@@ -26,7 +26,7 @@ export function mountMoment(like) {
   ui.tier = el("span");
   ui.facts = el("dl");
   ui.said = el("p", { class: "help", role: "status" });
-  ui.like = el("button", { type: "button", onclick: () => { ui.dialog.close(); more(shown.address, `the moment at ${clock(shown.seconds)}`); } }, "More like this");
+  ui.like = el("button", { type: "button", onclick: () => { ui.dialog.close(); more(shown.seq, shown.address, `the moment at ${clock(shown.seconds)}`); } }, "More like this");
   const close = el("button", { type: "button", onclick: () => ui.dialog.close() }, "Close");
   ui.dialog = el("dialog", { class: "moment", "aria-label": "A moment that answers", onclose: stop }, ui.video, ui.picture,
     el("div", { class: "details" },

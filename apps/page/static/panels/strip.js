@@ -119,7 +119,7 @@ function mountDialog() {
   ui.facts = el("dl");
   ui.previous = el("button", { type: "button", "aria-label": "Earlier", onclick: () => turn(-1) }, "←");
   ui.next = el("button", { type: "button", "aria-label": "Later", onclick: () => turn(+1) }, "→");
-  ui.like = el("button", { type: "button", class: "like", onclick: () => { const { entry } = cards.get(open); ui.dialog.close(); like(address(entry.seq), `the moment at ${clock(entry.seconds)}`); } }, "Find moments like this");
+  ui.like = el("button", { type: "button", class: "like", onclick: () => { const { entry } = cards.get(open); ui.dialog.close(); like(entry.seq, address(entry.seq), `the moment at ${clock(entry.seconds)}`); } }, "Find moments like this");
   const close = el("button", { type: "button", onclick: () => ui.dialog.close() }, "Close");
   ui.dialog = el("dialog", { "aria-label": "A kept moment", onclose: () => { open = null; } }, ui.picture,
     el("div", { class: "details" },
