@@ -235,7 +235,7 @@ def recommend() -> None:
     print("\nnext, try:")
     for command, what in (
         ("retain imagine 'worlds://ball?clips=40&change=30'", "when does the law change?"),
-        ("retain imagine 'worlds://pendulum' --fill --drop 0.3", "frames left out, filled in"),
+        ("retain imagine 'worlds://ball' --fill --drop 0.3", "frames left out, filled in"),
         ("retain imagine VIDEO.mp4 --fps 8", "what is new in a video of yours"),
     ):
         print(f"  {command:56}{what}")
