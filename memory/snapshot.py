@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,7 +114,10 @@ def load(path: str | Path) -> MemoryFile:
     """Read and check a memory file. Raises StateError for anything that is not one, whole."""
     path = Path(path)
     try:
-        size = path.stat().st_size
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a pipe never ends
+            raise StateError(f"{path} is not a memory file.")
+        size = about.st_size
         with path.open("rb") as stream:
             head = stream.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0

@@ -36,7 +36,7 @@ def footage(source: str) -> Path | None:
         return None
     try:
         return local_path(source).absolute() if describe(source) == "video" else None
-    except RetainError:
+    except (RetainError, ValueError):  # a name that no file can have
         return None
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import numpy as np
@@ -164,12 +164,20 @@ def _result(memory: Path) -> Remembered:
     """Of a run, whose summary says more than the memory. A memory that another run began holds
     frames of other footage too, so then no source is named."""
     try:
-        known = msgspec.json.decode((memory.parent / SUMMARY).read_bytes(), type=_Summary)
-        with (memory.parent / RESULTS).open("rb") as lines:
+        with _regular(memory.parent / SUMMARY) as text:
+            known = msgspec.json.decode(text.read(_MAX_LINE), type=_Summary)
+        with _regular(memory.parent / RESULTS) as lines:
             first = msgspec.json.decode(lines.readline(_MAX_LINE), type=_Line)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return _read(memory)
     return _read(memory, known if first.seq == 0 else msgspec.structs.replace(known, source=""))
+
+
+def _regular(path: Path) -> BinaryIO:
+    """The file, opened. Raises OSError, also for what is no file: a pipe never ends."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
 
 
 def _state(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from retain.apps.ask.places import Remembered, open_memory
 from retain.apps.ask.remote import ask_running, reads_words, source_of
 from retain.apps.drawing import REASONS, clock
 from retain.apps.snapshot import snapshot
-from retain.pipeline.errors import SourceError, StateError, UsageError
+from retain.pipeline.errors import SourceError, SourceFault, StateError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.sources.common import IMAGE_SUFFIXES
 
@@ -130,17 +131,22 @@ def _is_picture(query: str) -> bool:
 
 
 def _read(path: Path) -> Image:
+    from PIL import Image as Pil
+
     from retain.pipeline.sources.common import check_file
     from retain.pipeline.sources.images import read_image
 
     path = path.expanduser()
     try:
         check_file(path)
-        return read_image(path, MAX_SIDE)
+        with warnings.catch_warnings():  # Pillow warns of sizes that are refused here
+            warnings.simplefilter("error", Pil.DecompressionBombWarning)
+            return read_image(path, MAX_SIDE)
     except SourceError as error:
-        raise UsageError(
-            error.what, hint=error.hint or "Give a PNG, JPEG, WebP, BMP or TIFF picture."
-        ) from error
+        hint = error.hint or "Give a PNG, JPEG, WebP, BMP or TIFF picture."
+        if error.fault is SourceFault.TOO_LARGE:
+            hint = "Give a smaller one: encoders look at less than 1024 pixels."
+        raise UsageError(error.what, hint=hint) from error
 
 
 def _own(options: AskOptions, question: Question) -> bool:

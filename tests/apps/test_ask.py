@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -139,6 +141,26 @@ def test_another_memory_beside_a_summary_does_not_get_its_source(folder: Path) -
     held = len(open_memory(folder).entries)
     summary.write_text(summary.read_text().replace(f'"held": {held}', f'"held": {held + 1}'))
     assert open_memory(folder).source == ""
+
+
+def test_pipes_are_no_memories(result: Path, folder: Path) -> None:
+    """Whoever opens one waits for ever."""
+    summary = folder / "summary.json"
+    summary.unlink()
+    os.mkfifo(summary)
+    assert open_memory(folder).source == ""
+    os.mkfifo(folder / "pipe.safetensors")
+    with pytest.raises(UsageError, match="is not a memory file"):
+        open_memory(folder / "pipe.safetensors")
+
+
+def test_a_source_that_no_file_can_be_called(folder: Path) -> None:
+    summary = folder / "summary.json"
+    told = json.loads(summary.read_text())
+    summary.write_text(json.dumps(told | {"source": "a\0b.mp4"}))
+    memory = open_memory(folder)
+    found = answer(memory, Question(start_s=0.0))
+    assert found.as_json()["moments"][0]["clip"] == ""
 
 
 def test_a_snapshot(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     watching.watch(options, lambda done: None)
     Pil.fromarray(shot(40)).save(folder / "late.png")
     Pil.fromarray(shot(40)).save(folder / "late.webp", lossless=True)
+    Pil.new("1", (8193, 8)).save(folder / "huge.png")
+    Pil.new("1", (10_000, 9_000)).save(folder / "bomb.png")
     return folder
 
 
@@ -158,6 +160,8 @@ def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_pat
         (("1", "late.png"), "Nothing answers at http://127.0.0.1:1"),
         (("http://example.org/", "late.png"), "not a live page's address on this machine"),
         (("1", "late.png", "--encoder", "pixels"), "Nothing answers"),
+        (("two", "huge.png"), "Give a smaller one"),
+        (("two", "bomb.png"), "Give a smaller one"),
         (("9" * 24, "--from", "0"), "not a live page's address"),
         (("\u0663\u0663", "--from", "0"), "not a live page's address"),
         (("http://127.0.0.1:x", "--from", "0"), "not a live page's address"),
