@@ -75,8 +75,9 @@ def watch(options: WatchOptions, tell: Callable[[Watched], None]) -> Watched:
 def _asker(options: WatchOptions) -> Asker:
     from retain.apps.page.ask import Asker
 
-    # The times of a memory that goes on with other footage are not that footage's.
-    source = "" if options.resume else options.source
+    # The times of a memory that goes on with other footage are not that footage's, and a snapshot
+    # does not say of which it is.
+    source = "" if options.resume or options.state else options.source
     return Asker(source, options.encoder, options.device)
 
 

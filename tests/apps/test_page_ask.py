@@ -252,7 +252,8 @@ def test_a_memory_that_goes_on_has_no_clips(source: Path, tmp_path: Path) -> Non
     from retain.apps.watch import _asker
 
     assert _asker(options_of(source)).about()["clips"] is True
-    assert _asker(options_of(source, resume=tmp_path)).about()["clips"] is False
+    for going_on in ({"resume": tmp_path}, {"state": tmp_path}):
+        assert _asker(options_of(source, **going_on)).about()["clips"] is False
 
 
 # --- what it refuses
