@@ -142,7 +142,7 @@ def _annotated(name: str, value: Any, held: Mapping[str, Path], path: Path) -> A
         frames = int(value.get("num_frames") or round(duration * fps))
         agree = [float(x) for x in value.get("f1_consis", [])]
         stem = Path(str(value.get("path_video") or name)).stem
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _wrong(path, name, f"it lacks or garbles {error}") from error
     numbers = [fps, duration, agreement, *(t for times in people for t in times)]
     if not all(math.isfinite(x) for x in numbers) or min(fps, duration) <= 0 or not people:

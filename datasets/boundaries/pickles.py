@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retain.pipeline.errors import SourceError, SourceFault
 
@@ -29,35 +32,86 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+@dataclass
+class _Kind:
+    """Stands for a NumPy type of numbers while the file is read. The type itself is never handed to
+    the file: it takes a state that would let it pass bytes off as addresses of objects."""
+
+    dtype: np.dtype[Any]
+
+    def order(self, state: Any) -> None:
+        """Take the byte order, the only part of a type's state that numbers have."""
+        if not isinstance(state, tuple) or any(part is not None for part in state[2:5]):
+            raise _Refused("a type of more than one number")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Arrays:
+    """Stands for the class of arrays, which the file names and has no use for."""
+
+
+def _kind(code: str, *_: Any) -> _Kind:
+    if not re.fullmatch(r"[biuf][1248]", code):
+        raise _Refused(f"values of type {code!r}")
+    return _Kind(np.dtype(code))
+
+
+def _new(*_: Any) -> NDArray[Any]:
+    """An array that its state will fill."""
+    return np.empty(0, np.int8)
+
+
+def _from_bytes(data: bytes, kind: _Kind, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+    return np.frombuffer(data, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _one(kind: _Kind, data: bytes) -> Any:
+    return np.frombuffer(data, kind.dtype, 1)[0]
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Arrays(),
+    ("numpy", "dtype"): _kind,
+    ("numpy._core.multiarray", "_reconstruct"): _new,
+    ("numpy._core.multiarray", "scalar"): _one,
+    ("numpy._core.numeric", "_frombuffer"): _from_bytes,
+    ("_codecs", "encode"): _latin1,
+}
+
+
 class _Reader(pickle._Unpickler):
-    """Unpickler that knows NumPy's arrays and scalars and nothing else.
+    """Unpickler that knows NumPy's arrays and scalars of numbers and nothing else.
 
     The one written in Python: the one in C sets aside as much memory as a number in the file says.
     """
 
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         where = module.replace("numpy.core", "numpy._core")
         try:
-            return _known()[where, name]
+            return _KNOWN[where, name]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("a reference to something outside the file")
 
+    def load_build(self) -> None:
+        """Give the object on the stack its state, where it is one that has any."""
+        state, made = self.stack.pop(), self.stack[-1]
+        if isinstance(made, _Kind):
+            made.order(state)
+        elif isinstance(made, np.ndarray):
+            version, shape, kind, fortran, data = state
+            if not isinstance(kind, _Kind):
+                raise _Refused("an array of no type")
+            made.__setstate__((version, shape, kind.dtype, fortran, data))
+        else:
+            raise _Refused(f"a state for {type(made).__name__!r}")
 
-def _known() -> dict[tuple[str, str], Any]:
-    from numpy._core.multiarray import _reconstruct, scalar  # type: ignore[attr-defined]
-    from numpy._core.numeric import _frombuffer  # type: ignore[attr-defined]
-
-    return {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "scalar"): scalar,
-        ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-        ("_codecs", "encode"): _latin1,
-    }
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def read_pickle(path: str | Path) -> Any:

@@ -38,6 +38,7 @@ def test_numbers_come_back(tmp_path: Path, protocol: int) -> None:
     value = {
         "scenes": np.array([[0, 5], [6, 9]], np.int32),
         "float": np.float64(0.25),
+        "other order": np.array([1, 258], ">u2"),
         "strided": np.arange(12.0).reshape(3, 4)[:, ::2],
         "plain": [1, 2.5, "text", None, True, (3,)],
     }
@@ -45,6 +46,7 @@ def test_numbers_come_back(tmp_path: Path, protocol: int) -> None:
     assert (back["scenes"] == value["scenes"]).all()
     assert back["scenes"].dtype == np.int32
     assert back["float"] == 0.25
+    assert back["other order"].tolist() == [1, 258]
     assert (back["strided"] == value["strided"]).all()
     assert back["plain"] == value["plain"]
 
@@ -61,6 +63,27 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path: Path, value: Any) -> 
     with pytest.raises(SourceError, match="nothing of it was run") as caught:
         read_pickle(dump(tmp_path / "bad.pickle", value))
     assert caught.value.fault is SourceFault.REFUSED
+
+
+DTYPE = b"cnumpy\ndtype\n(V%b\nI0\nI1\ntR(I3\nV|\n%bI-1\nI-1\nI0\ntb"
+"""A type with a state that says it holds no references."""
+BYTES = b"c_codecs\nencode\n(VAAAAAAAA\nVlatin1\ntR"
+
+
+@pytest.mark.parametrize("made", [
+    b"cnumpy.core.multiarray\nscalar\n(" + DTYPE % (b"O8", b"NNN") + BYTES + b"tR.",
+    b"cnumpy._core.numeric\n_frombuffer\n(" + BYTES + DTYPE % (b"O8", b"NNN") + b"(I1\ntVC\ntR.",
+    b"cnumpy.core.multiarray\nscalar\n(" + DTYPE % (b"i8", b"N(Va\nt(d") + BYTES + b"tR.",
+    b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR(I1\n(I1\ntVO\nI0\n"
+    + BYTES + b"tb.",
+    b"]}Va\nI1\nsb.",
+], ids=["scalar", "buffer", "fields", "array", "list"])  # fmt: skip
+def test_bytes_never_become_addresses(tmp_path: Path, made: bytes) -> None:
+    """With NumPy's own types, the first of these made the interpreter follow a pointer of the
+    file's choice."""
+    (tmp_path / "bad.pickle").write_bytes(made)
+    with pytest.raises(SourceError, match="nothing of it was run"):
+        read_pickle(tmp_path / "bad.pickle")
 
 
 def test_no_codec_but_latin1(tmp_path: Path) -> None:
