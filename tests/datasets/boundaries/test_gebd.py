@@ -174,6 +174,7 @@ def test_frames_are_those_of_the_most_agreeing_annotator(tmp_path: Path) -> None
         {"substages_timestamps": []},
         {"substages_timestamps": [[{"start_time": 1.0, "end_time": 1.2}]]},
         {"substages_timestamps": 3},
+        {"num_frames": float("inf")},
     ],
 )
 def test_wrong_annotations_are_named(tmp_path: Path, changes: dict[str, Any]) -> None:
