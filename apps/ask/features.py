@@ -90,7 +90,7 @@ def _kept(place: Path, key: str, shape: tuple[int, int]) -> Features | None:
             if json.loads((file.metadata() or {}).get("retain", "{}")).get("key") != key:
                 return None
             rows: Features = file.get_tensor("rows")
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, AttributeError, RecursionError) as error:
         log.debug("No features in %s: %s", place, error)
         return None
     whole = rows.shape == shape and rows.dtype == np.float32 and bool(np.isfinite(rows).all())

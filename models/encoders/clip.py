@@ -209,11 +209,12 @@ def _add_configuration(path: Path) -> str:
 
     try:
         config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"The configuration {path.name!r} cannot be read ({type(error).__name__})."
         ) from error
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+    parts = isinstance(config, dict) and [config.get("vision_cfg"), config.get("text_cfg")]
+    if not parts or not all(isinstance(p, dict) for p in parts) or "embed_dim" not in config:
         raise UsageError(
             f"{path.name!r} does not describe a model of OpenCLIP.",
             hint="It is JSON with embed_dim, vision_cfg and text_cfg.",
@@ -284,9 +285,12 @@ def _towers(name: str, model: str, file: Path, config: dict[str, Any]) -> Any:
             f"The weights of {name!r} in {file.name} cannot be read ({type(error).__name__}).",
             hint="The file is damaged or of another kind: OpenCLIP's are a state dict.",
         ) from error
-    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
+    except (
+        RuntimeError, LookupError, AttributeError, TypeError, ValueError, AssertionError,
+        ArithmeticError,
+    ) as error:  # fmt: skip
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")
         raise UsageError(
-            f"The weights in {file.name} do not fit the model {model!r} "
-            f"({str(error).strip().splitlines()[0].rstrip(':. ')}).",
+            f"The weights in {file.name} do not fit the model {model!r} ({why}).",
             hint="Name the model they were trained for: openclip:MODEL@FILE.",
         ) from error

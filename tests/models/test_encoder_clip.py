@@ -203,7 +203,11 @@ def test_configurations_that_are_wrong_are_refused(name: str, tmp_path: Path) ->
     file = name.partition("@")[2]
     cases = {
         "broken": ("{", "cannot be read"),
+        "deep": ("[" * 100_000, "cannot be read"),
         "list": ("[]", "does not describe a model"),
+        "text": (json.dumps({**CONFIG, "text_cfg": 3}), "does not describe a model"),
+        "heads": (json.dumps(CONFIG).replace('"heads": 2', '"heads": 7'), "do not fit"),
+        "headless": (json.dumps(CONFIG).replace('"heads": 2', '"heads": 0'), "do not fit"),
         "ViT-B-16": (json.dumps(CONFIG), "another model by the name 'ViT-B-16'"),
     }
     for stem, (text, sentence) in cases.items():
