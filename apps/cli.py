@@ -14,6 +14,7 @@ import typer
 import retain
 from retain.apps import (
     cli_ask,
+    cli_batch,
     cli_context,
     cli_detect,
     cli_ditmem,
@@ -235,6 +236,7 @@ def serve(
 
 
 app.command()(cli_ask.ask)
+app.command()(cli_batch.batch)
 app.command()(cli_context.context)
 app.command()(cli_segment.segment)
 app.command()(cli_detect.detect)

@@ -1,0 +1,1 @@
+"""Data sets worked off to the last clip: manifest, engines, results."""

@@ -1,0 +1,193 @@
+"""report.html of a batch: counts, causes, throughput, the worst and the best items as pictures."""
+
+from __future__ import annotations
+
+import heapq
+import platform
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import retain
+from retain.apps.batch.local import cores
+from retain.apps.batch.manifest import BAD, Manifest, Row
+from retain.apps.batch.progress import Progress, span
+from retain.apps.batch.tasks import TASKS, Task
+from retain.apps.drawing import data_uri, jpeg, number, shrink, size
+from retain.apps.report_parts import cell, write_page
+from retain.pipeline.errors import RetainError
+from retain.pipeline.redact import redact
+
+if TYPE_CHECKING:
+    from retain.apps.batch.run import BatchOptions
+
+SHOWN = 6
+"""Items on either end."""
+LISTED = 200
+"""Items in the list of what failed; quarantine.csv has all."""
+_WIDTH = 320
+_SEEN = 400
+"""Frames of a film looked at to find its middle."""
+
+
+def write_report(
+    out: Path, options: BatchOptions, manifest: Manifest, progress: Progress, mark: str
+) -> None:
+    """Write ``out`` atomically. ``mark``: the fingerprint of this run."""
+    counts = manifest.counts()
+    left = sum(counts.get(state, (0, 0))[0] for state in ("pending", "running"))
+    task = TASKS[options.task]
+    worst, best = _ends(manifest.rows(), task)
+    folder = out.parent
+    body = "\n".join(
+        (
+            _causes(manifest),
+            _pictures("Worst", task.label, worst, folder),
+            _pictures("Best", task.label, best, folder),
+            _failed(manifest.rows()),
+            "<h2>Stages</h2>",
+        )
+    )
+    write_page(
+        out,
+        title=f"{options.task}: {Path(redact(options.given)).name or options.given}",
+        body=body,
+        numbers=_numbers(counts, progress),
+        stats={},
+        environment={
+            "command": redact(options.command),
+            "list": redact(options.given),
+            **options.settings,
+            "fingerprint": mark,
+            "retain": retain.__version__,
+            "Python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
+        },
+        warning=[f"{number(left)} items are left; the same command goes on."] if left else (),
+    )
+
+
+def _numbers(counts: Mapping[str, tuple[int, int]], progress: Progress) -> list[str]:
+    total = sum(items for items, _ in counts.values())
+    done = counts.get("done", (0, 0))[0]
+    bad = {state: counts.get(state, (0, 0))[0] for state in BAD}
+    cells = [
+        cell("Items", number(total), size(sum(nbytes for _, nbytes in counts.values()))),
+        cell("Done", number(done), f"{progress.skipped} of them before", done / max(total, 1)),
+        cell("Failed", number(bad["failed"]), "may work another time"),
+        cell("Quarantined", number(bad["quarantined"]), "no good in themselves"),
+    ]
+    if progress.ended_count:
+        rate = 3600 * progress.ended_count / max(progress.took_s, 1e-9)
+        busy = progress.seconds / max(progress.took_s, 1e-9)
+        cells += [
+            cell("Throughput", number(rate), f"items an hour; took {span(progress.took_s)}"),
+            cell("Workers", f"{busy:.1f}", f"busy on average; at most {size(progress.peak_bytes)}"),
+        ]
+    return cells
+
+
+def _ends(rows: Iterable[Row], task: Task) -> tuple[list[tuple[float, Row]], ...]:
+    """The worst and the best items that are done; none of them twice."""
+    known = [
+        (value, row)
+        for row in rows
+        if row.state == "done" and (value := _measure(task, row.facts)) is not None
+    ]
+    each = min(SHOWN, (len(known) + 1) // 2)
+    by = lambda pair: pair[0] if task.high else -pair[0]  # noqa: E731
+    worst = heapq.nsmallest(each, known, key=by)
+    best = heapq.nlargest(min(each, len(known) - each), known, key=by)
+    return worst, best
+
+
+def _measure(task: Task, facts: Mapping[str, Any]) -> float | None:
+    value = task.measure(facts)
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _causes(manifest: Manifest) -> str:
+    rows = [
+        f"<tr><td>{escape(cause)} <small>{state}</small></td><td class=n>{number(count)}</td>"
+        f"<td>{escape(key)}: {escape(message)}</td></tr>"
+        for state, cause, count, key, message in manifest.causes()
+    ]
+    if not rows:
+        return "<h2>What went wrong</h2><p class=note>Nothing.</p>"
+    return (
+        "<h2>What went wrong</h2><div class=sheet><table><thead><tr><th>cause</th>"
+        f"<th class=n>items</th><th>such as</th></tr></thead><tbody>{''.join(rows)}</tbody>"
+        "</table></div>"
+    )
+
+
+def _failed(rows: Iterable[Row]) -> str:
+    bad = [row for row in rows if row.state in BAD]
+    if not bad:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(row.key)}</td><td>{row.cause} <small>{row.state}</small></td>"
+        f"<td class=n>{row.attempts}</td><td>{escape(row.message)}</td></tr>"
+        for row in bad[:LISTED]
+    )
+    more = f"<p class=note>{number(len(bad) - LISTED)} more are in quarantine.csv.</p>"
+    return (
+        "<h2>Items that gave nothing</h2><div class=sheet><table><thead><tr><th>item</th>"
+        "<th>cause</th><th class=n>attempts</th><th>what it means</th></tr></thead>"
+        f"<tbody>{lines}</tbody></table></div>" + (more if len(bad) > LISTED else "")
+    )
+
+
+def _pictures(name: str, label: str, items: list[tuple[float, Row]], folder: Path) -> str:
+    if not items:
+        return ""
+    cards = []
+    for value, row in items:
+        image = _picture(folder / row.out, row.path)
+        shown = (
+            f'<img src="{data_uri(jpeg(shrink(image, _WIDTH)))}" alt="{escape(row.key)}" '
+            'decoding="sync">'
+            if image is not None
+            else "<p>There is no picture of it.</p>"
+        )
+        cards.append(
+            f'<article class="card"><div class="picture">{shown}</div><div class="words">'
+            f'<div class="top"><a href="{row.out}/report.html">{escape(row.key)}</a></div>'
+            f'<div class="more">{value:.4g} · {row.seconds:.1f} s</div></div></article>'
+        )
+    return (
+        f"<h2>{name} items</h2><p class=note>By {escape(label)}.</p>"
+        f'<div class="cards">{"".join(cards)}</div>'
+    )
+
+
+def _picture(folder: Path, source: str) -> np.ndarray | None:
+    """uint8 [H, W, 3]: the middle of a film the task made, else of the source."""
+    for path in (*sorted(map(str, folder.glob("*.mp4"))), source):
+        image = _middle(path)
+        if image is not None:
+            return image
+    return None
+
+
+def _middle(path: str) -> np.ndarray | None:
+    """The middle one of the first ``_SEEN`` frames: a halving search over a stream that cannot say
+    how long it is. Two pictures are held."""
+    from retain.pipeline.sources.any import AnySource
+
+    source, kept, stride = AnySource(path, limit=_SEEN), [], 1
+    try:
+        for index, frame in enumerate(source.frames()):
+            if index % stride == 0:
+                kept.append(shrink(frame.image, _WIDTH))
+                if len(kept) == 8:
+                    kept, stride = kept[::2], 2 * stride
+    except RetainError:
+        if not kept:
+            return None
+    finally:
+        source.close()
+    return kept[len(kept) // 2] if kept else None

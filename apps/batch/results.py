@@ -1,0 +1,80 @@
+"""The tables of a batch: every item in one file, and those that are no good with the reason."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from retain.apps.batch.manifest import BAD, Manifest, Row
+from retain.pipeline.files import write_whole
+
+LINES, PARQUET, TABLE, REASONS = "items.jsonl", "items.parquet", "items.csv", "quarantine.csv"
+_REASONS = ("key", "state", "cause", "message", "attempts", "path")
+
+
+def write_tables(out: Path, manifest: Manifest) -> list[Path]:
+    """Write them into ``out``, each atomically; returns those that are there. Without pyarrow
+    (extra ``batch``) the table is CSV."""
+    lines = b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in manifest.rows())
+    write_whole(out / LINES, lines)
+    made = [out / LINES]
+    if importlib.util.find_spec("pyarrow"):
+        write_whole(out / PARQUET, _parquet(manifest.rows()))
+        (out / TABLE).unlink(missing_ok=True)
+        made.append(out / PARQUET)
+    else:
+        write_whole(out / TABLE, _csv([flat(row) for row in manifest.rows()]))
+        made.append(out / TABLE)
+    bad = [asdict(row) for row in manifest.rows() if row.state in BAD]
+    write_whole(out / REASONS, _csv(bad, _REASONS))
+    made.append(out / REASONS)
+    return made
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row of the table: single facts become columns ``facts.NAME``, others JSON."""
+    known = asdict(row)
+    facts: Mapping[str, Any] = known.pop("facts")
+    plain = (str, int, float, bool, type(None))
+    return known | {
+        f"facts.{name}": value if isinstance(value, plain) else json.dumps(value)
+        for name, value in facts.items()
+    }
+
+
+def _parquet(rows: Iterator[Row]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = [flat(row) for row in rows]
+    names = dict.fromkeys(name for row in table for name in row)
+    columns = {name: _column([row.get(name) for row in table]) for name in names}
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    return sink.getvalue()
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """One type for a column: numbers as they are, mixtures as words."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        return [float(v) if float in kinds and v is not None else v for v in values]
+    if len(kinds) == 1:
+        return values
+    return [None if value is None else str(value) for value in values]
+
+
+def _csv(rows: Iterable[Mapping[str, Any]], names: Iterable[str] = ()) -> bytes:
+    rows = list(rows)
+    columns = list(names) or list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,156 @@
+"""A worker: one thread, one item after the other, told on standard input, answered by lines.
+
+Run as ``python -m retain.apps.batch.work``. The first line is a Spec, every other one a Job; each
+answer is an Outcome.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from retain.apps.batch.engine import Job, Outcome, Spec, State
+from retain.apps.batch.items import ABSENT, stamp
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
+
+_PR_SET_PDEATHSIG = 1
+_DEFECT = re.compile(r"'[^']+' raised \w+: ")
+"""How a graph words what none of its stages raised on purpose."""
+_TRANSIENT = (SourceFault.TIMEOUT, SourceFault.REFUSED, SourceFault.STALLED)
+_NO_GOOD = {"vanished", "usage", *SourceFault} - {*_TRANSIENT}
+
+Target = Callable[[Job, dict[str, Any]], dict[str, Any]]
+
+
+class ItemError(Exception):
+    """The task could not do the item, and knows why."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def do(target: Target, job: Job, options: dict[str, Any]) -> Outcome:
+    """One item; never raises what an item may cause. Leaves ``job.folder`` only when it is done."""
+    began = time.perf_counter()
+    facts: dict[str, Any] = {}
+    cause = message = ""
+    try:
+        facts = target(job, options)
+    except ItemError as error:
+        cause, message = error.cause, str(error)
+    except SourceError as error:
+        cause, message = error.fault.value, str(error)
+    except RetainError as error:
+        cause = "usage" if isinstance(error, UsageError) else named(error.what)
+        message = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        cause, message = "defect", f"{type(error).__name__}: {error}"
+    cause, message = _seen(job, cause, message)
+    if cause:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        bad = cause in _NO_GOOD
+        state: State = "quarantined" if bad else "failed"
+    else:
+        _sync(Path(job.folder))
+        state = "done"
+    return Outcome(
+        job.id, state, cause, message, round(time.perf_counter() - began, 3), _peak(), facts
+    )  # fmt: skip
+
+
+def named(message: str) -> str:
+    """Whether what a graph says of its failure is a bug, or the task that has nothing to show."""
+    return "defect" if _DEFECT.match(message) else "no_result"
+
+
+def _seen(job: Job, cause: str, message: str) -> tuple[str, str]:
+    """The cause, once more with a look at the file: it may have gone or changed on the way."""
+    if job.size == ABSENT:
+        return cause, message
+    now = stamp(job.path)
+    if cause and now[0] == ABSENT:
+        return "vanished", f"{job.path!r} was there when the batch began, and is gone."
+    if now[0] != ABSENT and now != (job.size, job.mtime_ns):
+        return "changed", f"{job.path!r} was written to while the batch ran."
+    return cause, message
+
+
+def _sync(folder: Path) -> None:
+    """To the disk, before anybody says that it is there."""
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def _logged(path: str) -> Iterator[None]:
+    """Everything said goes to ``path``."""
+    with open(path, "wb", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+
+def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
+    """Until there are no more jobs."""
+    spec = msgspec.json.decode(jobs.readline(), type=Spec)
+    module, _, name = spec.target.partition(":")
+    target: Target = getattr(importlib.import_module(module), name)
+    for line in jobs:
+        job = msgspec.json.decode(line, type=Job)
+        with _logged(job.log):
+            outcome = do(target, job, spec.options)
+        if outcome.state == "done" or not os.path.getsize(job.log):
+            os.unlink(job.log)
+        answers.write(msgspec.json.encode(outcome) + b"\n")
+        answers.flush()
+
+
+def main() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
+    faulthandler.enable()
+    with os.fdopen(os.dup(1), "wb") as answers, os.fdopen(os.dup(0), "rb") as jobs:
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nowhere, 0)
+        os.close(nowhere)
+        os.dup2(2, 1)  # what a task prints is no answer
+        serve(jobs, answers)
+
+
+if __name__ == "__main__":
+    main()

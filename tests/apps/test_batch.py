@@ -1,0 +1,182 @@
+"""A batch as a whole, with workers that do what the test wants: states, causes, resuming, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import batch_parts
+import pytest
+
+from retain.apps.batch.engine import Spec
+from retain.apps.batch.local import LocalEngine
+from retain.apps.batch.run import BatchOptions, work_off
+
+TESTS = Path(__file__).parents[1]
+Work = Callable[..., int]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Work off ``clips`` into ``out`` of an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+
+    def run(mark: str = "a", retry: bool = False, out: str = "out", **more: Any) -> int:
+        timeout_s = more.pop("timeout_s", 0.0)
+        options = BatchOptions(
+            given="clips", task="watch", out=Path(out), retry_failed=retry, jobs=2
+        )
+        spec = Spec(batch_parts.TARGET, {"log": str(tmp_path / "log"), **more})
+        return work_off(options, LocalEngine(spec, jobs=2, timeout_s=timeout_s), mark)
+
+    return run
+
+
+def fill(*names: str, folder: str = "clips") -> None:
+    Path(folder).mkdir(exist_ok=True)
+    for name in names:
+        Path(folder, f"{name}.mp4").write_bytes(b"x" * 10)
+
+
+def rows(out: str = "out") -> dict[str, dict[str, Any]]:
+    lines = Path(out, "items.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert len({row["id"] for row in found}) == len(found)
+    return {row["key"].removesuffix(".mp4"): row for row in found}
+
+
+def worked() -> list[str]:
+    """Ids in the order in which somebody worked on them."""
+    log = Path("log")
+    return log.read_text().split() if log.exists() else []
+
+
+def files(out: str = "out") -> dict[str, bytes]:
+    """Everything under items, and what the tables say, without times."""
+    found = {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in Path(out, "items").rglob("*")
+        if path.is_file()
+    }
+    for row in rows(out).values():
+        facts = {name: row[name] for name in ("key", "state", "cause", "out", "facts")}
+        found[f"row {row['id']}"] = json.dumps(facts).encode()
+    return found
+
+
+BAD = {
+    "kill-1": ("failed", "died"),
+    "segfault-1": ("failed", "died"),
+    "exit-1": ("failed", "died"),
+    "bug-1": ("failed", "defect"),
+    "refuse-1": ("failed", "no_result"),
+    "grow-1": ("failed", "changed"),
+    "wrong-1": ("quarantined", "usage"),
+    "broken-1": ("quarantined", "broken"),
+    "vanish-1": ("quarantined", "vanished"),
+}
+
+
+def test_each_item_ends_in_a_state_with_a_cause_and_harms_no_other(work: Work) -> None:
+    fill("good-1", "good-2", "good-3", *BAD)
+    assert work() == 3
+    found = rows()
+    assert {name: (found[name]["state"], found[name]["cause"]) for name in BAD} == BAD
+    assert all(found[f"good-{n}"]["state"] == "done" for n in (1, 2, 3))
+    assert {path.name for path in Path("out/items").iterdir()} == {
+        found[f"good-{n}"]["id"] for n in (1, 2, 3)
+    }
+    log = Path("out/logs", f"{found['bug-1']['id']}.log").read_text()
+    assert "ValueError: a bug" in log
+    assert "in obey" in log
+    assert "SIGKILL" in found["kill-1"]["message"]
+    assert not Path("out/.work").exists()
+    listed = Path("out/quarantine.csv").read_text().splitlines()
+    assert len(listed) == 1 + len(BAD)
+
+
+def test_an_item_that_hangs_ends_at_its_timeout(work: Work) -> None:
+    fill("hang-1", "good-1")
+    assert work(timeout_s=3.0) == 3
+    assert rows()["hang-1"]["cause"] == "timeout"
+    assert rows()["good-1"]["state"] == "done"
+
+
+def test_what_is_done_is_not_done_again(work: Work) -> None:
+    fill("a", "b", "bug-1")
+    assert work() == 3
+    before = files()
+    assert work() == 3
+    assert sorted(Counter(worked()).values()) == [1, 1]
+    assert rows()["bug-1"]["attempts"] == 1
+    assert files() == before
+    assert work(retry=True) == 3
+    assert rows()["bug-1"]["attempts"] == 2
+    assert sorted(Counter(worked()).values()) == [1, 1]
+
+
+def test_what_has_changed_is_done_again(work: Work) -> None:
+    fill("a", "b", "c")
+    assert work() == 0
+    done = {name: row["id"] for name, row in rows().items()}
+    Path("clips/a.mp4").write_bytes(b"another")
+    assert work() == 0
+    assert Counter(worked()) == {done["a"]: 2, done["b"]: 1, done["c"]: 1}
+    (Path("out/items") / done["b"] / "part0").unlink()
+    os.rename(Path("out/items") / done["b"], "elsewhere")
+    assert work() == 0
+    assert Counter(worked())[done["b"]] == 2
+    assert work(mark="b", salt="other") == 0
+    assert Counter(worked()) == {done["a"]: 3, done["b"]: 3, done["c"]: 2}
+    digest = rows()["c"]["facts"]["digest"]
+    assert (Path("out/items") / done["c"] / "part0").read_text() == digest
+
+
+def test_the_results_tell_of_what_is_listed_now(work: Work) -> None:
+    fill("a", "bug-1")
+    assert work() == 3
+    Path("clips/bug-1.mp4").unlink()
+    assert work() == 0
+    assert set(rows()) == {"a"}
+    fill("bug-1")
+    os.utime("clips/bug-1.mp4", ns=(1, 1))
+    assert work() == 3
+
+
+def test_a_batch_killed_at_random_ends_as_one_left_alone(work: Work, tmp_path: Path) -> None:
+    fill(*(f"good-{n:02d}" for n in range(24)), "bug-1", "broken-1")
+    assert work(out="whole") == 3
+    code = (
+        "import sys; from pathlib import Path; import batch_parts\n"
+        "from retain.apps.batch.engine import Spec\n"
+        "from retain.apps.batch.local import LocalEngine\n"
+        "from retain.apps.batch.run import BatchOptions, work_off\n"
+        "options = BatchOptions(given='clips', task='watch', out=Path('out'))\n"
+        "spec = Spec(batch_parts.TARGET, {'sleep_s': 0.04})\n"
+        "sys.exit(work_off(options, LocalEngine(spec, jobs=2), 'a'))\n"
+    )
+    source = str(TESTS.parent / ".src")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((source, str(TESTS)))}
+    chance = random.Random(5)
+    for _ in range(4):
+        items = Path("out/items")
+        there = len(list(items.iterdir())) if items.exists() else 0
+        with subprocess.Popen([sys.executable, "-c", code], env=environment) as running:
+            while running.poll() is None and len(list(items.glob("*"))) < there + 3:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.1))
+            running.send_signal(signal.SIGKILL)
+    assert 0 < len(list(Path("out/items").iterdir())) < 24
+    assert work() == 3
+    assert files("out") == files("whole")
+    assert not list(Path("out").rglob(".good*"))

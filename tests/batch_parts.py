@@ -1,0 +1,55 @@
+"""Targets of workers that do what a test wants of them, by the name of the item."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from retain.apps.batch.engine import Job
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
+
+TARGET = "batch_parts:obey"
+
+
+def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
+    """A file whose bytes follow from the item; or what the item's name begins with."""
+    word = Path(job.path).name.partition("-")[0]
+    if word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "exit":
+        os._exit(7)
+    if word == "hang":
+        time.sleep(3600)
+    if word == "bug":
+        raise ValueError("a bug")
+    if word == "refuse":
+        raise RetainError("There is nothing to show.")
+    if word == "wrong":
+        raise UsageError("Not such an item.")
+    if word == "broken":
+        (Path(job.folder) / "half").mkdir(parents=True)
+        raise SourceError(SourceFault.BROKEN, "It is cut.")
+    if word == "vanish":
+        os.unlink(job.path)
+        raise SourceError(SourceFault.NOT_FOUND, "It is not there.")
+    if word == "grow":
+        with open(job.path, "ab") as file:
+            file.write(b"more")
+    time.sleep(options.get("sleep_s", 0.0))
+    log = options.get("log")
+    if log:
+        with open(log, "a") as file:
+            file.write(f"{job.id}\n")
+    folder = Path(job.folder)
+    folder.mkdir()
+    digest = hashlib.sha256(job.id.encode() + options.get("salt", "").encode()).hexdigest()
+    for number in range(3):
+        (folder / f"part{number}").write_text(digest * (number + 1))
+    frames = int(digest[:2], 16) + 1
+    return {"frames": frames, "routed": {"clear": 1, "blurred": 0}, "digest": digest}
