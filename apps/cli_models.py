@@ -52,6 +52,13 @@ def gdkvm(
     structures: Annotated[
         Structures, typer.Option(help="The cavity alone, or wall and atrium as well.")
     ] = Structures.CAVITY,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            show_default="of the recipe",
+            help="What remembers: gated_delta, frame_delta, block_linear, kalman, cached, mixture.",
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
     ] = None,
@@ -85,6 +92,7 @@ def gdkvm(
         out=out,
         size=size.value,
         structures=structures.value,
+        layer=layer,
         steps=steps,
         clips=clips,
         labels=labels.value if labels else None,

@@ -31,6 +31,8 @@ class TrainOptions:
     size: str = "mini"
     structures: str = "cavity"
     """``cavity`` or ``all``."""
+    layer: str | None = None
+    """What remembers; see docs/layers.md."""
     steps: int | None = None
     clips: int | None = None
     seed: int = 0
@@ -48,7 +50,10 @@ class TrainOptions:
 
         recipe = base_recipe() if self.size == "base" else Recipe()
         objects = LABELS if self.structures == "all" else LABELS[:1]
-        recipe = replace(recipe, model=replace(recipe.model, objects=objects))
+        model = replace(recipe.model, objects=objects)
+        if self.layer is not None:
+            model = replace(model, layer=self.layer)  # type: ignore[arg-type]  # checked there
+        recipe = replace(recipe, model=model)
         given = {
             "steps": self.steps, "clips": self.clips, "labels": self.labels, "lr": self.rate,
         }  # fmt: skip

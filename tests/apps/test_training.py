@@ -46,6 +46,10 @@ def test_options_change_the_recipe_they_name() -> None:
     base = training.TrainOptions(out=Path(), size="base", steps=7, labels="all").recipe()
     assert (base.steps, base.labels, base.model.size) == (7, "all", "base")
     assert base.clips == 2000
+    assert base.model.layer == "gated_delta"
+    assert training.TrainOptions(out=Path(), layer="kalman").recipe().model.layer == "kalman"
+    with pytest.raises(UsageError, match="Unknown layer"):
+        training.TrainOptions(out=Path(), layer="kalmann").recipe()
 
 
 def test_the_table_has_a_row_per_claim(
