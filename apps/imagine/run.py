@@ -92,18 +92,38 @@ def _check(options: ImagineOptions) -> tuple[ClipShape, int]:
         raise UsageError("--drop leaves frames out to have them filled in; it needs --fill.")
     if options.references and _same(options.references, options.source):
         raise UsageError(
-            "The references are the source itself, so that what comes is known beforehand.",
-            hint="Leave --references out: the stream's own past is a reference as it goes by.",
+            "The references are the source itself, or hold it, so that what comes is known "
+            "beforehand.",
+            hint="Leave the source out of them: its own past is a reference as it goes by.",
         )
     shape = Imaginer(opened(options.weights)).shape
     return shape, _frames(options.ahead, options) if options.ahead else 0
 
 
 def _same(references: str, source: str) -> bool:
-    if references == source:
-        return True
-    places = Path(references), Path(source)
-    return all(place.exists() for place in places) and places[0].samefile(places[1])
+    """Whether a picture, a video or a generated clip of ``source`` is among the references."""
+    if is_worlds(references) and is_worlds(source):
+        from retain.datasets.worlds.source import overlap
+
+        return overlap(references, source)
+    shown = _files(references)
+    return references == source or any(file in shown for file in _files(source))
+
+
+def _files(where: str) -> set[Path]:
+    """What a path, a folder or a pattern stands for, links followed; nothing for what is no
+    file."""
+    from glob import glob
+
+    path = Path(where)
+    try:
+        if path.is_dir():
+            found = list(path.iterdir())
+        else:
+            found = [path] if path.exists() else [Path(p) for p in glob(where, recursive=True)]
+        return {one.resolve() for one in found if one.is_file()}
+    except (OSError, ValueError):  # an address, or a name that no file can have
+        return set()
 
 
 def _frames(ahead: str, options: ImagineOptions) -> int:
@@ -124,7 +144,7 @@ def _frames(ahead: str, options: ImagineOptions) -> int:
                     hint="Give a number of frames, or --fps.",
                 )
             count = round(float(ahead.removesuffix("s")) * rate)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"--continue takes frames, such as 12, or seconds, such as 1.5s, not {ahead!r}."
         ) from None

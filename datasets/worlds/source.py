@@ -151,6 +151,14 @@ def parse(source: str) -> tuple[Kind, Knobs]:
     return name, knobs  # type: ignore[return-value]
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two addresses have a clip in common, however it is drawn. A law that changes is no
+    difference: clips of one number begin alike. Raises UsageError for what is no address."""
+    (kind, a), (kind_b, b) = parse(one), parse(other)
+    alike = kind == kind_b and (a.seed, a.world, a.split) == (b.seed, b.world, b.split)
+    return alike and max(a.first, b.first) < min(a.first + a.clips, b.first + b.clips)
+
+
 def _between(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
         found = int(value)

@@ -137,9 +137,11 @@ def test_references_of_another_place_guide_from_the_start(weights: str, tmp_path
         ({"source": "worlds://ball?clips=1", "limit": 5}, "5 frames, none of them 8 in a row"),
         ({"source": WORLD, "limit": 1, "what": "fill"}, "no hole that could be filled"),
         ({"references": WORLD}, "The references are the source itself"),
+        ({"references": "worlds://ball?seed=0&first=5&clips=2"}, "the source itself, or hold it"),
         ({"past": False}, "There are no references: the stream's past is left out"),
         ({"drop": 0.2}, "needs --fill"),
         ({"what": "predict", "ahead": "soon"}, "takes frames, such as 12, or seconds"),
+        ({"what": "predict", "ahead": "infs"}, "takes frames, such as 12, or seconds"),
         ({"what": "predict", "ahead": "1000"}, "1 to 256 frames"),
         ({"source": "worlds://bal"}, "no address of worlds"),
         ({"source": "worlds://ball?clip=3"}, "no 'clip'. Did you mean 'clips'?"),
@@ -154,6 +156,22 @@ def test_what_cannot_work_is_said_in_a_sentence(
         went(tmp_path / "out", weights, **options)
     assert sentence in str(told.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("source", ["a.avi", "linked.avi", "pictures", "pictures/*.png"])
+def test_a_source_among_the_references_is_refused(
+    weights: str, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("videos", "pictures"):
+        Path(folder).mkdir()
+    Path("a.avi").write_bytes(b"")
+    Path("linked.avi").symlink_to("a.avi")
+    Path("videos/other.avi").symlink_to(tmp_path / "a.avi")
+    Path("pictures/1.png").write_bytes(b"")
+    references = "pictures" if "pictures" in source else "videos"
+    with pytest.raises(UsageError, match="the source itself"):
+        went(tmp_path / "out", weights, source=source, references=references)
 
 
 def test_the_words_of_the_command_arrive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from retain.datasets.worlds.config import WorldConfig
 from retain.datasets.worlds.draw import draw
-from retain.datasets.worlds.source import WorldSource
+from retain.datasets.worlds.source import WorldSource, overlap
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Frame
 
@@ -64,3 +64,21 @@ def test_what_is_left_out_leaves_no_hole_in_the_numbers() -> None:
 def test_an_address_that_means_nothing_is_refused(source: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         WorldSource(source)
+
+
+@pytest.mark.parametrize(
+    ("other", "common"),
+    [
+        ("worlds://ball", True),
+        ("worlds://ball?seed=0&clips=1&first=11&scale=4&side=24", True),
+        ("worlds://ball?change=3", True),
+        ("worlds://ball?first=12", False),
+        ("worlds://ball?seed=1", False),
+        ("worlds://ball?world=1", False),
+        ("worlds://ball?split=train", False),
+        ("worlds://pendulum", False),
+    ],
+)
+def test_addresses_with_a_clip_in_common_are_known(other: str, common: bool) -> None:
+    assert overlap("worlds://ball?clips=12", other) is common
+    assert overlap(other, "worlds://ball?clips=12") is common
