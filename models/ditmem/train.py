@@ -73,6 +73,10 @@ class MemoryRecipe:
     absent: float = 0.1
     """How often a sample has no references."""
 
+    def __post_init__(self) -> None:
+        if self.shuffled and self.base.batch < 2:
+            raise UsageError("References of another world need a batch of two worlds or more.")
+
 
 def worlds(recipe: Recipe, step: int, clips: int) -> tuple[Tensor, Tensor]:
     """Clips [B, clips, T, 1, S, S] in 0..1 and parameters [B, P] of the worlds of a step."""

@@ -11,6 +11,7 @@ import torch
 from retain.models.ditmem import evaluate, study, train
 from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.config import DitConfig, EncoderConfig
+from retain.models.ditmem.encoder import MemoryEncoder
 from retain.models.ditmem.guided import GuideConfig, Guided
 from retain.models.training import Progress
 from retain.pipeline.errors import UsageError
@@ -80,6 +81,42 @@ def test_worlds_of_training_are_not_those_judged_on() -> None:
     assert not torch.equal(test.frames, clips[:, 0])
     assert torch.equal(test.other[:, :2], test.frames[:, :2])
     assert not torch.equal(test.other, test.frames)
+
+
+def test_no_clip_is_a_reference_to_itself_and_useless_ones_are_of_another_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train.MemoryRecipe(guide(training="frozen"), BASE, shuffled=0.5)
+    run = train.MemoryRun(made, VideoDit(BASE.dit), tmp_path)
+    seen: dict[str, torch.Tensor] = {}
+    branch = MemoryEncoder.branch
+
+    def shown(encoder: MemoryEncoder, clips: torch.Tensor) -> torch.Tensor:
+        seen["references"] = clips
+        return branch(encoder, clips)
+
+    def loss(dit: VideoDit, target: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen["target"] = target
+        return target.new_zeros(())
+
+    monkeypatch.setattr(MemoryEncoder, "branch", shown)
+    monkeypatch.setattr(train, "flow_loss", loss)
+    known, broken = made.guide.encoder.references, 0
+    for step in range(8):
+        run.loss(step)
+        clips, _ = train.worlds(BASE, step, 1 + known)
+        assert torch.equal(seen["target"], clips[:, 0])
+        for world, given in enumerate(seen["references"]):
+            if torch.equal(given, clips[world, 1:]):
+                continue
+            broken += 1
+            other = clips[world - 1, 1:]
+            assert not torch.equal(given, other), "their order is broken too"
+            frames = {frame.numpy().tobytes() for frame in other[0]}
+            assert {frame.numpy().tobytes() for frame in given[0]} == frames
+    assert 0 < broken < 8 * BASE.batch
+    with pytest.raises(UsageError, match="two worlds"):
+        train.MemoryRecipe(made.guide, replace(BASE, batch=1))
 
 
 def test_disorder_is_never_the_order_nor_that_backwards() -> None:
