@@ -164,6 +164,11 @@ def show(results: Mapping[str, Sequence[Result]], reference: Mapping[str, float]
     console.output().print(out)
     text = ", ".join(f"{name} {value:.2f}" for name, value in reference.items())
     console.output().print(f"without a network: {text}")
+    for row, found in results.items():
+        if "right" in found[0].single:
+            shares = (1 - sum(r.single["right"]) / sum(r.single["none"]) for r in found)
+            by = ", ".join(f"{100 * share:.0f} %" for share in shares)
+            console.output().print(f"{row}: one sample lowered by {by}, seed by seed")
 
 
 def _filled(found: Sequence[Result]) -> str:
@@ -194,6 +199,10 @@ def bars(results: Mapping[str, Sequence[Result]], reference: Mapping[str, float]
             continue
         of = study.Means(results[row])
         add(f"{row}: lowers one sample by", study.lowered(*of.single("none", "right")), "", single)
+        if row != "frozen" and "frozen" in results:
+            (untouched,) = study.Means(results["frozen"]).single("none")
+            (right,) = of.single("right")
+            add(f"{row}: … of the untouched backbone", study.lowered(untouched, right), "", single)
         if mean is not None:
             add(f"{row}: lowers the mean by", study.lowered(*of.mean("none", "right")), "", mean)
         wrong = study.difference(*of.single("none", "wrong"))

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.datasets.worlds.config import WorldConfig
+from retain.datasets.worlds.config import Kind, WorldConfig
 from retain.datasets.worlds.draw import Clips, draw
-from retain.datasets.worlds.metrics import centres
+from retain.datasets.worlds.metrics import read
 from retain.models.ditmem import flow
 from retain.models.ditmem.guided import Guided
 from retain.models.ditmem.inject import MemoryRows
@@ -34,7 +34,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Per world, [W]: mean distance in pixels between where the ball is and where it should be."""
+    """Per world, [W]: mean distance in pixels of objects from where they should be."""
 
     single: Scores
     """Of one sample, the mean over samples."""
@@ -49,13 +49,14 @@ class Test:
     frames: Tensor
     """[W, T, 1, S, S]: clips to be continued."""
     centres: Tensor
-    """[W, T, 2]."""
+    """[W, T, N, 2]."""
     references: Tensor
     """[W, K, T, 1, S, S]."""
     params: Tensor
     """[W, P]."""
     other: Tensor
     """[W, T, 1, S, S]: the same beginnings, continued by another world's law."""
+    kind: Kind = "ball"
 
 
 def unseen(config: WorldConfig, worlds: int, references: int, seed: int) -> Test:
@@ -69,10 +70,11 @@ def unseen(config: WorldConfig, worlds: int, references: int, seed: int) -> Test
     other, _ = tensors(draw(config, worlds, 1, seed, laws_seed=seed + 1))
     return Test(
         frames[:, 0],
-        places[:, 0].mean(2),
+        places[:, 0],
         frames[:, 1:],
         torch.from_numpy(made.params),
         other[:, 0],
+        config.kind,
     )
 
 
@@ -103,27 +105,28 @@ def given(test: Test) -> Tensor:
 def judge(
     guided: Guided, test: Test, rows: MemoryRows | None, samples: int = SAMPLES, seed: int = 0
 ) -> Judged:
-    """Continue every clip ``samples`` times and read where the ball is."""
+    """Continue every clip ``samples`` times and read where its objects are."""
     found = []
     for k in range(samples):
         generator = torch.Generator().manual_seed(seed + k)
         clips = flow.sample(
             guided.dit, test.frames, given(test), rows, steps=STEPS, generator=generator
         )
-        found.append(places(clips))
+        found.append(places(test.kind, clips))
     truth = test.centres.numpy()[:, GIVEN:]
     single = np.mean([_distance(one, truth) for one in found], 0)
     return Judged(single, _distance(np.mean(found, 0), truth))
 
 
-def places(clips: Tensor) -> Scores:
-    """Centres [W, T - 2, 2] in the frames not given; the middle where there is no ball."""
-    found = np.asarray(centres(clips.numpy()), np.float64)[:, GIVEN:]
+def places(kind: Kind, clips: Tensor) -> Scores:
+    """Centres [W, T - 2, N, 2] in the frames not given; the middle for an object that is not there,
+    so that a mean of samples has a place (``metrics.scores`` counts it as half a side away)."""
+    found = np.asarray(read(kind, clips.numpy()), np.float64)[:, GIVEN:]
     return np.where(np.isnan(found), clips.shape[-1] / 2, found)
 
 
 def _distance(found: Scores, truth: Scores) -> Scores:
-    return np.asarray(np.linalg.norm(found - truth, axis=-1).mean(-1))
+    return np.asarray(np.linalg.norm(found - truth, axis=-1).mean((-2, -1)))
 
 
 @torch.no_grad()

@@ -21,7 +21,8 @@ from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.config import EncoderConfig
 from retain.models.ditmem.guided import GuideConfig, Guided
 from retain.models.training import Progress, averaged
-from retain.pipeline.errors import UsageError, nearest
+from retain.pipeline.errors import StateError, UsageError, nearest
+from retain.pipeline.files import write_whole
 
 WORLDS, WORLD_SEED = 192, 7
 MEMORY_STEPS = 2000
@@ -139,7 +140,7 @@ def run(
             made = recipe(row, own, steps)
             record = out / f"{row.replace(' ', '-').replace(',', '')}-{seed}.json"
             key = json.loads(json.dumps(asdict(made)))
-            known = json.loads(record.read_text()) if record.exists() else {}
+            known = _recorded(record)
             if known.get("recipe") != key:
                 if test is None:
                     config = replace(own.world(), split="test")
@@ -148,9 +149,22 @@ def run(
                     )
                 net = guided(row, own, out, device, tell, steps).to("cpu")
                 known = {"recipe": key, "result": asdict(judged(net, own, test))}
-                record.write_text(json.dumps(known))
+                write_whole(record, json.dumps(known).encode())
             found[row].append(Result(**known["result"]))
     return found
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """What a row and seed were judged as; nothing where they were not."""
+    if not record.exists():
+        return {}
+    try:
+        known = json.loads(record.read_bytes())
+    except ValueError as error:
+        raise StateError(
+            f"{str(record)!r} is no result of this study.", hint="Without it, it is judged again."
+        ) from error
+    return dict(known) if isinstance(known, dict) else {}
 
 
 def over_worlds(results: Sequence[Mapping[str, Sequence[float]]], shown: str) -> evaluate.Scores:

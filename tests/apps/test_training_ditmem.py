@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from retain.apps import training_ditmem as job
@@ -37,3 +39,14 @@ def test_each_promise_can_be_missed() -> None:
     missed = [row.name for row in rows if not row.met]
     for words in ("one sample", "shuffled", "constant velocity", "AUC", "oracle"):
         assert any(words in name for name in missed), words
+
+
+def test_lora_is_held_against_the_untouched_backbone_too() -> None:
+    found = results(1.2, 1.9, 2.0)
+    (lora,) = found["frozen+LoRA"]
+    worse = {**lora.single, "none": [2 * v for v in lora.single["none"]]}
+    right = {**worse, "right": [1.5 * v for v in lora.single["right"]]}
+    found["frozen+LoRA"] = [replace(lora, single=right)]
+    rows = {row.name.split(" [")[0]: row for row in job.bars(found, {"constant velocity": 1.8})}
+    assert rows["frozen+LoRA: lowers one sample by"].met, "its own backbone is worse without"
+    assert not rows["frozen+LoRA: … of the untouched backbone"].met

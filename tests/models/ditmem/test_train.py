@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from retain.datasets.worlds.config import WorldConfig
 from retain.models.ditmem import evaluate, study, train
 from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.config import DitConfig, EncoderConfig
 from retain.models.ditmem.encoder import MemoryEncoder
 from retain.models.ditmem.guided import GuideConfig, Guided
 from retain.models.training import Progress
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import StateError, UsageError
 
 DIT = DitConfig(side=12, frames=8, dim=24, depth=1, heads=2)
 ENCODER = EncoderConfig(wide=(8, 8), references=2)
@@ -81,6 +82,13 @@ def test_worlds_of_training_are_not_those_judged_on() -> None:
     assert not torch.equal(test.frames, clips[:, 0])
     assert torch.equal(test.other[:, :2], test.frames[:, :2])
     assert not torch.equal(test.other, test.frames)
+
+
+def test_two_balls_are_judged_one_by_one() -> None:
+    test = evaluate.unseen(WorldConfig("balls", split="test"), 16, 1, 3)
+    assert test.centres.shape == (16, 8, 2, 2)
+    miss = evaluate.places(test.kind, test.frames) - test.centres[:, evaluate.GIVEN :].numpy()
+    assert float(abs(miss).mean()) < 0.15
 
 
 def test_no_clip_is_a_reference_to_itself_and_useless_ones_are_of_another_world(
@@ -153,6 +161,9 @@ def test_a_study_judges_every_condition_and_does_nothing_twice(
     told.clear()
     assert study.run(rows, range(2), tmp_path, tell, base=BASE, steps=2) == found
     assert not told
+    (tmp_path / "oracle-1.json").write_text('{"recipe"')
+    with pytest.raises(StateError, match="no result of this study"):
+        study.run(rows, range(2), tmp_path, tell, base=BASE, steps=2)
     with pytest.raises(UsageError, match="no row"):
         study.recipe("forzen", BASE)
 
