@@ -33,7 +33,7 @@ HEADERS = {"X-Retain": "1"}
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("film"), seconds=100)
+    return film(tmp_path_factory.mktemp("film"), seconds=300)  # longer than these tests
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("film"), seconds=100)
+    return film(tmp_path_factory.mktemp("film"), seconds=300)  # longer than these tests
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,23 @@ def test_a_refusal_is_shown_in_its_own_words(browser: Browser, page: Page) -> No
         panel.get_by_role("button", name="Ask").click()
         expect(panel.locator(".said")).to_contain_text("No frame held lies after 59:00")
         expect(panel.locator(".found li")).to_have_count(0)
+
+
+def test_a_question_that_comes_with_another_waits(browser: Browser, page: Page) -> None:
+    """Whoever presses twice has replaced his own question, which goes on in the program."""
+    from playwright.sync_api import expect
+
+    assert page.asker is not None
+    with Watched(browser) as opened:
+        tab = opened.tab
+        tab.goto(page.url)
+        panel = tab.locator(".ask")
+        panel.get_by_label("From").fill("0:00")
+        with page.asker._one, tab.expect_response("**/api/ask") as busy:
+            panel.get_by_role("button", name="Ask").click()
+            assert busy.value.status == 429
+        expect(panel.locator(".found li").first).to_be_visible()
+        expect(panel.locator(".said")).to_contain_text("in order of time")
 
 
 def test_words(browser: Browser, source: Path, tmp_path: Path) -> None:

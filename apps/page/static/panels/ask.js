@@ -6,6 +6,7 @@ export const title = "Ask this memory";
 export const classes = "ask wide";
 
 const SIDE = 1024;  // pixels of an example's longer side that are sent: encoders look at less
+const TRIES = 40, AGAIN_MS = 250;  // of a question that comes with another
 const ui = {};
 let able = null;    // what can be asked; null until the program has said
 let session = "";
@@ -189,10 +190,16 @@ async function ask() {
   say(loaded || kept || !(example || asked.text) ? "Looking…" : "Looking; the first question loads the encoder…");
   try {
     const blob = kept ? null : example?.blob;
-    const answer = await fetch(blob ? `/api/ask?${new URLSearchParams(asked)}` : "/api/ask", {
+    const send = () => fetch(blob ? `/api/ask?${new URLSearchParams(asked)}` : "/api/ask", {
       method: "POST", signal: mine.signal, body: blob ?? JSON.stringify(asked),
       headers: { "X-Retain": "1", "Content-Type": blob ? "image/jpeg" : "application/json" },
     });
+    let answer = await send();
+    // The question that this one replaces may still be answered there.
+    for (let tries = 0; answer.status === 429 && tries < TRIES; tries += 1) {
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+      answer = await send();
+    }
     const told = await answer.json();
     if (answer.status === 400 && kept && example?.seq === asked.seq && await byPicture()) return ask();
     if (!answer.ok) return say(`${told.error} ${told.hint ?? ""}`.trim(), true);
