@@ -29,7 +29,8 @@ def squares(made: Frames, truth: Frames) -> float:
 
 @dataclass
 class Errors:
-    """Sums per arm and distance: of frames whose truth is known and where references were shown."""
+    """Sums per arm and distance: of frames whose truth is known and where references were shown, or
+    which need none."""
 
     counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -37,17 +38,25 @@ class Errors:
     """That were judged."""
     unguided: int = 0
     """That were made while there were no references: not in the sums."""
+    bare: int = 0
+    """That are in the sums all the same."""
     groups: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=GROUPS))
     """Per prediction or hole: sums with and without references, and of how many frames."""
     _last: int = 0
 
-    def add(self, ahead: int, errors: Mapping[str, float], guided: bool) -> None:
-        """Squared ``errors`` by arm of a frame that was ``ahead`` frames from what was known."""
+    def add(
+        self, ahead: int, errors: Mapping[str, float], guided: bool, *, needed: bool = True
+    ) -> None:
+        """Squared ``errors`` by arm of a frame that was ``ahead`` frames from what was known,
+        ``guided`` by references; it counts without them if they are not ``needed``."""
         if not guided:
+            self._last = 0
+        if not guided and needed:
             self.unguided += 1
             return
         self.frames += 1
-        if "plain" in errors:
+        self.bare += not guided
+        if "plain" in errors and guided:
             more = ahead > self._last > 0 and self.groups
             with_, without, count = self.groups.pop() if more else (0.0, 0.0, 0)
             self.groups.append((with_ + errors["guided"], without + errors["plain"], count + 1))
@@ -64,6 +73,13 @@ class Errors:
         count = self.counts[arm].sum() if arm in self.counts else 0
         return float(np.sqrt(self.sums[arm].sum() / count)) if count else float("nan")
 
+    def arms(self) -> list[str]:
+        """What was judged. Where nothing guided, that is told as made without references."""
+        arms = [arm for arm in ARMS if arm in self.counts]
+        if self.bare == self.frames and "plain" in arms:
+            arms.remove("guided")
+        return arms
+
     def by_distance(self, arm: str) -> list[tuple[int, float]]:
         """Distance and root mean square, of those there were."""
         if arm not in self.counts:
@@ -75,8 +91,16 @@ class Errors:
         """For people: arm and error."""
         if not self.frames:
             return []
-        told = [[ARMS[arm], f"{self.mean(arm):.1f}"] for arm in ARMS if arm in self.counts]
+        told = [[ARMS[arm], f"{self.mean(arm):.1f}"] for arm in self.arms()]
         return [["mean error of a pixel", f"grey levels of 255, {self.frames} frames"], *told]
+
+    def alone(self) -> str:
+        """How many frames had no references, in a sentence; empty for none."""
+        if not self.bare:
+            return ""
+        if self.bare == self.frames:
+            return "There were no references for any of them."
+        return f"For {self.bare} of them there were no references; they count in both rows."
 
     def gain(self) -> str:
         """What references do to the error, in a sentence; empty for too few."""
@@ -101,7 +125,11 @@ class Errors:
 
     def facts(self) -> dict[str, object]:
         means = {arm: round(self.mean(arm), 3) for arm in ARMS if arm in self.counts}
-        return {"judged": self.frames, "made_without_references": self.unguided, "rmse": means}
+        return {
+            "judged": self.frames,
+            "made_without_references": self.unguided + self.bare,
+            "rmse": means,
+        }
 
 
 def _change(guided: NDArray[np.float32], plain: NDArray[np.float32]) -> float:

@@ -186,7 +186,7 @@ class Recorder(Footage):
             found["plain"] = pair.plain
         errors = {arm: squares(made, pair.truth) for arm, made in found.items()}
         # To fill a hole needs no references, so those filled without count as well.
-        self.errors.add(pair.ahead, errors, bool(pair.references) or self.what == "fill")
+        self.errors.add(pair.ahead, errors, bool(pair.references), needed=self.what != "fill")
 
     def _lean(self, references: tuple[Reference, ...]) -> None:
         self.leaned.update((r.stream, r.start_s, r.end_s) for r in references)

@@ -138,7 +138,7 @@ def _made(journal: Recorder) -> str:
                 if e.unguided
                 else ""
             )
-            + f". The mean of all samples is judged. {e.gain()} {e.beaten()}</p>"
+            + f". The mean of all samples is judged. {e.alone()} {e.gain()} {e.beaten()}</p>"
         )
         parts.append(_table(journal, ["guided", "plain", simple]))
     elif fill and not journal.made:
@@ -166,7 +166,7 @@ def _table(journal: Recorder, arms: Sequence[str]) -> str:
     head = "".join(f"<th class=n>{k}</th>" for k in steps)
     rows = ""
     for arm in arms:
-        if math.isnan(e.mean(arm)):
+        if arm not in e.arms():
             continue
         found = dict(e.by_distance(arm))
         cells = "".join(f"<td class=n>{number(found.get(k, math.nan), 1)}</td>" for k in steps)

@@ -212,7 +212,8 @@ def tell(done: Imagined) -> None:
         say(f"  {number(journal.made)} frames {word}, all flagged as synthetic")
     for row in journal.errors.rows():
         say("  " + "  ".join(cell.ljust(22) for cell in row).rstrip(), highlight=False)
-    for sentence in filter(None, (journal.errors.gain(), journal.errors.beaten())):
+    errors = journal.errors
+    for sentence in filter(None, (errors.alone(), errors.gain(), errors.beaten())):
         say(f"  {sentence}")
     for path in sorted(done.out.iterdir()):
         say(f"  {path}")

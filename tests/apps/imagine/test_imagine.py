@@ -234,6 +234,19 @@ def test_it_is_said_when_something_simple_is_better() -> None:
     assert errors.by_distance("held") == [(1, np.sqrt(22))]
 
 
+def test_frames_filled_without_references_are_not_told_as_guided() -> None:
+    errors = Errors()
+    found = {"guided": 9.0, "plain": 9.0, "linear": 16.0}
+    errors.add(1, found, guided=False, needed=False)
+    assert [row[0] for row in errors.rows()[1:]] == ["without references", "linear interpolation"]
+    assert errors.alone() == "There were no references for any of them."
+    assert not errors.groups
+    errors.add(1, found, guided=True, needed=False)
+    assert "with references" in [row[0] for row in errors.rows()]
+    assert "For 1 of them there were no references" in errors.alone()
+    assert errors.facts()["made_without_references"] == len(errors.groups) == 1
+
+
 def test_what_references_are_worth_has_an_interval() -> None:
     errors = Errors()
     for n in range(20):
