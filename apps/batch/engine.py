@@ -46,6 +46,14 @@ class Outcome(msgspec.Struct, frozen=True):
     facts: dict[str, Any] = {}
 
 
+class ItemError(Exception):
+    """The task could not do the item, and knows why."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class Engine(Protocol):
     """Works jobs off, several at a time, in any order."""
 

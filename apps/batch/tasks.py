@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from retain.apps.batch.engine import Job
-from retain.apps.batch.work import ItemError, named
+from retain.apps.batch.engine import ItemError, Job
+from retain.apps.batch.work import named
 from retain.apps.running import StreamOptions, is_live
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError, nearest
+from retain.pipeline.wire import Fault
 
 TARGET = "retain.apps.batch.tasks:run_task"
 _SHARED = ("fps", "device", "limit", "seconds")
@@ -134,9 +135,9 @@ def run_task(job: Job, options: dict[str, Any]) -> dict[str, Any]:
         raise error
     facts = json.loads((Path(job.folder) / "summary.json").read_bytes())
     if done.exit_code:
-        fault = facts["errors"][0]
-        known = fault["code"] in (*SourceFault, "usage")
-        raise ItemError(fault["code"] if known else named(fault["message"]), fault["message"])
+        fault = msgspec.convert(facts["errors"][0], Fault)
+        known = fault.code in (*SourceFault, "usage")
+        raise ItemError(fault.code if known else named(fault.message), fault.message)
     return {name: value for name, value in facts.items() if name not in _VOLATILE}
 
 

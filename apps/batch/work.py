@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from retain.apps.batch.engine import Job, Outcome, Spec, State
+from retain.apps.batch.engine import ItemError, Job, Outcome, Spec, State
 from retain.apps.batch.items import ABSENT, stamp
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
@@ -35,14 +35,6 @@ _TRANSIENT = (SourceFault.TIMEOUT, SourceFault.REFUSED, SourceFault.STALLED)
 _NO_GOOD = {"vanished", "usage", *SourceFault} - {*_TRANSIENT}
 
 Target = Callable[[Job, dict[str, Any]], dict[str, Any]]
-
-
-class ItemError(Exception):
-    """The task could not do the item, and knows why."""
-
-    def __init__(self, cause: str, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
 
 
 def do(target: Target, job: Job, options: dict[str, Any]) -> Outcome:

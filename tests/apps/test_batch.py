@@ -20,9 +20,29 @@ import pytest
 from retain.apps.batch.engine import Spec
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.run import BatchOptions, work_off
+from retain.pipeline.errors import UsageError
 
 TESTS = Path(__file__).parents[1]
+CODE = """
+import sys
+from pathlib import Path
+import batch_parts
+from retain.apps.batch.engine import Spec
+from retain.apps.batch.local import LocalEngine
+from retain.apps.batch.run import BatchOptions, work_off
+options = BatchOptions(given="clips", task="watch", out=Path("out"))
+spec = Spec(batch_parts.TARGET, {"sleep_s": SLEEP_S})
+sys.exit(work_off(options, LocalEngine(spec, jobs=2), "a"))
+"""
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS.parent / ".src"), str(TESTS)))}
 Work = Callable[..., int]
+
+
+def wait(until: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -156,22 +176,13 @@ def test_the_results_tell_of_what_is_listed_now(work: Work) -> None:
 def test_a_batch_killed_at_random_ends_as_one_left_alone(work: Work, tmp_path: Path) -> None:
     fill(*(f"good-{n:02d}" for n in range(24)), "bug-1", "broken-1")
     assert work(out="whole") == 3
-    code = (
-        "import sys; from pathlib import Path; import batch_parts\n"
-        "from retain.apps.batch.engine import Spec\n"
-        "from retain.apps.batch.local import LocalEngine\n"
-        "from retain.apps.batch.run import BatchOptions, work_off\n"
-        "options = BatchOptions(given='clips', task='watch', out=Path('out'))\n"
-        "spec = Spec(batch_parts.TARGET, {'sleep_s': 0.04})\n"
-        "sys.exit(work_off(options, LocalEngine(spec, jobs=2), 'a'))\n"
-    )
-    source = str(TESTS.parent / ".src")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((source, str(TESTS)))}
     chance = random.Random(5)
     for _ in range(4):
         items = Path("out/items")
         there = len(list(items.iterdir())) if items.exists() else 0
-        with subprocess.Popen([sys.executable, "-c", code], env=environment) as running:
+        with subprocess.Popen(
+            [sys.executable, "-c", CODE.replace("SLEEP_S", "0.04")], env=ENVIRONMENT
+        ) as running:
             while running.poll() is None and len(list(items.glob("*"))) < there + 3:
                 time.sleep(0.005)
             time.sleep(chance.uniform(0, 0.1))
@@ -180,3 +191,54 @@ def test_a_batch_killed_at_random_ends_as_one_left_alone(work: Work, tmp_path: P
     assert work() == 3
     assert files("out") == files("whole")
     assert not list(Path("out").rglob(".good*"))
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_lets_what_is_under_way_end_and_the_second_drops_it(
+    work: Work, tmp_path: Path, signals: int
+) -> None:
+    fill(*(f"good-{n}" for n in range(8)))
+    sleep_s = 0.5 if signals == 1 else 3600
+    code = CODE.replace("SLEEP_S", str(sleep_s))
+    with subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT) as running:
+        wait(lambda: len(list(Path("out/logs").glob("*.log"))) == 2)
+        running.send_signal(signal.SIGINT)
+        if signals == 2:
+            time.sleep(0.2)
+            running.send_signal(signal.SIGINT)
+    assert running.returncode == 130
+    states = Counter(row["state"] for row in rows().values())
+    assert states["done"] == (2 if signals == 1 else 0)
+    assert not Path("out/.work").exists()
+    assert work() == 0
+    assert len(list(Path("out/items").iterdir())) == 8
+
+
+def test_two_batches_do_not_share_a_folder(work: Work) -> None:
+    fill("good-1")
+    code = CODE.replace("SLEEP_S", "3600")
+    with subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT) as running:
+        wait(lambda: bool(list(Path("out/logs").glob("*.log"))))
+        with pytest.raises(UsageError, match="Another batch"):
+            work()
+        running.kill()
+    assert work() == 0
+
+
+def test_memory_bounds_the_pool(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    from retain.apps.batch import local
+
+    monkeypatch.setattr(local, "memory", lambda: (1 << 20, 1 << 30))
+    fill("good-1", "good-2", "good-3")
+    most = 0
+    options = BatchOptions(given="clips", task="watch", out=Path("out"))
+
+    class Counting(LocalEngine):
+        def _start(self, selector: Any) -> Any:
+            nonlocal most
+            most += 1
+            return super()._start(selector)
+
+    engine = Counting(Spec(batch_parts.TARGET, {}), jobs=3)
+    assert work_off(options, engine, "a") == 0
+    assert most == 1

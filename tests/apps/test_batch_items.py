@@ -1,0 +1,158 @@
+"""What a batch is given, as items; and the manifest's plan for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from retain.apps.batch.engine import Outcome
+from retain.apps.batch.fingerprint import fingerprint
+from retain.apps.batch.items import ABSENT, Item, identity, list_items
+from retain.apps.batch.manifest import Manifest
+from retain.apps.batch.tasks import check
+from retain.pipeline.errors import StateError, UsageError
+
+LISTS = {
+    "list.txt": "# clips\n\na.avi\nsub/b.avi\n",
+    "list.csv": "FileName,EF\na.avi,55\nsub/b.avi,40\n",
+    "list.tsv": "n\tpath\n1\ta.avi\n2\tsub/b.avi\n",
+    "list.jsonl": '"a.avi"\n{"path": "sub/b.avi", "label": 3}\n',
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_every_kind_name_the_same_items(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/b.avi").write_bytes(b"12345")
+    (tmp_path / name).write_text(LISTS[name])
+    items, twice = list_items(str(tmp_path / name))
+    assert [item.key for item in items] == ["a.avi", "sub/b.avi"]
+    assert [item.size for item in items] == [ABSENT, 5]
+    assert items[1].path == str(tmp_path / "sub/b.avi")
+    assert twice == 0
+
+
+def test_what_is_named_twice_is_one_item(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("b\na\nb\nobjects://?seed=1\n")
+    items, twice = list_items(str(tmp_path / "list.txt"))
+    assert [item.key for item in items] == ["b", "a", "objects://?seed=1"]
+    assert items[2].path == "objects://?seed=1"
+    assert twice == 1
+
+
+def test_a_folder_holds_videos_and_folders_of_pictures(tmp_path: Path) -> None:
+    for name in ("z.mp4", "a/x.dcm", "seq/0.png", "seq/1.png", "notes.txt", ".hidden/y.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [item.key for item in list_items(str(tmp_path))[0]] == ["z.mp4", "a/x.dcm", "seq"]
+    scenes = list_items(str(tmp_path), scenes=True)[0]
+    assert [item.key for item in scenes] == ["z.mp4", "a", "seq"]
+
+
+def test_a_pattern_and_its_folder_give_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.mp4", "a.mp4", "c.avi"):
+        Path(name).touch()
+    assert [item.key for item in list_items("*.mp4")[0]] == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("l.csv", "a,b\n1,2\n", "no column of paths"),
+        ("l.jsonl", "{", "Line 1"),
+        ("l.jsonl", '"a"\n{"x": 1}\n', "Line 2"),
+        ("l.txt", "# nothing\n", "nothing to work on"),
+        ("l.mp4", "", "no list, folder or pattern"),
+    ],
+)
+def test_bad_lists_are_refused_with_a_reason(
+    name: str, text: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=words):
+        list_items(str(tmp_path / name))
+
+
+def test_identities_differ_and_are_file_names() -> None:
+    keys = ["a/x.mp4", "b/x.mp4", "x", "../x y?.avi", "objects://?seed=1", "objects://?seed=2", "/"]
+    found = {identity(key) for key in keys}
+    assert len(found) == len(keys)
+    assert all(os.sep not in name and not name.startswith(".") for name in found)
+
+
+Plan = Callable[..., list[str]]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Plan for items named by letters; returns what is to be done."""
+    manifest = Manifest(tmp_path / "m.sqlite", "watch")
+
+    def run(
+        letters: str, mark: str = "f", retry: bool = False, there: str = "abc", size: int = 1
+    ) -> list[str]:
+        items = [Item(letter, f"/{letter}", size, 0) for letter in letters]
+        manifest.plan(items, mark, {identity(letter) for letter in there}, retry)
+        left = [job.path[1:] for job in manifest.jobs(tmp_path, tmp_path)]
+        for letter in left:
+            bad = letter in "xy"
+            outcome = Outcome(identity(letter), "failed" if bad else "done", "died" if bad else "")
+            manifest.record(outcome, "")
+        return left
+
+    return run
+
+
+def test_the_plan_holds_what_is_not_done_and_nothing_else(plan: Plan) -> None:
+    assert plan("axb") == ["a", "x", "b"]
+    assert plan("axb") == []
+    assert plan("axbc") == ["c"]
+    assert plan("axb", retry=True) == ["x"]
+    assert plan("axbc") == []
+    assert plan("axb", there="a") == ["b"]
+    assert plan("ax", mark="g") == ["a", "x"]
+    assert plan("b") == []
+    assert plan("b", size=2) == ["b"]
+    assert plan("c") == []
+
+
+def test_a_manifest_of_another_task_or_none_is_refused(tmp_path: Path) -> None:
+    Manifest(tmp_path / "m.sqlite", "watch").close()
+    with pytest.raises(UsageError, match="'watch', not of 'detect'"):
+        Manifest(tmp_path / "m.sqlite", "detect")
+    (tmp_path / "n.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(StateError, match="no manifest"):
+        Manifest(tmp_path / "n.sqlite", "watch")
+
+
+def test_the_fingerprint_follows_options_and_the_files_they_name(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"1")
+    one = fingerprint("detect", {"host": str(weights)})
+    assert one == fingerprint("detect", {"host": str(weights)})
+    assert one != fingerprint("detect", {"host": str(weights), "track": "none"})
+    weights.write_bytes(b"2")
+    assert one != fingerprint("detect", {"host": str(weights)})
+
+
+def test_options_are_read_by_the_type_of_their_field() -> None:
+    assert check("detect", {"fps": "5", "coco": "false", "track": "none"}) == {
+        "fps": 5.0,
+        "coco": False,
+        "track": "none",
+    }
+    assert check("reconstruct", {"exports": "ply,spz"}) == {"exports": ("ply", "spz")}
+    for task, words, said in (
+        ("watch", {"encodr": "x"}, "'encoder'"),
+        ("watch", {"fps": "many"}, "cannot be 'many'"),
+        ("watch", {"resume": "x"}, "no option 'resume'"),
+        ("reconstruct", {"exports": "stl"}, "no export 'stl'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            check(task, words)
