@@ -205,7 +205,7 @@ def bars(results: Mapping[str, Sequence[Result]], reference: Mapping[str, float]
             add(f"{row}: … of the untouched backbone", study.lowered(untouched, right), "", single)
         if mean is not None:
             add(f"{row}: lowers the mean by", study.lowered(*of.mean("none", "right")), "", mean)
-        wrong = study.difference(*plain.single("none"), *of.single("wrong"))
+        wrong = study.difference(*of.single("none", "wrong"))
         rows.append(
             Row(
                 name=f"{row}: a wrong world gains [{wrong.low:.2f}, {wrong.high:.2f}]",
