@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,13 @@ def identity(key: str) -> str:
     return f"{stem or 'item'}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
 
-def stamp(path: str) -> tuple[int, int]:
+def look(path: str) -> tuple[int, int]:
     """(size, mtime_ns) of what is at ``path``; (ABSENT, 0) for what cannot be seen."""
     if "://" in path:
         return ABSENT, 0
     try:
         found = os.stat(path)
-        if os.path.isdir(path):
+        if stat.S_ISDIR(found.st_mode):
             return len(os.listdir(path)), found.st_mtime_ns
     except OSError:
         return ABSENT, 0
@@ -93,7 +94,7 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     items = []
     for key in dict.fromkeys(keys):
         path = key if "://" in key else os.path.join(base, os.path.expanduser(key))
-        items.append(Item(key, path, *stamp(path)))
+        items.append(Item(key, path, *look(path)))
     return items, len(keys) - len(items)
 
 

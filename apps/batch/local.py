@@ -24,7 +24,10 @@ RESERVE = 0.1
 FIRST_GUESS = 1 << 30
 """Bytes a worker is thought to need before one has shown what it does."""
 _TICK_S = 0.2
-_THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
+_THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
 def cores() -> int:
@@ -124,7 +127,7 @@ class LocalEngine:
         return free - (self._need if need is None else need) >= RESERVE * total
 
     def _start(self, selector: selectors.BaseSelector) -> _Worker:
-        one = {f"{name}_NUM_THREADS": "1" for name in _THREADS}
+        one = dict.fromkeys(_THREADS, "1")
         home = str(Path(retain.__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+import msgspec
 
 from retain.apps.batch.engine import Job, Outcome
 from retain.apps.batch.items import Item, identity
 from retain.pipeline.errors import StateError, UsageError
 
 State = Literal["pending", "running", "done", "failed", "quarantined"]
+STATES: tuple[State, ...] = get_args(State)
 BAD: tuple[State, ...] = ("failed", "quarantined")
 VERSION = 1
 _SCHEMA = """
@@ -32,8 +34,7 @@ CREATE INDEX IF NOT EXISTS by_state ON items (state, place) WHERE listed;
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An item as the results tell it."""
 
     id: str
@@ -146,16 +147,17 @@ class Manifest:
             )
             yield Job(id, path, size, mtime_ns, str(work / id), str(logs / f"{id}.log"))
 
-    def record(self, outcome: Outcome, out: str) -> None:
-        """How the item ended; its results, if any, are in place at ``out``."""
-        self._db.execute(
+    def record(self, outcome: Outcome, out: str) -> int:
+        """How the item ended; its results, if any, are in place at ``out``. Returns its size."""
+        found = self._db.execute(
             "UPDATE items SET state = ?, cause = ?, message = ?, seconds = ?, out = ?, facts = ?"
-            " WHERE id = ?",
+            " WHERE id = ? RETURNING max(size, 0)",
             (
                 *(outcome.state, outcome.cause, outcome.message, outcome.seconds, out),
                 *(json.dumps(outcome.facts), outcome.id),
             ),
-        )
+        ).fetchall()
+        return int(found[0][0])
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """state -> (items, bytes of those whose size is known), of what is listed."""
@@ -172,9 +174,13 @@ class Manifest:
             " ORDER BY count(*) DESC, cause"
         ).fetchall()
 
-    def rows(self) -> Iterator[Row]:
-        """What is listed, in order."""
+    def rows(self, states: Iterable[State] = STATES) -> Iterator[Row]:
+        """What is listed and in one of ``states``, in order."""
         names = _COLUMNS.split(", ")
-        for row in self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE listed ORDER BY place"):
+        for row in self._db.execute(
+            f"SELECT {_COLUMNS} FROM items WHERE listed"
+            " AND state IN (SELECT value FROM json_each(?)) ORDER BY place",
+            (json.dumps(list(states)),),
+        ):
             told = dict(zip(names, row, strict=True))
-            yield Row(**told | {"facts": json.loads(told["facts"])})
+            yield Row(**told | {"facts": msgspec.json.decode(told["facts"])})

@@ -25,7 +25,8 @@ class Progress:
         self._engine = engine
         self.skipped = counts.get("done", (0, 0))[0]
         self.known_bad = sum(counts.get(state, (0, 0))[0] for state in BAD)
-        self.to_do = counts.get("pending", (0, 0))[0]
+        self.to_do, self._bytes_to_do = counts.get("pending", (0, 0))
+        self._bytes_ended = 0
         self.states: Counter[str] = Counter()
         """What ended in this run."""
         self.seconds = 0.0
@@ -43,8 +44,10 @@ class Progress:
     def ended_count(self) -> int:
         return self.states.total()
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome, size: int) -> None:
+        """``size``: bytes of the item."""
         self.states[outcome.state] += 1
+        self._bytes_ended += size
         self.seconds += outcome.seconds
         self.peak_bytes = max(self.peak_bytes, outcome.peak_bytes)
         now = time.monotonic()
@@ -55,9 +58,11 @@ class Progress:
     def left_s(self) -> float | None:
         """Seconds until the end, were the rest like what ended so far; None: too early to say."""
         done = self.ended_count
-        if done < min(_ENOUGH, self.to_do):
+        if not done or done < min(_ENOUGH, self.to_do):
             return None
-        return self.took_s / done * (self.to_do - done)
+        if self._bytes_ended:
+            return self.took_s * max(self._bytes_to_do / self._bytes_ended - 1, 0)
+        return self.took_s * (self.to_do / done - 1)
 
     def line(self) -> str:
         bad = sum(self.states[state] for state in BAD)

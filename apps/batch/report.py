@@ -40,22 +40,21 @@ def write_report(
     counts = manifest.counts()
     left = sum(counts.get(state, (0, 0))[0] for state in ("pending", "running"))
     task = TASKS[options.task]
-    worst, best = _ends(manifest.rows(), task)
+    worst, best = _ends(manifest.rows(("done",)), task)
     folder = out.parent
     body = "\n".join(
         (
             _causes(manifest),
-            _pictures("Worst", task.label, worst, folder),
-            _pictures("Best", task.label, best, folder),
-            _failed(manifest.rows()),
-            "<h2>Stages</h2>",
+            _pictures(task.worst, task.label, worst, folder),
+            _pictures(task.best, task.label, best, folder),
+            _failed(manifest.rows(BAD)),
         )
     )
     write_page(
         out,
         title=f"{options.task}: {Path(redact(options.given)).name or options.given}",
         body=body,
-        numbers=_numbers(counts, progress),
+        numbers=[*_numbers(counts, progress), *_speed(manifest.rows(("done",)))],
         stats={},
         environment={
             "command": redact(options.command),
@@ -90,13 +89,21 @@ def _numbers(counts: Mapping[str, tuple[int, int]], progress: Progress) -> list[
     return cells
 
 
+def _speed(rows: Iterable[Row]) -> list[str]:
+    """How fast one worker works footage off; empty where items have none."""
+    footage = seconds = 0.0
+    for row in rows:
+        footage += row.facts.get("footage_s", 0.0)
+        seconds += row.seconds
+    if not footage or not seconds:
+        return []
+    more = f"real time, a worker; {span(footage)} of footage"
+    return [cell("Speed", f"{footage / seconds:.1f}×", more)]
+
+
 def _ends(rows: Iterable[Row], task: Task) -> tuple[list[tuple[float, Row]], ...]:
-    """The worst and the best items that are done; none of them twice."""
-    known = [
-        (value, row)
-        for row in rows
-        if row.state == "done" and (value := _measure(task, row.facts)) is not None
-    ]
+    """The worst and the best items; none of them twice."""
+    known = [(value, row) for row in rows if (value := _measure(task, row.facts)) is not None]
     each = min(SHOWN, (len(known) + 1) // 2)
     by = lambda pair: pair[0] if task.high else -pair[0]  # noqa: E731
     worst = heapq.nsmallest(each, known, key=by)
@@ -125,7 +132,7 @@ def _causes(manifest: Manifest) -> str:
 
 
 def _failed(rows: Iterable[Row]) -> str:
-    bad = [row for row in rows if row.state in BAD]
+    bad = list(rows)
     if not bad:
         return ""
     lines = "".join(
@@ -155,11 +162,12 @@ def _pictures(name: str, label: str, items: list[tuple[float, Row]], folder: Pat
         )
         cards.append(
             f'<article class="card"><div class="picture">{shown}</div><div class="words">'
-            f'<div class="top"><a href="{row.out}/report.html">{escape(row.key)}</a></div>'
+            f'<div class="top"><a style="overflow-wrap:anywhere" href="{row.out}/report.html">'
+            f"{escape(row.key)}</a></div>"
             f'<div class="more">{value:.4g} · {row.seconds:.1f} s</div></div></article>'
         )
     return (
-        f"<h2>{name} items</h2><p class=note>By {escape(label)}.</p>"
+        f"<h2>{name}</h2><p class=note>By {escape(label)}.</p>"
         f'<div class="cards">{"".join(cards)}</div>'
     )
 
@@ -174,8 +182,8 @@ def _picture(folder: Path, source: str) -> np.ndarray | None:
 
 
 def _middle(path: str) -> np.ndarray | None:
-    """The middle one of the first ``_SEEN`` frames: a halving search over a stream that cannot say
-    how long it is. Two pictures are held."""
+    """The middle one of the first ``_SEEN`` frames, of a stream that cannot say how long it is.
+    At most eight pictures are held."""
     from retain.pipeline.sources.any import AnySource
 
     source, kept, stride = AnySource(path, limit=_SEEN), [], 1

@@ -7,9 +7,11 @@ import importlib.util
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from retain.apps.batch.manifest import BAD, Manifest, Row
 from retain.pipeline.files import write_whole
@@ -21,8 +23,8 @@ _REASONS = ("key", "state", "cause", "message", "attempts", "path")
 def write_tables(out: Path, manifest: Manifest) -> list[Path]:
     """Write them into ``out``, each atomically; returns those that are there. Without pyarrow
     (extra ``batch``) the table is CSV."""
-    lines = b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in manifest.rows())
-    write_whole(out / LINES, lines)
+    encode = msgspec.json.Encoder().encode
+    write_whole(out / LINES, b"".join(encode(row) + b"\n" for row in manifest.rows()))
     made = [out / LINES]
     if importlib.util.find_spec("pyarrow"):
         write_whole(out / PARQUET, _parquet(manifest.rows()))
@@ -31,7 +33,7 @@ def write_tables(out: Path, manifest: Manifest) -> list[Path]:
     else:
         write_whole(out / TABLE, _csv([flat(row) for row in manifest.rows()]))
         made.append(out / TABLE)
-    bad = [asdict(row) for row in manifest.rows() if row.state in BAD]
+    bad = [asdict(row) for row in manifest.rows(BAD)]
     write_whole(out / REASONS, _csv(bad, _REASONS))
     made.append(out / REASONS)
     return made

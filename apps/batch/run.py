@@ -88,8 +88,8 @@ def work_off(options: BatchOptions, engine: Engine, mark: str) -> int:
             del items, there
             with progress.shown(), _signals(engine) as asked:
                 for outcome in engine.run(manifest.jobs(out / WORK, out / LOGS)):
-                    manifest.record(outcome, _publish(out, outcome))
-                    progress.ended(outcome)
+                    size = manifest.record(outcome, _publish(out, outcome))
+                    progress.ended(outcome, size)
             tables = write_tables(out, manifest)
             counts = {state: number for state, (number, _) in manifest.counts().items()}
             write_report(out / REPORT, options, manifest, progress, mark)

@@ -38,6 +38,8 @@ class Task:
     label: str
     high: bool = True
     """Whether more of it is better."""
+    worst: str = "Worst items"
+    best: str = "Best items"
 
 
 def _share(facts: Mapping[str, Any], part: float) -> float | None:
@@ -64,6 +66,7 @@ TASKS = {
         "retain.apps.watch", "watch", "WatchOptions",
         lambda facts: _share(facts, facts["routed"]["clear"] + facts["routed"]["blurred"]),
         "share of frames that entered the memory",
+        worst="Least eventful items", best="Most eventful items",
     ),
     "segment": Task(
         "retain.apps.segment.run", "segment", "SegmentOptions",
@@ -80,7 +83,8 @@ TASKS = {
     ),
     "imagine": Task(
         "retain.apps.imagine.run", "imagine", "ImagineOptions",
-        _newest, "novelty of the newest moment", high=False,
+        _newest, "novelty of the newest moment",
+        worst="Least novel items", best="Most novel items",
     ),
 }  # fmt: skip
 

@@ -11,7 +11,6 @@ import faulthandler
 import importlib
 import os
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -25,7 +24,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from retain.apps.batch.engine import ItemError, Job, Outcome, Spec, State
-from retain.apps.batch.items import ABSENT, stamp
+from retain.apps.batch.items import ABSENT, look
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +75,7 @@ def _seen(job: Job, cause: str, message: str) -> tuple[str, str]:
     """The cause, once more with a look at the file: it may have gone or changed on the way."""
     if job.size == ABSENT:
         return cause, message
-    now = stamp(job.path)
+    now = look(job.path)
     if cause and now[0] == ABSENT:
         return "vanished", f"{job.path!r} was there when the batch began, and is gone."
     if now[0] != ABSENT and now != (job.size, job.mtime_ns):
@@ -95,7 +94,9 @@ def _sync(folder: Path) -> None:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes this process has held at most. Not ru_maxrss, where the parent's count too."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 @contextmanager

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from retain.apps.batch.engine import Outcome
+from retain.apps.batch.engine import Job, Outcome
 from retain.apps.batch.fingerprint import fingerprint
 from retain.apps.batch.items import ABSENT, Item, identity, list_items
 from retain.apps.batch.manifest import Manifest
+from retain.apps.batch.progress import Progress
 from retain.apps.batch.tasks import check
 from retain.pipeline.errors import StateError, UsageError
 
@@ -156,3 +157,34 @@ def test_options_are_read_by_the_type_of_their_field() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             check(task, words)
+
+
+class Idle:
+    workers = 0
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        yield from ()
+
+    def stop(self, drain: bool) -> None: ...
+
+
+def test_the_guess_goes_by_bytes_and_never_by_what_was_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("retain.apps.batch.progress.time.monotonic", lambda: now)
+    progress = Progress({"done": (900, 9000), "pending": (10, 1000)}, Idle())
+    for number, size in enumerate((10, 10, 80)):
+        assert progress.left_s() is None
+        now += 10
+        progress.ended(Outcome(str(number), "done"), size)
+    assert progress.left_s() == pytest.approx(30 * 9)
+    assert "3 done" in progress.line()
+    assert "900 skipped" in progress.line()
+    assert "7 to go" in progress.line()
+    assert "no guess" in Progress({}, Idle()).line()
+    bare = Progress({"pending": (6, 0)}, Idle())
+    for number in range(3):
+        now += 1
+        bare.ended(Outcome(str(number), "failed", "died"), 0)
+    assert bare.left_s() == pytest.approx(3)

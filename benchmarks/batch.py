@@ -1,0 +1,207 @@
+"""`retain batch`: what the engine costs, how soon it goes on, what a kill costs, and memory.
+
+Clips of 10 s, 320x240 at 25 fps, watched with the encoder ``pixels`` at 5 fps on one worker, from
+the end of the first item to that of the last, against a plain loop over the same clips in this
+process. A worker starts once in a batch, and is not part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+from _clips import make_clip
+
+from retain.apps.batch.engine import Job, Outcome, Spec
+from retain.apps.batch.items import list_items
+from retain.apps.batch.local import LocalEngine
+from retain.apps.batch.manifest import Manifest
+from retain.apps.batch.results import write_tables
+from retain.apps.batch.run import BatchOptions, batch, work_off
+from retain.apps.batch.tasks import TARGET, run_task
+from retain.apps.batch.work import do
+from retain.apps.bench import Row, script
+
+ROWS = 100_000
+KILLS = 10
+SET = {"encoder": "pixels", "fps": "5"}
+OPTIONS = {"task": "watch", "set": {"encoder": "pixels", "fps": 5.0}}
+_LOADED = "import retain.apps.cli, retain.apps.batch.run as r; r.fingerprint('watch', {})"
+"""What a command does before it looks at its manifest."""
+
+
+class Timed(LocalEngine):
+    """Knows when its first and its last item ended, and how much the worker takes by then."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec, jobs=1)
+        self.ends: list[float] = []
+        self.rss: list[int] = []
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        for outcome in super().run(jobs):
+            self.ends.append(time.perf_counter())
+            self.rss += [psutil.Process(w.process.pid).memory_info().rss for w in self._pool[:1]]
+            yield outcome
+
+
+def tiny(job: Job, options: dict[str, Any]) -> dict[str, Any]:
+    """A Target that does next to nothing."""
+    Path(job.folder).mkdir()
+    Path(job.folder, "name").write_text(job.id)
+    return {"frames": 1, "routed": {"clear": 1, "blurred": 0}}
+
+
+def measure(quick: bool = False) -> list[Row]:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
+        return [*_overhead(quick), *_resume(quick), *_kills(quick), *_memory(quick)]
+
+
+def _overhead(quick: bool) -> Iterator[Row]:
+    count = 4 if quick else 8
+    Path("clips").mkdir()
+    make_clip(Path("clips/00.mp4"), width=320, height=240, frames=250)
+    for number in range(1, count):
+        os.link("clips/00.mp4", f"clips/{number:02d}.mp4")
+    items, _ = list_items("clips")
+    Path("plain").mkdir()
+    plain: list[float] = []
+    pool: list[float] = []
+    for attempt in range(2 if quick else 3):  # interleaved: the machine's speed drifts
+        jobs = [
+            Job(str(n), item.path, item.size, item.mtime_ns, f"plain/{attempt}-{n}", "")
+            for n, item in enumerate(items)
+        ]
+        do(run_task, jobs[0], OPTIONS)
+        start = time.perf_counter()
+        for job in jobs[1:]:
+            assert do(run_task, job, OPTIONS).state == "done"
+        plain.append((time.perf_counter() - start) / (count - 1))
+        engine = Timed(Spec(TARGET, OPTIONS))
+        options = BatchOptions(given="clips", task="watch", out=Path(f"pool{attempt}"))
+        assert work_off(options, engine, "a") == 0
+        pool.append((engine.ends[-1] - engine.ends[0]) / (count - 1))
+    over = min(pool) / min(plain) - 1
+    yield Row(
+        name="a clip of 10 s, in a batch", value=1e3 * min(pool), unit="ms", peer="plain loop",
+        peer_value=1e3 * min(plain), ratio=min(plain) / min(pool), bar="<= 5 % more",
+        met=over <= 0.05,
+    )  # fmt: skip
+
+
+def _resume(quick: bool) -> Iterator[Row]:
+    rows = ROWS // 10 if quick else ROWS
+    Path("many").mkdir()
+    Path("seed").touch()
+    for number in range(rows):
+        os.mkdir(f"many/{number // 1000}") if number % 1000 == 0 else None
+        Path(f"many/{number // 1000}/{number}.mp4").touch()
+    Path("many.txt").write_text("".join(f"many/{n // 1000}/{n}.mp4\n" for n in range(rows)))
+    items, _ = list_items("many.txt")
+    Path("resumed").mkdir()
+    manifest = Manifest(Path("resumed/manifest.sqlite"), "watch")
+    manifest.plan(items, "a", set(), False)
+    ids = [job.id for job in manifest.jobs(Path(), Path())]
+    manifest.close()
+    import sqlite3
+
+    with sqlite3.connect("resumed/manifest.sqlite") as db:
+        db.execute("UPDATE items SET state = 'done', out = 'x' WHERE place % 10")
+    db.close()
+    there = set(ids)
+    best = cpu = float("inf")
+    for _ in range(3):
+        start, spent = time.perf_counter(), time.process_time()
+        subprocess.run([sys.executable, "-c", _LOADED], check=True)
+        again, _ = list_items("many.txt")
+        manifest = Manifest(Path("resumed/manifest.sqlite"), "watch")
+        manifest.plan(again, "a", there, False)
+        manifest.counts()
+        next(manifest.jobs(Path(), Path()))
+        best = min(best, time.perf_counter() - start)
+        cpu = min(cpu, time.process_time() - spent)
+        manifest.close()
+    start = time.perf_counter()
+    manifest = Manifest(Path("resumed/manifest.sqlite"), "watch")
+    write_tables(Path("resumed"), manifest)
+    manifest.close()
+    wrote = time.perf_counter() - start
+    yield Row(
+        name=f"going on with {rows:,} rows, to the first job", value=best, unit="s", bar="<= 2 s",
+        met=best <= 2, peer="CPU time without imports", peer_value=cpu,
+    )  # fmt: skip
+    yield Row(name="their tables at the end", value=wrote, unit="s")
+
+
+def _kills(quick: bool) -> Iterator[Row]:
+    """Ten SIGKILLs at random moments, against a batch left alone."""
+    alone = BatchOptions(given="clips", task="watch", settings=SET, out=Path("alone"))
+    batch(alone)
+    command = [sys.executable, "-m", "retain.apps.cli", "batch", "clips", "--task", "watch"]
+    command += ["--out", "killed", "--jobs", "1", *(f"--set={k}={v}" for k, v in SET.items())]
+    chance, kills, done = random.Random(1), 0, 0
+    for _ in range(3 if quick else KILLS):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
+            there = len(list(Path("killed/items").glob("*")))
+            until = time.monotonic() + 60
+            while one.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+                if len(list(Path("killed/logs").glob("*.log"))) and chance.random() < 0.05:
+                    break
+            if one.poll() is None:
+                one.send_signal(signal.SIGKILL)
+                kills += 1
+            done = max(done, there)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    same = _lasting(Path("killed")) == _lasting(Path("alone"))
+    yield Row(
+        name=f"files that differ after {kills} kills", value=float(not same), unit="", bar="0",
+        met=same and kills > 0,
+    )  # fmt: skip
+
+
+def _lasting(out: Path) -> dict[str, bytes]:
+    """What does not tell times: results.jsonl, memory and film of every item."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in (out / "items").rglob("*")
+        if path.name not in ("summary.json", "report.html") and path.is_file()
+    }
+
+
+def _memory(quick: bool) -> Iterator[Row]:
+    """Tiny items, so that what the engine keeps of each would show."""
+    count = 1000 if quick else 5000
+    Path("tiny.txt").write_text("".join(f"many/0/{n}.mp4?\n" for n in range(count)))
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    engine = Timed(Spec("batch:tiny", {}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    options = BatchOptions(given="tiny.txt", task="watch", out=Path("tiny"))
+    assert work_off(options, engine, "a") == 0
+    took = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    grown = (max(engine.rss[count // 2 :]) - max(engine.rss[: count // 10])) / 2**20
+    yield Row(
+        name=f"worker grown over {count:,} tiny items", value=grown, unit="MiB", bar="<= 5 MiB",
+        met=grown <= 5,
+    )  # fmt: skip
+    yield Row(name="parent's peak grown meanwhile", value=(after - before) / 1024, unit="MiB")
+    yield Row(name="a tiny item, all in all", value=1e3 * took / count, unit="ms")
+
+
+if __name__ == "__main__":
+    script(measure, "batch")
