@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from retain.apps.bench import Row, script
 from retain.models.ditmem.config import DitConfig
@@ -18,20 +20,22 @@ from retain.models.ditmem.guided import GuideConfig, Guided
 from retain.models.ditmem.inject import MemoryRows
 from retain.models.ditmem.train import recipe
 
+Seconds = NDArray[np.float64]
 REFERENCES = 3
 MOST = 0.10
 """Share of a step that the memory may add."""
 
 
 def measure(quick: bool = False) -> list[Row]:
-    """CPU milliseconds of one thread per step, weights drawn at random, and the encoder's once."""
+    """CPU milliseconds of one thread per step (the least), what is added (the median over rounds),
+    with weights drawn at random; and the encoder's once."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = _size("12 px, 4 clips", recipe("tiny").dit, 4, 20 if quick else 200)
-        rows += _size("12 px, 32 clips", recipe("tiny").dit, 32, 5 if quick else 50)
+        rows = _size("12 px, 4 clips", recipe("tiny").dit, 4, 40 if quick else 400)
+        rows += _size("12 px, 32 clips", recipe("tiny").dit, 32, 10 if quick else 80)
         if not quick:
-            rows += _size("64 px, 1 clip", recipe("small").dit, 1, 4)
+            rows += _size("64 px, 1 clip", recipe("small").dit, 1, 12)
         return rows
     finally:
         torch.set_num_threads(threads)
@@ -57,13 +61,12 @@ def _size(name: str, dit: DitConfig, clips: int, rounds: int) -> list[Row]:
         "alone": step(None),
         "rows": step(rows),
         "rows, static time": step(still),
-        "encoded": lambda: net.rows(references),
     }
     spent = _in_turns(works, rounds)
     plain = spent["alone"]
-    out = [Row(name=f"{name}: a step without memory", value=1000 * plain, unit="ms")]
+    out = [Row(name=f"{name}: a step without memory", value=_milliseconds(plain), unit="ms")]
     for way in ("rows", "rows, static time"):
-        added = spent[way] / plain - 1
+        added = float(np.median(spent[way] / plain)) - 1
         out.append(
             Row(
                 name=f"{name}: {rows.tokens.shape[1]} {way} add to {dit.tokens} tokens",
@@ -73,21 +76,28 @@ def _size(name: str, dit: DitConfig, clips: int, rounds: int) -> list[Row]:
                 met=added <= MOST,
             )
         )
+    encoded = _in_turns({"once": lambda: net.rows(references)}, rounds // 2)["once"]
     once = f"{name}: {REFERENCES} references encoded, once per clip"
-    return [*out, Row(name=once, value=1000 * spent["encoded"], unit="ms")]
+    return [*out, Row(name=once, value=_milliseconds(encoded), unit="ms")]
 
 
-def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The least CPU seconds of each, measured in turns, so that a busy moment hits all alike."""
-    best = dict.fromkeys(works, float("inf"))
+def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
+    """CPU seconds of each, [rounds], in turns, in an order that changes: a busy moment hits all
+    alike, so that ratios within a round mean more than times."""
     for work in works.values():
         work()
-    for _ in range(rounds):
-        for name, work in works.items():
+    spent = {name: np.zeros(rounds) for name in works}
+    rng = np.random.default_rng(0)
+    for at in range(rounds):
+        for name in rng.permutation(list(works)).tolist():
             start = time.thread_time()
-            work()
-            best[name] = min(best[name], time.thread_time() - start)
-    return best
+            works[name]()
+            spent[name][at] = time.thread_time() - start
+    return spent
+
+
+def _milliseconds(spent: Seconds) -> float:
+    return 1000 * float(spent.min())
 
 
 if __name__ == "__main__":
