@@ -18,11 +18,15 @@ import psutil
 
 import retain
 from retain.apps.batch.engine import Job, Outcome, Spec
+from retain.apps.batch.work import READY
+from retain.pipeline.errors import RetainError
 
 RESERVE = 0.1
 """Share of the memory that is left to others."""
 FIRST_GUESS = 1 << 30
 """Bytes a worker is thought to need before one has shown what it does."""
+STILLBORN = 3
+"""Workers in a row that cannot even begin, after which it is not the items."""
 _TICK_S = 0.2
 _THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
@@ -55,6 +59,7 @@ class _Worker:
     job: Job | None = None
     began: float = 0.0
     late: bool = False
+    ready: bool = False
     unread: bytearray = field(default_factory=bytearray)
 
 
@@ -67,6 +72,8 @@ class LocalEngine:
         self._need = FIRST_GUESS
         self._stopped: bool = False
         self._dropped: bool = False
+        self._stillborn = 0
+        """Workers in a row that ended before they could begin."""
 
     @property
     def workers(self) -> int:
@@ -85,6 +92,7 @@ class LocalEngine:
                 _kill(worker)
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        """Raises RetainError when workers cannot begin, whatever the item."""
         with selectors.DefaultSelector() as selector:
             try:
                 while True:
@@ -160,6 +168,9 @@ class LocalEngine:
             *lines, rest = worker.unread.split(b"\n")
             worker.unread = bytearray(rest)
             for line in lines:
+                if line == READY:
+                    worker.ready, self._stillborn = True, 0
+                    continue
                 outcome = msgspec.json.decode(line, type=Outcome)
                 worker.job = None
                 if self._need == FIRST_GUESS:
@@ -180,6 +191,13 @@ class LocalEngine:
         job, seconds = worker.job, round(time.monotonic() - worker.began, 3)
         if job is None or self._dropped:
             return []
+        if not worker.ready and not worker.late:
+            self._stillborn += 1
+            if self._stillborn == STILLBORN:
+                raise RetainError(
+                    f"{STILLBORN} workers in a row ended before they could begin.",
+                    hint="What they said is above; the same command goes on.",
+                )
         if worker.late:
             text = f"It was not done within {self._timeout_s:g} s (--timeout)."
             return [Outcome(job.id, "failed", "timeout", text, seconds)]

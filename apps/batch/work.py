@@ -1,7 +1,7 @@
 """A worker: one thread, one item after the other, told on standard input, answered by lines.
 
 Run as ``python -m retain.apps.batch.work``. The first line is a Spec, every other one a Job; each
-answer is an Outcome.
+answer is an Outcome, but the first, READY.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from retain.apps.batch.engine import ItemError, Job, Outcome, Spec, State
 from retain.apps.batch.items import ABSENT, look
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
+READY = b"ready"
+"""Said once the Target is there: who dies before has nothing to do with an item."""
 _PR_SET_PDEATHSIG = 1
 _DEFECT = re.compile(r"'[^']+' raised \w+: ")
 """How a graph words what none of its stages raised on purpose."""
@@ -121,6 +123,8 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
     spec = msgspec.json.decode(jobs.readline(), type=Spec)
     module, _, name = spec.target.partition(":")
     target: Target = getattr(importlib.import_module(module), name)
+    answers.write(READY + b"\n")
+    answers.flush()
     for line in jobs:
         job = msgspec.json.decode(line, type=Job)
         with _logged(job.log):

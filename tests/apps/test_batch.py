@@ -20,7 +20,7 @@ import pytest
 from retain.apps.batch.engine import Spec
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.run import BatchOptions, work_off
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import RetainError, UsageError
 
 TESTS = Path(__file__).parents[1]
 CODE = """
@@ -223,6 +223,16 @@ def test_two_batches_do_not_share_a_folder(work: Work) -> None:
             work()
         running.kill()
     assert work() == 0
+
+
+def test_workers_that_cannot_begin_end_the_batch_not_the_items(work: Work) -> None:
+    fill(*(f"good-{n}" for n in range(9)))
+    options = BatchOptions(given="clips", task="watch", out=Path("out"))
+    with pytest.raises(RetainError, match="before they could begin"):
+        work_off(options, LocalEngine(Spec("batch_parts:absent", {}), jobs=1), "a")
+    assert not Path("out/.work").exists()
+    assert work(retry=True) == 0
+    assert len(worked()) == 9
 
 
 def test_memory_bounds_the_pool(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
