@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from retain.pipeline.errors import UsageError
+from retain.pipeline.frame import Frame
 
 Write = TypeVar("Write", contravariant=True)
 Query = TypeVar("Query", contravariant=True)
@@ -68,6 +69,12 @@ class Memory(Protocol[Write, Query, Readout]):
         ...
 
     def stats(self, stream: str) -> Mapping[str, int | float | str]: ...
+
+
+def refuse_made(frame: Frame) -> None:
+    """Raises UsageError for a frame that a model made: for stages that remember what they see."""
+    if frame.synthetic:
+        raise made_by_model(f"Frame {frame.seq} of {frame.stream!r}")
 
 
 def made_by_model(what: str) -> UsageError:

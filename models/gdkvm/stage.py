@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retain.datasets.echo.check import check_input
 from retain.datasets.echo.normalise import Normaliser
 from retain.datasets.echo.sector import NoSector, Sector, SectorFinder, region, to_grid
+from retain.memory.base import refuse_made
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
@@ -98,6 +99,7 @@ class Segment:
 
     def process(self, packet: Packet) -> Iterable[Packet]:
         frame = packet.frame
+        refuse_made(frame)
         if self._resume:
             self._mind = self._recall(frame)
         if frame.seq <= self._seen_to:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import numpy as np
 
+from retain.memory.base import refuse_made
 from retain.models.mamba.host import Cells, Host, Predicted
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.frame import Frame, Image
@@ -94,6 +95,7 @@ class Detect:
 
     def process(self, packet: Packet) -> Packet | None:
         frame = packet.frame
+        refuse_made(frame)
         if self._memory is None:
             self._memory = self._begin(frame)
         if frame.stream != self._memory.stream:

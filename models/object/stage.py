@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retain.memory.base import refuse_made
 from retain.models.object.given import read_given
 from retain.models.object.learn import Mode, Recipe
 from retain.models.object.track import Planes
@@ -71,6 +72,7 @@ class SegmentObject:
         from retain.models.curvestream import torch_threads
 
         frame = packet.frame
+        refuse_made(frame)
         with torch_threads(self._options.threads):
             if self._tracker is None:
                 planes = self._begin(frame)

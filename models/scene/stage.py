@@ -14,6 +14,7 @@ import msgspec
 
 from retain.datasets.scene.base import Shot
 from retain.datasets.scene.views import shot_of
+from retain.memory.base import refuse_made
 from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper, MapperOptions
 from retain.models.scene.tracking.base import Fit
@@ -108,6 +109,7 @@ class Reconstruct:
 
     def process(self, packet: Packet) -> Packet | None:
         frame = packet.frame
+        refuse_made(frame)
         view = packet.results.get("view")
         if not isinstance(view, View):
             raise UsageError(
