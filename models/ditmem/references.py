@@ -40,7 +40,7 @@ def gather(where: str, imaginer: Imaginer, fps: float = 0.0) -> ClipBank:
                 f"weights take {imaginer.shape}.",
                 hint="Give the videos themselves; they are stretched to the size.",
             )
-        return bank
+        return _some(bank, where)
     bank = ClipBank(settings(imaginer, MOST))
     windows = WindowConfig(imaginer.shape, stride=imaginer.shape.frames)
     for name, source in _sources(where, fps):
@@ -54,7 +54,11 @@ def gather(where: str, imaginer: Imaginer, fps: float = 0.0) -> ClipBank:
                 ) from None
         for clip in clips:
             bank.write(STREAM, clip.described(imaginer.describe(clip.frames), origin=name))
-    if not bank.read(STREAM):
+    return _some(bank, where)
+
+
+def _some(bank: ClipBank, where: str) -> ClipBank:
+    if not bank.stats(STREAM)["clips"]:
         raise UsageError(
             f"There are no references in {where!r}.",
             hint="Give a video, a folder of videos or of pictures, or an index of clips.",

@@ -225,6 +225,9 @@ def test_an_index_of_references_must_fit(weights: str, tmp_path: Path) -> None:
     other = Imaginer(opened(parts.weights(tmp_path, "other", seed=1)))
     with pytest.raises(StateError, match="index was made by encoder.*cannot be compared"):
         references.gather(path, other)
+    index.save(path, ClipBank(references.settings(make, 4)))
+    with pytest.raises(UsageError, match="There are no references in"):
+        references.gather(path, make)
     larger = ClipBank(replace(references.settings(make, 4), shape=ClipShape(8, 24, 24, 1)))
     index.save(path, larger)
     with pytest.raises(
