@@ -23,8 +23,8 @@ def save(path: str | Path, bank: ClipBank, stream: str = STREAM) -> None:
 def load(path: str | Path, encoder: str, weights: str, stream: str = STREAM) -> ClipBank:
     """The bank of a file, its clips under ``stream``, whatever they were called there.
 
-    Raises StateError when the file is damaged, holds no clip bank, or its descriptors are of another
-    encoder than the one called ``encoder`` with ``weights``.
+    Raises StateError when the file is damaged, holds no clip bank, or its descriptors are of
+    another encoder than the one called ``encoder`` with ``weights``.
     """
     file = snapshot.load(path)
     for config, state in file.memories.values():
