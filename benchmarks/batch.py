@@ -49,11 +49,16 @@ class Timed(LocalEngine):
         super().__init__(spec, jobs=1)
         self.ends: list[float] = []
         self.rss: list[int] = []
+        self.cpu: list[float] = []
+        """CPU seconds of worker and parent together."""
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         for outcome in super().run(jobs):
             self.ends.append(time.perf_counter())
-            self.rss += [psutil.Process(w.process.pid).memory_info().rss for w in self._pool[:1]]
+            worker = psutil.Process(self._pool[0].process.pid)
+            self.rss.append(worker.memory_info().rss)
+            spent = worker.cpu_times()
+            self.cpu.append(spent.user + spent.system + time.process_time())
             yield outcome
 
 
@@ -80,25 +85,33 @@ def _overhead(quick: bool) -> Iterator[Row]:
     Path("plain").mkdir()
     plain: list[float] = []
     pool: list[float] = []
+    plain_cpu: list[float] = []
+    pool_cpu: list[float] = []
     for attempt in range(2 if quick else 3):  # interleaved: the machine's speed drifts
         jobs = [
             Job(str(n), item.path, item.size, item.mtime_ns, f"plain/{attempt}-{n}", "")
             for n, item in enumerate(items)
         ]
         do(run_task, jobs[0], OPTIONS)
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         for job in jobs[1:]:
             assert do(run_task, job, OPTIONS).state == "done"
         plain.append((time.perf_counter() - start) / (count - 1))
+        plain_cpu.append((time.process_time() - spent) / (count - 1))
         engine = Timed(Spec(TARGET, OPTIONS))
         options = BatchOptions(given="clips", task="watch", out=Path(f"pool{attempt}"))
         assert work_off(options, engine, "a") == 0
         pool.append((engine.ends[-1] - engine.ends[0]) / (count - 1))
-    over = min(pool) / min(plain) - 1
+        pool_cpu.append((engine.cpu[-1] - engine.cpu[0]) / (count - 1))
     yield Row(
         name="a clip of 10 s, in a batch", value=1e3 * min(pool), unit="ms", peer="plain loop",
         peer_value=1e3 * min(plain), ratio=min(plain) / min(pool), bar="<= 5 % more",
-        met=over <= 0.05,
+        met=min(pool) <= 1.05 * min(plain),
+    )  # fmt: skip
+    yield Row(
+        name="its CPU time, parent and worker", value=1e3 * min(pool_cpu), unit="CPU ms",
+        peer="plain loop", peer_value=1e3 * min(plain_cpu), bar="<= 5 % more",
+        ratio=min(plain_cpu) / min(pool_cpu), met=min(pool_cpu) <= 1.05 * min(plain_cpu),
     )  # fmt: skip
 
 
@@ -124,7 +137,7 @@ def _resume(quick: bool) -> Iterator[Row]:
     there = set(ids)
     best = cpu = float("inf")
     for _ in range(3):
-        start, spent = time.perf_counter(), time.process_time()
+        start, spent = time.perf_counter(), _cpu_s()
         subprocess.run([sys.executable, "-c", _LOADED], check=True)
         again, _ = list_items("many.txt")
         manifest = Manifest(Path("resumed/manifest.sqlite"), "watch")
@@ -132,18 +145,24 @@ def _resume(quick: bool) -> Iterator[Row]:
         manifest.counts()
         next(manifest.jobs(Path(), Path()))
         best = min(best, time.perf_counter() - start)
-        cpu = min(cpu, time.process_time() - spent)
+        cpu = min(cpu, _cpu_s() - spent)
         manifest.close()
-    start = time.perf_counter()
+    spent = _cpu_s()
     manifest = Manifest(Path("resumed/manifest.sqlite"), "watch")
     write_tables(Path("resumed"), manifest)
     manifest.close()
-    wrote = time.perf_counter() - start
+    wrote = _cpu_s() - spent
     yield Row(
-        name=f"going on with {rows:,} rows, to the first job", value=best, unit="s", bar="<= 2 s",
-        met=best <= 2, peer="CPU time without imports", peer_value=cpu,
+        name=f"going on with {rows:,} rows, to the first job", value=cpu, unit="CPU s",
+        bar="<= 2 s", met=cpu <= 2, peer="on the clock, other load and all", peer_value=best,
     )  # fmt: skip
-    yield Row(name="their tables at the end", value=wrote, unit="s")
+    yield Row(name="their tables at the end", value=wrote, unit="CPU s")
+
+
+def _cpu_s() -> float:
+    """Seconds of processor this process and those it has waited for have taken."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _kills(quick: bool) -> Iterator[Row]:

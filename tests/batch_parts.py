@@ -35,6 +35,8 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
     if word == "broken":
         (Path(job.folder) / "half").mkdir(parents=True)
         raise SourceError(SourceFault.BROKEN, "It is cut.")
+    if word in ("denied", "stalled"):
+        raise SourceError(SourceFault(word), "It cannot be read.")
     if word == "vanish":
         os.unlink(job.path)
         raise SourceError(SourceFault.NOT_FOUND, "It is not there.")

@@ -103,6 +103,8 @@ BAD = {
     "grow-1": ("failed", "changed"),
     "wrong-1": ("quarantined", "usage"),
     "broken-1": ("quarantined", "broken"),
+    "denied-1": ("quarantined", "denied"),
+    "stalled-1": ("failed", "stalled"),
     "vanish-1": ("quarantined", "vanished"),
 }
 
