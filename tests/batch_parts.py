@@ -44,6 +44,8 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
         with open(job.path, "ab") as file:
             file.write(b"more")
     time.sleep(options.get("sleep_s", 0.0))
+    while (until := options.get("until")) and not Path(until).exists():
+        time.sleep(0.01)
     log = options.get("log")
     if log:
         with open(log, "a") as file:

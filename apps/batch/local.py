@@ -27,6 +27,8 @@ FIRST_GUESS = 1 << 30
 """Bytes a worker is thought to need before one has shown what it does."""
 STILLBORN = 3
 """Workers in a row that cannot even begin, after which it is not the items."""
+_START_S = 60.0
+"""What a worker may take to begin, which no item is charged for."""
 _TICK_S = 0.2
 _THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
@@ -169,7 +171,7 @@ class LocalEngine:
             worker.unread = bytearray(rest)
             for line in lines:
                 if line == READY:
-                    worker.ready, self._stillborn = True, 0
+                    worker.ready, worker.began, self._stillborn = True, time.monotonic(), 0
                     continue
                 outcome = msgspec.json.decode(line, type=Outcome)
                 worker.job = None
@@ -179,7 +181,8 @@ class LocalEngine:
                 ended.append(outcome)
         if self._timeout_s:
             for worker in self._pool:
-                if worker.job and time.monotonic() - worker.began > self._timeout_s:
+                allowed = self._timeout_s + (0.0 if worker.ready else _START_S)
+                if worker.job and time.monotonic() - worker.began > allowed:
                     worker.late = True
                     _kill(worker)
         while not self._stopped and self._hand_out(jobs, selector):
