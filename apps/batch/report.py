@@ -45,7 +45,8 @@ def write_report(
     body = "\n".join(
         (
             _causes(manifest),
-            _pictures(task.worst, task.label, worst, folder),
+            _pictures(task.worst, task.label, worst, folder)
+            or f"<h2>{task.worst}</h2><p class=note>No item has a {escape(task.label)}.</p>",
             _pictures(task.best, task.label, best, folder),
             _failed(manifest.rows(BAD)),
         )
@@ -71,13 +72,14 @@ def write_report(
 
 def _numbers(counts: Mapping[str, tuple[int, int]], progress: Progress) -> list[str]:
     total = sum(items for items, _ in counts.values())
+    nbytes = sum(of_state for _, of_state in counts.values())
     done = counts.get("done", (0, 0))[0]
     bad = {state: counts.get(state, (0, 0))[0] for state in BAD}
+    words = f"{number(bad['quarantined'])} no good in themselves"
     cells = [
-        cell("Items", number(total), size(sum(nbytes for _, nbytes in counts.values()))),
+        cell("Items", number(total), size(nbytes) if nbytes else ""),
         cell("Done", number(done), f"{progress.skipped} of them before", done / max(total, 1)),
-        cell("Failed", number(bad["failed"]), "may work another time"),
-        cell("Quarantined", number(bad["quarantined"]), "no good in themselves"),
+        cell("Gave nothing", number(sum(bad.values())), words),
     ]
     if progress.ended_count:
         rate = 3600 * progress.ended_count / max(progress.took_s, 1e-9)
