@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import platform
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -29,6 +28,7 @@ SHOWN = 6
 LISTED = 200
 """Items in the list of what failed; quarantine.csv has all."""
 _WIDTH = 320
+_WRAP = 'style="white-space:normal"'
 _SEEN = 400
 """Frames of a film looked at to find its middle."""
 
@@ -106,11 +106,10 @@ def _speed(rows: Iterable[Row]) -> list[str]:
 def _ends(rows: Iterable[Row], task: Task) -> tuple[list[tuple[float, Row]], ...]:
     """The worst and the best items; none of them twice."""
     known = [(value, row) for row in rows if (value := _measure(task, row.facts)) is not None]
-    each = min(SHOWN, (len(known) + 1) // 2)
-    by = lambda pair: pair[0] if task.high else -pair[0]  # noqa: E731
-    worst = heapq.nsmallest(each, known, key=by)
-    best = heapq.nlargest(min(each, len(known) - each), known, key=by)
-    return worst, best
+    ordered = sorted(known, key=lambda pair: pair[0], reverse=not task.high)
+    each = min(SHOWN, (len(ordered) + 1) // 2)
+    best = ordered[::-1][: min(each, len(ordered) - each)]
+    return ordered[:each], best
 
 
 def _measure(task: Task, facts: Mapping[str, Any]) -> float | None:
@@ -121,7 +120,7 @@ def _measure(task: Task, facts: Mapping[str, Any]) -> float | None:
 def _causes(manifest: Manifest) -> str:
     rows = [
         f"<tr><td>{escape(cause)} <small>{state}</small></td><td class=n>{number(count)}</td>"
-        f"<td>{escape(key)}: {escape(message)}</td></tr>"
+        f"<td {_WRAP}>{escape(key)}: {escape(message)}</td></tr>"
         for state, cause, count, key, message in manifest.causes()
     ]
     if not rows:
@@ -139,7 +138,7 @@ def _failed(rows: Iterable[Row]) -> str:
         return ""
     lines = "".join(
         f"<tr><td>{escape(row.key)}</td><td>{row.cause} <small>{row.state}</small></td>"
-        f"<td class=n>{row.attempts}</td><td>{escape(row.message)}</td></tr>"
+        f"<td class=n>{row.attempts}</td><td {_WRAP}>{escape(row.message)}</td></tr>"
         for row in bad[:LISTED]
     )
     more = f"<p class=note>{number(len(bad) - LISTED)} more are in quarantine.csv.</p>"

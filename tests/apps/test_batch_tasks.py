@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -80,6 +81,8 @@ def test_a_corpus_a_third_of_which_is_broken(
     page = Path("out/report.html").read_text()
     assert page.count('<article class="card">') == 12
     assert page.count("data:image/jpeg") == 12
+    shown = re.findall(r'href="(items/[^/]+)/report.html"', page)
+    assert len(set(shown)) == len(shown) == 12, "all are equal, and none is at both ends"
     assert "not_video" in page
 
 
