@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from retain.apps import console
 from retain.apps.bench import Row
 from retain.apps.training import INTERRUPTED, WEIGHTS, shown
@@ -118,20 +120,29 @@ def evaluate(options: EvalOptions) -> int:
 
 def levels(base: Recipe) -> dict[str, float]:
     """What needs no network, in pixels on the same worlds: constant velocity; the same beginning by
-    another world's law, as a sampler without memory would draw it at best."""
+    another world's law, as a sampler without memory would draw it at best; of the references that
+    whose beginning is most alike, copied, from where the clip's own beginning ends."""
     from retain.datasets.worlds.draw import draw
-    from retain.datasets.worlds.metrics import constant_velocity, read, trajectory_error
+    from retain.datasets.worlds.metrics import GIVEN, constant_velocity, read, trajectory_error
     from retain.models.ditmem import study
+    from retain.models.ditmem.config import EncoderConfig
 
     config = replace(base.world(), split="test")
-    truth = draw(config, study.WORLDS, 1, study.WORLD_SEED)
+    clips = draw(config, study.WORLDS, 1 + EncoderConfig().references, study.WORLD_SEED)
     other = draw(config, study.WORLDS, 1, study.WORLD_SEED, laws_seed=study.WORLD_SEED + 1)
-    moved = constant_velocity(read(base.kind, truth.frames))
+    own, known = clips.centres[:, :1], clips.centres[:, 1:]
+    begun = np.diff(known[:, :, :GIVEN], axis=2) - np.diff(own[:, :, :GIVEN], axis=2)
+    nearest = np.square(begun).sum((2, 3, 4)).argmin(1)
+    copied = known[np.arange(len(known)), nearest][:, None]
+    copied = copied + (own - copied)[:, :, GIVEN - 1 : GIVEN]
+    found = {
+        "constant velocity": constant_velocity(read(base.kind, clips.frames[:, :1])),
+        "another world": other.centres,
+        "nearest reference copied": copied,
+    }
     return {
-        "constant velocity": float(trajectory_error(moved, truth.centres, config.side / 2).mean()),
-        "another world": float(
-            trajectory_error(other.centres, truth.centres, config.side / 2).mean()
-        ),
+        name: float(trajectory_error(places, own, config.side / 2).mean())
+        for name, places in found.items()
     }
 
 
