@@ -60,6 +60,8 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(max_length=2000)] = ""
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     """A held frame that is its own example."""
+    if_held: bool = False
+    """Frames leave while they are looked at: then the answer is ``{"held": false}``, no error."""
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=50)] = 6
@@ -103,8 +105,9 @@ class Asker:
             "clips": self._footage is not None,
         }
 
-    def answer(self, page: Page, question: Question) -> Json:
+    def answer(self, page: Page, question: Question, if_held: bool = False) -> Json:
         """``Answer.as_json`` with addresses on this page: ``picture`` and ``clip`` of each moment.
+        ``if_held``: of a frame that has left, only that it has.
 
         Raises Busy while another question is answered, StateError before there is a memory,
         UsageError as ``answer`` does.
@@ -113,6 +116,8 @@ class Asker:
 
         with _alone(self._one, 0, "Another question is being answered."):
             memory = self._memory(page, question.seq)
+            if if_held and question.seq is not None and question.seq not in memory.seqs:
+                return {"held": False}
             found = answer(memory, question, encoder=self._its_own(question)).as_json()
             self.asked_at = self._clock()
             for moment in found["moments"]:
@@ -285,7 +290,9 @@ def add_routes(app: FastAPI, page: Page) -> None:
         query = dict(request.query_params)
 
         def answered() -> Response:
-            return _json(asker.answer(page, _question(kind, body, query)))
+            asked = _read(kind, body, query)
+            image = None if kind == "application/json" else decoded(body)
+            return _json(asker.answer(page, _question(asked, image), asked.if_held))
 
         return await run_in_threadpool(_said, answered)
 
@@ -312,19 +319,21 @@ def add_routes(app: FastAPI, page: Page) -> None:
         return _said(cut)
 
 
-def _question(kind: str, body: bytes, query: dict[str, str]) -> Question:
+def _read(kind: str, body: bytes, query: dict[str, str]) -> _Asked:
     """Raises UsageError."""
-    from retain.apps.ask.answer import Question
-
     try:
         if kind == "application/json":
-            asked = msgspec.json.decode(body, type=_Asked)
-        else:
-            asked = msgspec.convert(query, _Asked, strict=False)
+            return msgspec.json.decode(body, type=_Asked)
+        return msgspec.convert(query, _Asked, strict=False)
     except msgspec.MsgspecError as error:
         raise UsageError(f"That is no question: {error}.") from None
+
+
+def _question(asked: _Asked, image: Image | None) -> Question:
+    from retain.apps.ask.answer import Question
+
     return Question(
-        image=None if kind == "application/json" else decoded(body),
+        image=image,
         text=asked.text,
         seq=asked.seq,
         start_s=-math.inf if asked.start_s is None else asked.start_s,

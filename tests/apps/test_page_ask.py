@@ -93,6 +93,9 @@ def test_a_held_frame_is_its_own_example(source: Path) -> None:
         assert asked(page, seq=newest, k=1).json()["moments"][0]["seq"] == newest
         assert page.asker._encoder is None
         refused(asked(page, seq=2**62), 400, "is not held")
+        assert asked(page, seq=2**62, if_held=True).json() == {"held": False}
+        told = asked(page, seq=newest, if_held=True, k=1).json()
+        assert told.get("held") is False or told["moments"][0]["seq"] == newest
         refused(asked(page, seq=first["seq"], text="a dog"), 400, "an example alone")
         for wrong in (-1, 2**63, 1.5, "x"):
             refused(asked(page, seq=wrong), 400, "no question")

@@ -182,7 +182,7 @@ async function ask() {
   }
   running?.abort();
   const kept = example?.seq != null && !asked.text;
-  if (kept) asked.seq = example.seq;
+  if (kept) Object.assign(asked, { seq: example.seq, if_held: true });
   else if (example && !example.blob && !(await byPicture())) return;
   const mine = running = new AbortController();
   const began = performance.now();
@@ -201,7 +201,10 @@ async function ask() {
       answer = await send();
     }
     const told = await answer.json();
-    if (answer.status === 400 && kept && example?.seq === asked.seq && await byPicture()) return ask();
+    if (told.held === false) {
+      if (example?.seq !== asked.seq) return say("That frame has left the memory.", true);
+      return (await byPicture()) ? ask() : undefined;
+    }
     if (!answer.ok) return say(`${told.error} ${told.hint ?? ""}`.trim(), true);
     loaded ||= Boolean(told.encoder) && !kept;
     show(told, performance.now() - began);
