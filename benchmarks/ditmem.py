@@ -44,12 +44,14 @@ def measure(quick: bool = False) -> list[Row]:
 @torch.no_grad()
 def _size(name: str, dit: DitConfig, clips: int, rounds: int) -> list[Row]:
     torch.manual_seed(0)
-    net = Guided(GuideConfig(dit=dit, training="frozen")).eval()
+    net = Guided(GuideConfig(dit=dit, training="frozen", reader="rows")).eval()
+    own = Guided(GuideConfig(dit=dit, training="frozen"), net.dit).eval()
     shape = (dit.frames, dit.channels, dit.side, dit.side)
     references = torch.rand(1, REFERENCES, *shape)
     rows = net.rows(references)
-    rows = replace(rows, tokens=rows.tokens.expand(clips, -1, -1), valid=None)
+    rows = replace(rows, valid=None).expand(clips)
     still = net.dit.cached(replace(rows, static_time=0.0))
+    apart = replace(own.rows(references), valid=None).expand(clips)
     noisy = torch.randn(clips, *shape)
     given = (torch.arange(dit.frames) < 2).expand(clips, -1)
     s = torch.full((clips,), 0.5)
@@ -61,11 +63,12 @@ def _size(name: str, dit: DitConfig, clips: int, rounds: int) -> list[Row]:
         "alone": step(None),
         "rows": step(rows),
         "rows, static time": step(still),
+        "rows of their own keys": step(apart),
     }
     spent = _in_turns(works, rounds)
     plain = spent["alone"]
     out = [Row(name=f"{name}: a step without memory", value=_milliseconds(plain), unit="ms")]
-    for way in ("rows", "rows, static time"):
+    for way in ("rows of their own keys", "rows", "rows, static time"):
         added = float(np.median(spent[way] / plain)) - 1
         out.append(
             Row(

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.config import DitConfig, EncoderConfig
 from retain.models.ditmem.encoder import MemoryEncoder
-from retain.models.ditmem.inject import CrossAttention, MemoryRows, add_lora
+from retain.models.ditmem.inject import CrossAttention, MemoryRows, RowPairs, add_lora
 from retain.pipeline.errors import UsageError, nearest
 
 Source = Literal["references", "oracle", "none"]
-Reader = Literal["rows", "cross"]
+Reader = Literal["own", "rows", "cross"]
 Training = Literal["frozen", "lora", "joint"]
 ORACLE_TOKENS = 8
 
@@ -32,8 +32,10 @@ class GuideConfig:
     it; ``joint``: all of it learns."""
     source: Source = "references"
     """``oracle``: the world's true parameters; ``none``: nothing, for what training alone buys."""
-    reader: Reader = "rows"
-    """``cross``: attention of its own, in place of keys and values in the backbone's."""
+    reader: Reader = "own"
+    """``rows``: keys and values by the backbone's weights at the step's time (published); ``own``:
+    by weights of their own, whatever the time; ``cross``: attention of its own beside the
+    backbone's."""
     rank: int = 16
     gate: float = -1.0
     """Where the learned bias of the rows' logits starts; e^gate is their weight."""
@@ -70,6 +72,8 @@ class Guided(nn.Module):
         self.config = c = config
         self.dit = dit or VideoDit(c.dit)
         self.dit.requires_grad_(c.training == "joint")
+        if c.reader == "own":
+            self.pairs = RowPairs(self.dit)
         if c.training == "lora":
             add_lora(self.dit, c.rank)
         self.bias = nn.Parameter(torch.full((c.dit.depth,), c.gate))
@@ -97,5 +101,7 @@ class Guided(nn.Module):
         return self._rows(tokens, None)
 
     def _rows(self, tokens: Tensor, valid: Tensor | None) -> MemoryRows:
-        adapter = self.adapter if self.config.reader == "cross" else None
-        return MemoryRows(tokens, valid, None if adapter else self.bias, adapter=adapter)
+        if self.config.reader == "cross":
+            return MemoryRows(tokens, valid, adapter=self.adapter)
+        kept = self.pairs(tokens) if self.config.reader == "own" else None
+        return MemoryRows(tokens, valid, self.bias, kept=kept)

@@ -7,7 +7,6 @@ the numbers given, so the same question has the same answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -116,9 +115,4 @@ class Imaginer:
     def _rows(self, references: Sequence[Frames], batch: int) -> MemoryRows | None:
         if not references:
             return None
-        rows = self._guided.rows(self._clips(references)[None])
-        return replace(
-            rows,
-            tokens=rows.tokens.expand(batch, -1, -1),
-            valid=None if rows.valid is None else rows.valid.expand(batch, -1),
-        )
+        return self._guided.rows(self._clips(references)[None]).expand(batch)

@@ -7,6 +7,7 @@ without the rows' queries and feed-forward. ``Attention.full_sequence`` is the p
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ class MemoryRows:
     adapter: CrossAttention | None = None
     """Read the rows by attention of its own instead."""
     kept: tuple[Pair, ...] | None = None
-    """Per block: keys and values [B, heads, M, width], once they are known."""
+    """Per block: keys and values [B, heads, M, width], once they are known (``VideoDit.cached``,
+    ``RowPairs``)."""
 
     def none(self) -> bool:
         """Whether nothing would be felt of it."""
@@ -54,6 +56,19 @@ class MemoryRows:
         if self.valid is not None:
             added = added.masked_fill(~self.valid[:, None, None], float("-inf"))
         return functional.pad(added, (before, 0))
+
+    def expand(self, batch: int) -> MemoryRows:
+        """The rows of one sample for each of ``batch``."""
+
+        def each(tensor: Tensor) -> Tensor:
+            return tensor.expand(batch, *tensor.shape[1:])
+
+        return replace(
+            self,
+            tokens=each(self.tokens),
+            valid=None if self.valid is None else each(self.valid),
+            kept=self.kept and tuple((each(k), each(v)) for k, v in self.kept),
+        )
 
     def drop(self, keep: Tensor) -> MemoryRows:
         """Without the rows of samples where ``keep``, bool [B], is False."""
@@ -123,6 +138,34 @@ class CrossAttention(nn.Module):
             return added  # type: ignore[no-any-return]
         some = memory.valid.any(1)[:, None, None]
         return torch.where(some, torch.nan_to_num(added), 0.0)
+
+
+class RowPairs(nn.Module):
+    """Keys and values of memory rows by weights of their own, one pair of layers per block, that
+    start as the backbone's; its queries meet them in the same softmax as its own.
+
+    They do not follow the time, so that they are made once for all steps.
+    """
+
+    def __init__(self, dit: VideoDit) -> None:
+        super().__init__()
+        stack = [block.attention for block in dit.stack()]
+        self.heads = stack[0].heads
+        self.k = nn.ModuleList(copy.deepcopy(attention.k) for attention in stack)
+        self.v = nn.ModuleList(copy.deepcopy(attention.v) for attention in stack)
+        self.norm = nn.ModuleList(copy.deepcopy(attention.norm_k) for attention in stack)
+        self.requires_grad_(True)
+
+    def forward(self, tokens: Tensor) -> tuple[Pair, ...]:
+        """``tokens`` [B, M, D] to a pair [B, heads, M, width] per block."""
+        rows = functional.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        return tuple(
+            (self._split(norm(k(rows))), self._split(v(rows)))
+            for k, v, norm in zip(self.k, self.v, self.norm, strict=True)
+        )
+
+    def _split(self, rows: Tensor) -> Tensor:
+        return rows.reshape(*rows.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class LowRank(nn.Module):

@@ -14,6 +14,7 @@ from retain.models.ditmem.inject import (
     Attention,
     CrossAttention,
     MemoryRows,
+    RowPairs,
     add_lora,
     rotate,
     turns,
@@ -186,3 +187,27 @@ def test_an_encoder_configuration_survives_json() -> None:
     )
     with pytest.raises(UsageError, match="paper"):
         EncoderConfig(mode="papr")  # type: ignore[arg-type]
+
+
+def test_keys_of_their_own_start_as_the_backbones_without_a_time(model: VideoDit) -> None:
+    args, memory = drawn(), rows()
+    pairs = RowPairs(model)
+    for block, made in zip(model.stack(), pairs(memory.tokens), strict=True):
+        plain = block.rows(memory.tokens, -block.table)  # no shift, no scale
+        for one, other in zip(made, plain, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    before = model(*args, replace(memory, kept=pairs(memory.tokens)))
+    with torch.no_grad():
+        for value in pairs.v:
+            value.weight.neg_()
+    assert not torch.allclose(before, model(*args, replace(memory, kept=pairs(memory.tokens))))
+    assert not torch.allclose(before, model(*args))
+
+
+def test_rows_of_one_sample_serve_many(model: VideoDit) -> None:
+    args, memory = drawn(), rows()
+    one = MemoryRows(memory.tokens[:1], torch.ones(1, 5, dtype=torch.bool))
+    for few in (one, replace(one, kept=RowPairs(model)(one.tokens))):
+        many = few.expand(3)
+        alone = [model(*(x[k : k + 1] for x in args), few) for k in range(3)]
+        torch.testing.assert_close(model(*args, many), torch.cat(alone), atol=1e-5, rtol=0)
