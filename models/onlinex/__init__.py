@@ -1,0 +1,1 @@
+"""OnlineX: online reconstruction with an active and a stable state (docs/onlinex.md)."""
