@@ -180,10 +180,16 @@ class TorchEncoder:
         if not images:
             return np.zeros((0, self.dim), np.float32)
         with torch.inference_mode():
-            pixels = torch.from_numpy(squares(images, self._side)).to(self._device)
-            # A view: NHWC bytes are what channels_last is.
-            batch = (pixels.permute(0, 3, 1, 2).float() - self._mean) * self._scale
+            batch = self.normalise(squares(images, self._side))
             return unit(self._network(batch).float().cpu().numpy())
+
+    def normalise(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+        """uint8 [N, H, W, 3] RGB as the network takes it: float32 [N, 3, H, W], on its device."""
+        import torch
+
+        pixels = torch.from_numpy(pictures).to(self._device)
+        # A view: NHWC bytes are what channels_last is.
+        return (pixels.permute(0, 3, 1, 2).float() - self._mean) * self._scale
 
 
 def need(package: str, extra: str, why: str) -> None:

@@ -62,6 +62,8 @@ class OpenClip(TorchEncoder):
             device=device,
         )
         self._encode_text = network.encode_text
+        self.visual = network.visual
+        """The tower of pictures; models/language reads its patches."""
         self._model, self._download = model, download
 
     @cached_property

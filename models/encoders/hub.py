@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
-def absent(name: str, where: str) -> UsageError:
-    return UsageError(
+class WeightsAbsent(UsageError):
+    """Weights are not on this machine, and fetching them was not allowed."""
+
+
+def absent(name: str, where: str) -> WeightsAbsent:
+    return WeightsAbsent(
         f"The weights of the encoder {name!r} were not found in {where}, and fetching them was not "
         "allowed.",
         hint=f"Allow it once with `--encoder {name} --download`, or use --encoder mobilenetv2.",

@@ -1,0 +1,1 @@
+"""Words for pixels: a teacher's dense features, their pooling, compression and queries."""

@@ -1,0 +1,92 @@
+"""A teacher's features in 16 numbers: an orthonormal basis that grows while the stream goes on.
+
+Principal components of everything would need everything first, and codes in a map cannot be made
+anew. So directions are only ever added: codes given before keep their meaning, those of new
+directions being 0. The first picture may take half of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.kernels.rasterize.gaussians import CODE
+from retain.pipeline.errors import StateError
+
+Floats = NDArray[np.float32]
+
+FIRST = CODE // 2
+"""Directions that the first features may take."""
+ENOUGH = 0.95
+"""Mean share of a feature's energy from which no direction is added."""
+
+
+class Basis:
+    """``vectors`` float32 [E, 16]: orthonormal columns, then zeros that are still free. Features
+    are not centred, so that cosines with words stay cosines. Deterministic."""
+
+    def __init__(self, dim: int) -> None:
+        self.vectors = np.zeros((dim, CODE), np.float32)
+        self.rank = 0
+
+    @property
+    def dim(self) -> int:
+        return len(self.vectors)
+
+    def extend(self, features: Floats) -> float:
+        """Add what ``features`` [..., E] need, one direction or, at first, up to ``FIRST``. Returns
+        the kept share of their energy, after it. Rows of zeros do not count."""
+        rows = features.reshape(-1, self.dim)
+        rows = rows[np.einsum("ne,ne->n", rows, rows) > 0]
+        if not len(rows):
+            return 1.0
+        most = min(CODE, max(FIRST, self.rank + 1))
+        kept = self.kept(rows)
+        if kept < ENOUGH and self.rank < CODE:
+            energy, directions = self._missing(rows)
+            for share, direction in zip(energy, directions.T, strict=True):
+                if kept >= ENOUGH or self.rank == most:
+                    break
+                self._add(direction)
+                kept += float(share)
+            kept = self.kept(rows)
+        return kept
+
+    def codes(self, features: Floats) -> Floats:
+        """[..., 16]. Not of unit length: what the basis lacks is missing."""
+        return np.asarray(features @ self.vectors, np.float32)
+
+    def kept(self, features: Floats) -> float:
+        """Mean share of the squared length of unit ``features`` that codes keep: the mean squared
+        cosine between them and what codes stand for."""
+        codes = self.codes(features.reshape(-1, self.dim))
+        return float(np.einsum("nc,nc->n", codes, codes).mean()) if len(codes) else 1.0
+
+    def _missing(self, rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of energy and directions [E, 16] of what the basis lacks of ``rows``, most
+        first."""
+        rest = (rows - self.codes(rows) @ self.vectors.T).astype(np.float64)
+        energy, directions = np.linalg.eigh(rest.T @ rest / len(rest))
+        return energy[::-1][:CODE], directions[:, ::-1][:, :CODE]
+
+    def _add(self, direction: NDArray[np.float64]) -> None:
+        own = self.vectors[:, : self.rank].astype(np.float64)
+        direction = direction - own @ (own.T @ direction)
+        # Of two opposite ones, that in which the largest number is positive.
+        direction *= np.sign(direction[np.abs(direction).argmax()])
+        self.vectors[:, self.rank] = direction / np.linalg.norm(direction)
+        self.rank += 1
+
+    @staticmethod
+    def of(vectors: NDArray[np.float32]) -> Basis:
+        """The basis whose ``vectors`` these are. Raises StateError when they are none."""
+        if vectors.ndim != 2 or vectors.shape[1] != CODE:
+            raise StateError(f"A language basis is [E, {CODE}], not {list(vectors.shape)}.")
+        basis = Basis(len(vectors))
+        basis.vectors = np.array(vectors, np.float32)
+        gram = basis.vectors.T.astype(np.float64) @ basis.vectors
+        basis.rank = int(np.rint(np.diag(gram)).sum())
+        wanted = np.diag((np.arange(CODE) < basis.rank).astype(float))
+        if not np.allclose(gram, wanted, atol=1e-4):
+            raise StateError("The columns of this language basis are not orthonormal.")
+        return basis
