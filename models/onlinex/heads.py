@@ -142,8 +142,8 @@ class Readout(nn.Module):
 def point(raw: Tensor) -> Tensor:
     """The exp activation of DUSt3R: free numbers [..., 3] to points, near ones finely."""
     length = raw.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-    away: Tensor = length.clamp(max=4.6).expm1()
-    return raw / length * away
+    away: Tensor = raw / length * length.clamp(max=4.6).expm1()
+    return away
 
 
 def distance(raw: Tensor, far: float) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from retain.models.onlinex.config import OnlineXConfig
 from retain.models.onlinex.director import Director
 from retain.models.onlinex.encoder import Encoder, slopes
+from retain.models.onlinex.fusion import Fused, Fusion, fuse
 from retain.models.onlinex.heads import MapHead, PoseHead, Raw, Readout, distance, point
 from retain.models.onlinex.relative import RelativeExtractor
 from retain.models.onlinex.types import Maps, Out, State, inverse, multiply, quaternion, transform
@@ -35,6 +36,7 @@ class OnlineX(nn.Module):
             if c.transform == "implicit":
                 self.readout = Readout(c)
                 self.global_maps = MapHead(c, c.decoder_dim)
+        self.fusion = Fusion(c) if c.fusion else None
 
     def begin(self, batch: int = 1) -> State:
         """The state before any frame."""
@@ -78,6 +80,16 @@ class OnlineX(nn.Module):
             global_, features = self._implicit(said, local, here, size, colours), said.features
         out = Out(maps.moved(step), global_, step, here, features, local[..., 2], size)
         return out, State(anchors, weight, tokens, image, here, state.step + 1)
+
+    def fuse(self, known: Fused | None, out: Out, budget: int | None = None) -> Fused:
+        """The map with what ``out`` adds; without fusion all is kept as it came."""
+        cell = self.config.cell if self.config.fusion else 0.0
+        return fuse(known, out.global_, out.features, cell, size=out.size, budget=budget)
+
+    def scene(self, known: Fused) -> Maps:
+        """The map as Gaussians [B, m, ...] in the first camera's frame; see ``Fused.maps``."""
+        maps: Maps = known.maps if self.fusion is None else self.fusion(known)
+        return maps
 
     def _local(self, raw: Raw, rays: Tensor, back: Tensor) -> Tensor:
         """Centres [B, n, 3] in camera t. Free points are said in camera t - 1 and come ``back``."""

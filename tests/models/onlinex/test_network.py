@@ -93,10 +93,14 @@ def test_shapes_and_ranges(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize("changes", SWITCHES, ids=lambda c: ",".join(map(str, c)) or "default")
 def test_every_parameter_is_trained(changes: dict[str, object]) -> None:
     model, frames = network(**changes), pictures(2)
-    state, total = model.begin(2), torch.zeros(())
+    with torch.no_grad():
+        model.fusion.mlp.fc2.weight.add_(0.1)  # type: ignore[union-attr]
+    state, total, known = model.begin(2), torch.zeros(()), None
     for frame in frames:
         out, state = model.step(frame, lens(), state)
-        for number, part in enumerate(bits(out)[:-1]):
+        known = model.fuse(known, out)
+        scene = model.scene(known)
+        for number, part in enumerate([*bits(out)[:-1], scene.codes, scene.scales]):
             noise = torch.randn(part.shape, generator=torch.Generator().manual_seed(number))
             total = total + (part * noise).sum()
     _, state = model.step(frames[0], lens(), state)
