@@ -16,6 +16,7 @@ from retain.apps import (
     cli_ask,
     cli_batch,
     cli_context,
+    cli_data,
     cli_detect,
     cli_ditmem,
     cli_graphs,
@@ -62,6 +63,7 @@ cli_models.evaluate.command("ditmem")(cli_ditmem.evaluate)
 app.add_typer(cli_models.train, name="train")
 app.add_typer(cli_models.evaluate, name="eval")
 app.add_typer(cli_keys.keys, name="keys")
+app.add_typer(cli_data.data, name="data")
 
 
 class Mode(StrEnum):

@@ -1,0 +1,1 @@
+"""Says what data set a folder is, what of it is missing, and where to get it."""

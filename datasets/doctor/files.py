@@ -1,0 +1,68 @@
+"""What a single file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retain.datasets.doctor import kits
+from retain.datasets.doctor.base import Finding, Report, counted
+from retain.datasets.doctor.boundaries import boundaries
+from retain.datasets.doctor.coco import coco
+from retain.datasets.doctor.heads import look_into
+from retain.datasets.doctor.plain import ARCHIVES, archive_of, first_members, plain_files
+from retain.datasets.doctor.realestate import camera_path
+from retain.datasets.doctor.tree import Folder, scan
+
+
+def one_file(path: Path) -> Report:
+    """An annotation, a camera path, an archive, a shard, a video, a picture; or nothing known."""
+    if not path.exists():
+        near = "" if path.parent.is_dir() else f" Nor is there a folder '{path.parent}'."
+        return Report(path, (), f"There is no such file or folder.{near}")
+    name = path.name.lower()
+    if name.endswith(ARCHIVES):
+        return _archive(path)
+    alone = Folder(path.parent, files={path.name})
+    try:
+        if not path.stat().st_size:
+            alone.empty.add(path.name)
+        found = _known(path, alone)
+    except OSError as error:
+        return Report(path, (), f"It cannot be read: {error.strerror}.")
+    findings = [found] if found is not None else plain_files(alone)
+    return Report(path, tuple(findings), "" if findings else "No data set begins with such a file.")
+
+
+def _known(path: Path, alone: Folder) -> Finding | None:
+    if path.suffix == ".txt":
+        return camera_path(path)
+    if path.suffix.lower() in (".json", ".pkl", ".pickle"):
+        # The pictures and videos that belong to it lie around it.
+        around = scan(path.parent).root
+        around.files = {n for n in around.files if n == path.name or not _annotates(n)}
+        around.below.pop("annotations", None)
+        return coco(around) or boundaries(around)
+    return None
+
+
+def _annotates(name: str) -> bool:
+    return name.lower().endswith((".json", ".pkl", ".pickle"))
+
+
+def _archive(path: Path) -> Report:
+    kit = archive_of(path.name)
+    kinds, samples, _ = first_members(path) if path.suffix == ".tar" else (set(), 0, "")
+    if kit is None and samples:
+        finding = Finding(kits.SHARDS, path.parent, items=1, members=[path])
+        what = f"{counted(samples, 'files')} at its beginning: {', '.join(sorted(kinds))}"
+        finding.add("samples", "ok", what)
+        finding.commands = [f"retain batch '{path.parent}' --task watch"]
+        return Report(path, (finding,))
+    if kit is None:
+        return Report(path, (), "It is an archive. Unpack it, and give the folder.")
+    finding = Finding(kit, path.parent, members=[path])
+    folder = Folder(path.parent, files={path.name})
+    what = "an archive that is not yet unpacked"
+    finding.add("archive", "partial", what, fix="Unpack it, and give the folder.")
+    look_into(finding, [(folder, path.name)] if not path.stat().st_size else [])
+    return Report(path, (finding,))
