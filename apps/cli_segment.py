@@ -1,4 +1,4 @@
-"""The command that segments: hearts in echo clips, or whatever a mask marks."""
+"""The command that segments: hearts in echo clips, whatever a mask marks, or what words name."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class Learning(StrEnum):
     HYBRID = "hybrid"
 
 
+WORDS = ("encoder", "dinoiser", "background", "download")
+"""Options of --text alone."""
+
+
 class VolumeMethod(StrEnum):
     AREA_LENGTH = "area-length"
     DISKS = "disks"
@@ -46,7 +50,7 @@ def segment(
         str,
         typer.Argument(
             help="Echo clip: DICOM, AVI, MP4, folder, 'pattern*.png', 0 (camera), rtsp://…; with "
-            "--object any video."
+            "--object or --text any video."
         ),
     ],
     out: OutOption = None,
@@ -65,6 +69,27 @@ def segment(
     memory_mb: Annotated[
         float, typer.Option(min=1, help="With --object: memory in 10^6 bytes.")
     ] = 80.0,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="'cat,a red car'", help="Find what these words name instead."),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="With --text: clip, openclip:MODEL/TAG or openclip:MODEL@FILE.")
+    ] = "clip",
+    dinoiser: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --text: weights of CLIP-DINOiser, to pool by."),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="With --text: words that compete but are not named; '' for none.",
+            show_default="wall, floor, sky, …",
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="With --text: let the encoder fetch its weights.")
+    ] = False,
     structures: Annotated[
         Structures, typer.Option(help="Outline the cavity, or myocardium and atrium as well.")
     ] = Structures.CAVITY,
@@ -92,11 +117,47 @@ def segment(
     beats with their ejection fraction and method, an overlay video and a report.
 
     With --object it follows anything in any video: what a mask marks in the first frame.
+    With --text it finds what words name, in each frame by itself.
     """
+    if mask is not None and text is not None:
+        raise UsageError(
+            "--object and --text are two ways to say what to segment.", hint="Leave one out."
+        )
     if mask is None:
         _refuse(context, ("learn", "memory_mb"), "says how --object learns, and there is none")
-    else:
-        _refuse(context, ("structures", "method", "weights"), "is of hearts, not of --object")
+    if text is None:
+        _refuse(context, WORDS, "is of --text, and there is none")
+    if mask is not None or text is not None:
+        other = "--object" if text is None else "--text"
+        _refuse(context, ("structures", "method", "weights"), f"is of hearts, not of {other}")
+    if text is not None:
+        from retain.apps.segment_text import run as find
+
+        found = find.segment(
+            find.TextOptions(
+                source=source,
+                out=out,
+                text=text,
+                encoder=encoder,
+                dinoiser=dinoiser,
+                background=background,
+                download=download,
+                device=device,
+                page=page,
+                port=port,
+                open_page=open_page,
+                limit=limit,
+                seconds=seconds,
+                pace=1.0 if realtime else 0.0,
+                record=record,
+                record_mb=record_mb,
+                runner=runner.value,
+                state=resume,
+                command=command_line(),
+            ),
+            find.tell,
+        )
+        raise typer.Exit(found.exit_code)
     if mask is not None:
         from retain.apps.segment_object import run as follow
 

@@ -27,6 +27,8 @@ STAGES = Catalog(
         "segment-object": "retain.models.object.stage:SegmentObject",
         "detect": "retain.models.mamba.stage:Detect",
         "track": "retain.models.mamba.track:Track",
+        "segment-text": "retain.models.language.segment:SegmentText",
+        "describe": "retain.models.language.describe:Describe",
         "reconstruct": "retain.models.scene.stage:Reconstruct",
         "imagine": "retain.models.ditmem.stage:Imagine",
     },

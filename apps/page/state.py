@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import detect, heart, imagine, memory, objects, scene
+from retain.apps.page import detect, heart, imagine, memory, objects, scene, words
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -25,7 +25,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "object", "scene", "detect", "imagine", "console"]
+View = Literal["watch", "segment", "object", "text", "scene", "detect", "imagine", "console"]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
@@ -36,6 +36,7 @@ UNWATCHED_S = 1.0
 _OF = {
     "segment": heart,
     "object": objects,
+    "text": words,
     "scene": scene,
     "detect": detect,
     "imagine": imagine,
@@ -49,6 +50,8 @@ def _sections(view: View) -> list[Section]:
         return [heart.Curve(), heart.Beats()]
     if view == "object":
         return objects.sections()
+    if view == "text":
+        return words.sections()
     if view == "scene":
         return scene.sections()
     if view == "detect":

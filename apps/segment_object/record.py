@@ -49,6 +49,7 @@ class Recorder(Footage):
         """Frames in which none of the objects was seen."""
         self.left_out = ""
         """Why there is no J and F though a truth was given, in a sentence."""
+        self._shares = np.zeros(len(self.numbers))
         self._truth = list(truth) if len(truth) > 1 else []
         self._scores = [(array("d"), array("d")) for _ in numbers]
         self._table = np.zeros(256, np.uint8)
@@ -67,6 +68,7 @@ class Recorder(Footage):
         write_mask(self.folder / MASKS / f"{frame.seq:05d}.png", self._table[label])
         scores = self._judge(frame.seq, self._table[label])
         areas = [int(np.count_nonzero(label == k + 1)) for k in range(len(self.numbers))]
+        self._shares += np.array(areas) / label.size
         for name, area, (j, f) in zip(masks.labels, areas, scores, strict=True):
             share = area / label.size
             self._curve.add(frame.seq, float(frame.seconds), name, area, share, j, f)
@@ -113,6 +115,11 @@ class Recorder(Footage):
         self._closed = True
         for file in (self._lines, self._curve, self._overlay):
             file.close()
+
+    @property
+    def mean_shares(self) -> list[float]:
+        """Of each object, the mean share of the frame that it takes."""
+        return [float(share) for share in self._shares / max(self.frames, 1)]
 
     @property
     def judged(self) -> tuple[Judged, ...]:

@@ -27,6 +27,7 @@ export const views = {
   watch: [status, video, plot, budget, strip, ask, stages],
   segment: [status, video, curve, beats, stages],
   object: [status, video, areas, stages],
+  text: [status, video, areas, stages],
   scene: [status, view3d, video, growth, drift, above, stages],
   detect: [status, video, recall, boxes, decided, stages],
   imagine: [status, video, novelty, imagined, stages],

@@ -1,0 +1,1 @@
+"""`retain segment --text`: what words name, in every frame of a video."""
