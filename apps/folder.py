@@ -11,11 +11,14 @@ from pathlib import Path
 
 from retain.pipeline.errors import UsageError
 from retain.pipeline.redact import redact
+from retain.pipeline.sources.stored import member_place
 
 
 def stream_name(source: str) -> str:
-    """A short name for the stream, fit for a file name and without credentials."""
-    shown = redact(source).partition("?")[0].rstrip("/")
+    """A short name for the stream, fit for a file name and without credentials. What a shard
+    holds is called as the same file would be by itself."""
+    place = member_place(source)
+    shown = redact(source if place is None else place.name).partition("?")[0].rstrip("/")
     scheme, found, rest = shown.partition("://")
     base = Path(rest if found else shown)
     name = base.stem if not found else base.name or scheme

@@ -19,6 +19,7 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.redact import redact
 from retain.pipeline.results import Held, Route
 from retain.pipeline.run import RunReport
+from retain.pipeline.sources.stored import description
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -119,8 +120,10 @@ def write_summary_json(
 def run_facts(
     options: StreamOptions, report: RunReport, journal: Footage, took_s: float
 ) -> dict[str, Any]:
-    """What summary.json says of any run."""
-    return {
+    """What summary.json says of any run. ``sample``: what a shard says of the clip in it."""
+    told = description(options.source)
+    sample = {} if told is None else {"sample": told}
+    return sample | {
         "source": redact(options.source),
         "complete": report.ok and (not report.stopped or journal.reached),
         "stopped": report.stopped,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from retain.pipeline.errors import RetainError
 from retain.pipeline.frame import Image
 from retain.pipeline.sources.common import is_url, local_path
+from retain.pipeline.sources.stored import is_stored
 
 if TYPE_CHECKING:
     from retain.memory.entries import Entry
@@ -32,7 +33,7 @@ def footage(source: str) -> Path | None:
     """The video file that ``source`` names, when it is on this machine."""
     from retain.pipeline.sources.any import describe
 
-    if not source or is_url(source):
+    if not source or is_url(source) or is_stored(source):
         return None
     try:
         return local_path(source).absolute() if describe(source) == "video" else None

@@ -1,4 +1,4 @@
-"""What a batch is given: a list of paths, a folder or a pattern, as items in a fixed order."""
+"""What a batch is given: a list of paths, a folder, a pattern or shards, as items in a fixed order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retain.pipeline.errors import UsageError
+from retain.pipeline.redact import redact
+from retain.pipeline.sources.stored import member_place
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -32,7 +34,8 @@ ABSENT = -1
 @dataclass(frozen=True, slots=True)
 class Item:
     """One source. ``size`` bytes and ``mtime_ns`` stand for its content; of a folder, how many
-    entries it has and when one came or went last."""
+    entries it has and when one came or went last; of a member of a shard, its size and the shard's
+    time; of what is on a server, ABSENT and a digest of what the server says of it."""
 
     key: str
     """How the list names it; unique in a batch."""
@@ -56,6 +59,10 @@ def look(path: str) -> tuple[int, int]:
     """(size, mtime_ns) of what is at ``path``; (ABSENT, 0) for what cannot be seen."""
     if "://" in path:
         return ABSENT, 0
+    if member_place(path) is not None:
+        from retain.apps.batch.stores import look_in
+
+        return look_in(path)
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -72,30 +79,63 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     A text file (one path a line, ``#`` begins a remark), a table with a column of COLUMNS or JSON
     lines is a list; its relative paths are relative to its folder. Of a folder: every video below
     it and every folder of pictures; with ``scenes`` every folder directly in it instead of those
-    of pictures. Anything with ``*``, ``?`` or ``[``: what it matches. Raises UsageError when there
-    is nothing.
+    of pictures. Anything with ``*``, ``?`` or ``[``: what it matches. A tar shard, wherever it is
+    named, stands for the clips in it (``stores.py``), and ``{000..127}`` for numbers in the name of
+    one. Raises UsageError when there is nothing, SourceError when a server does not answer.
     """
+    from retain.apps.batch.stores import braces, is_shard, is_store
+
     place = Path(given).expanduser()
     if place.is_dir():
         root, keys = place, list(_in_folder(place, scenes))
     elif place.is_file() and place.suffix.lower() in LIST_SUFFIXES:
         root, keys = place.parent, list(_in_list(place))
+    elif is_store(given) or (is_shard(given) and not glob.has_magic(given)):
+        root, keys = Path(), braces(given)
     elif not place.exists() and glob.has_magic(given):
         root, keys = Path(), sorted(glob.glob(str(place), recursive=True))
     else:
         raise UsageError(
             f"{given!r} is no list, folder or pattern.",
             hint=f"A list is a file ending in {', '.join(sorted(LIST_SUFFIXES))}; patterns are "
-            "quoted: 'clips/*.avi'.",
+            "quoted: 'clips/*.avi', 'clips-{000..127}.tar'.",
         )
-    if not keys:
-        raise UsageError(f"{given!r} names nothing to work on.")
     base = os.path.abspath(root)
-    items = []
-    for key in dict.fromkeys(keys):
-        path = key if "://" in key else os.path.join(base, os.path.expanduser(key))
-        items.append(Item(key, path, *look(path)))
-    return items, len(keys) - len(items)
+    items: dict[str, Item] = {}
+    named = 0
+    for item in (item for key in keys for item in _items(key, base)):
+        items.setdefault(item.key, item)
+        named += 1
+    if not items:
+        raise UsageError(f"{redact(given)!r} names nothing to work on.")
+    return [*items.values()], named - len(items)
+
+
+def _items(key: str, base: str) -> Iterator[Item]:
+    """What a line of a list stands for."""
+    from retain.apps.batch.stores import (
+        braces,
+        check_public,
+        is_shard,
+        is_store,
+        of_shard,
+        of_store,
+    )
+
+    if "://" in key:
+        check_public(key)
+    path = key if "://" in key else os.path.join(base, os.path.expanduser(key))
+    if member_place(key) is not None:
+        yield Item(key, path, *look(path))
+    elif "{" in key and (is_shard(key) or is_store(key)) and braces(key) != [key]:
+        for one in braces(key):
+            yield from _items(one, base)
+    elif is_shard(key) and not (is_store(key) and glob.has_magic(key)):
+        yield from of_shard(key, path)
+    elif is_store(key):
+        yield from of_store(key)
+    else:
+        yield Item(key, path, *look(path))
 
 
 def _in_folder(root: Path, scenes: bool) -> Iterator[str]:
@@ -107,7 +147,7 @@ def _in_folder(root: Path, scenes: bool) -> Iterator[str]:
             below.clear()
             yield here
             continue
-        videos = [name for name in shown if _suffix(name) in VIDEO_SUFFIXES]
+        videos = [name for name in shown if _suffix(name) in (*VIDEO_SUFFIXES, ".tar")]
         yield from (os.path.normpath(os.path.join(here, name)) for name in videos)
         if not scenes and not videos and any(_suffix(name) in PICTURE_SUFFIXES for name in shown):
             yield here

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from retain.pipeline.catalog import SOURCES
-from retain.pipeline.errors import UsageError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.redact import redact
+from retain.pipeline.sources.blocks import Window
 from retain.pipeline.sources.common import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -26,11 +28,13 @@ from retain.pipeline.sources.common import (
     sniff,
     text,
 )
+from retain.pipeline.sources.shards import HEADERS, MOST, members
+from retain.pipeline.sources.stored import STORES, is_stored, open_blob, shown, suffix
 from retain.pipeline.stage import Source, SourceInfo, StatValue
 
 Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin", "recording", "far"]
 SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-_TAKES_TIMEOUT = ("video", "camera", "stdin", "far")
+_TAKES_TIMEOUT = ("video", "dicom", "camera", "stdin", "far")
 _TAKES_RATE = ("images", "stdin")
 
 
@@ -38,15 +42,17 @@ def describe(source: str) -> Kind:
     """What kind of source SOURCE is; a name in the catalog of sources. Decodes nothing.
 
     ``-`` lists paths on standard input; ``0`` or ``/dev/video0`` is a camera; an address goes by
-    its scheme; a folder or a pattern with ``*`` or ``?`` holds images; a file goes by its first
-    bytes, then by its ending. Raises SourceError when there is no such file, UsageError for a
-    scheme nobody knows.
+    its scheme, what lies in a shard or store by its ending; a folder or a pattern with ``*`` or
+    ``?`` holds images; a file goes by its first bytes, then by its ending. Raises SourceError when
+    there is no such file, UsageError for a scheme nobody knows and a shard without a member.
     """
     source = text("source", source)
     if source == "-":
         return "stdin"
     if re.fullmatch(r"\d{1,3}|/dev/video\d+", source):
         return "camera"
+    if is_stored(source):
+        return _stored_kind(source)
     if is_url(source):
         scheme = source.partition("://")[0].lower()
         if scheme == "synthetic":
@@ -56,13 +62,15 @@ def describe(source: str) -> Kind:
         if scheme not in SCHEMES:
             raise UsageError(
                 f"No source reads {scheme!r} addresses ({redact(source)!r}).",
-                hint=f"Known: far, file, synthetic, {', '.join(SCHEMES)}.",
+                hint=f"Known: far, file, synthetic, {', '.join((*SCHEMES, *STORES))}.",
             )
         return "video"
     path = local_path(source)
     if path.is_dir() or (not path.exists() and glob.has_magic(source)):
         return "images"
     check_file(path)
+    if path.suffix.lower() == ".tar":
+        raise _names_no_member(source)
     try:
         with path.open("rb") as file:
             head = file.read(192)
@@ -77,6 +85,32 @@ def describe(source: str) -> Kind:
     if found == "image" or (not found and suffix in IMAGE_SUFFIXES):
         return "images"
     return "video"
+
+
+def _stored_kind(source: str) -> Kind:
+    ending = suffix(source.partition("?")[0] if is_url(source) else source)
+    if ending == ".tar":
+        raise _names_no_member(source)
+    if ending in IMAGE_SUFFIXES:
+        raise SourceError(
+            SourceFault.NOT_VIDEO,
+            f"{shown(source)!r} is a picture; in shards and stores only videos and DICOM are read.",
+        )
+    return "dicom" if ending in DICOM_SUFFIXES else "video"
+
+
+def _names_no_member(source: str) -> RetainError:
+    """What is wrong with a shard that is given where one clip is wanted."""
+    shard = open_blob(source, spool=False)
+    try:
+        names = [m.name for m in members(Window(shard, 0, shard.size, HEADERS, 4, MOST))]
+    finally:
+        shard.close()
+    clip = next((name for name in names if suffix(name) != ".json"), "clip.mp4")
+    return UsageError(
+        f"{redact(source)!r} is a shard of {len(names)} files.",
+        hint=f"Name one, as {Path(source).name}::{clip}, or give the shard to retain batch.",
+    )
 
 
 class AnySource:
@@ -122,7 +156,9 @@ class AnySource:
             options["timeout"] = self._timeout
         if kind in _TAKES_RATE:
             options["rate"] = self._rate
-        if kind == "camera" or (kind == "video" and is_url(self.source)):
+        if kind == "camera" or (
+            kind == "video" and is_url(self.source) and not is_stored(self.source)
+        ):
             from retain.pipeline.sources.comeback import ComebackSource
 
             inner: Source = ComebackSource(self.source, **options, **self._comes_back)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 _ONE_PICTURE_PER_PACKET = frozenset(("h264", "hevc", "vp9", "av1"))
@@ -46,9 +45,10 @@ class Tally:
     _hidden: int = 0
     _early: list[int] = field(default_factory=list)
 
-    def promise(self, container: Any, video: Any, path: Path) -> None:
-        """Note what a file promises. Only MP4 and AVI truly index their packets; Matroska states
-        its size, and most writers tag its tracks with a duration.
+    def promise(self, container: Any, video: Any, head: bytes, size: int) -> None:
+        """Note what a file of ``size`` bytes that begins with ``head`` promises. Only MP4 and AVI
+        truly index their packets; Matroska states its size, and most writers tag its tracks with a
+        duration.
         """
         self.declared = video.frames
         if container.format.name == "avi":
@@ -61,7 +61,7 @@ class Tally:
             self.expected = len(video.index_entries)
             self.strict = video.codec_context.name in _ONE_PICTURE_PER_PACKET
         elif container.format.name.startswith("matroska"):
-            self.cut = matroska_is_cut(path)
+            self.cut = matroska_is_cut(head, size)
             self.promised_s = tagged_duration(video.metadata)
 
     def packet(self, packet: Any) -> None:
@@ -112,13 +112,12 @@ class Tally:
         return ", ".join(found)
 
 
-def matroska_is_cut(path: Path) -> bool:
-    """Whether a Matroska or WebM file is shorter than its Segment element says (RFC 8794, 9559).
+def matroska_is_cut(head: bytes, size: int) -> bool:
+    """Whether a Matroska or WebM file of ``size`` bytes that begins with ``head`` is shorter than
+    its Segment element says (RFC 8794, 9559).
 
     False for other files, and for segments of unknown size (live recordings).
     """
-    with path.open("rb") as file:
-        head = file.read(4096)
     if not head.startswith(b"\x1aE\xdf\xa3"):
         return False
     header, at = _element_size(head, 4)
@@ -126,7 +125,7 @@ def matroska_is_cut(path: Path) -> bool:
     if head[at : at + 4] != b"\x18\x53\x80\x67":
         return False
     segment, at = _element_size(head, at + 4)
-    return segment >= 0 and at + segment > path.stat().st_size
+    return segment >= 0 and at + segment > size
 
 
 def tagged_duration(tags: Mapping[str, str]) -> Fraction:

@@ -11,6 +11,7 @@ from typing import Any
 from retain.pipeline.errors import SourceError, SourceFault
 from retain.pipeline.frame import MAX_SIDE, Frame, Image, MetaValue
 from retain.pipeline.redact import redact
+from retain.pipeline.sources.blocks import Window
 from retain.pipeline.sources.common import (
     RisingTimes,
     Sampler,
@@ -18,10 +19,12 @@ from retain.pipeline.sources.common import (
     denied,
     integer,
     local_path,
+    number,
     text,
 )
 from retain.pipeline.sources.dicom_pixels import IMAGE_MODULE, ToRgb
 from retain.pipeline.sources.rgb import check_side
+from retain.pipeline.sources.stored import is_stored, open_stored, shown
 from retain.pipeline.stage import SourceInfo, StatValue
 
 log = logging.getLogger(__name__)
@@ -41,9 +44,9 @@ _DECODERS = {
 
 
 class DicomSource:
-    """A DICOM file with one or more frames.
+    """A DICOM file with one or more frames, also in a shard or store (``stored.py``).
 
-    fps, limit, stream, max_side   as in VideoSource; frames not kept are not decoded
+    fps, limit, stream, timeout, max_side   as in VideoSource; frames not kept are not decoded
 
     pts is in microseconds, from FrameTimeVector, FrameTime, RecommendedDisplayFrameRate or CineRate
     (the first that is there; else 25 per second, and the log says so). ``meta``, where the file
@@ -60,13 +63,16 @@ class DicomSource:
         stream: str = "main",
         fps: float = 0.0,
         limit: int = 0,
+        timeout: float = 10.0,
         max_side: int = 8192,
     ) -> None:
         self.source = text("source", source)
         self.stream = text("stream", stream)
         self.max_side = integer("max_side", max_side, 1, MAX_SIDE)
-        self.path = local_path(self.source)
-        self.name = redact(self.source)
+        self.timeout = number("timeout", timeout, 0.1, 3600)
+        self.name = shown(self.source)
+        self._file: Any = None
+        """Its path, or what reads it from a shard or store."""
         self._sampler = Sampler(fps, limit)
         self._stop = False
         self._header: Any = None
@@ -76,7 +82,8 @@ class DicomSource:
 
     def open(self) -> SourceInfo:
         """Read the header. Raises SourceError, also when nothing installed decodes the pixels."""
-        check_file(self.path)
+        self._close_file()
+        self._file = self._opened()
         self._header = header = self._read_header()
         if not header.get("Rows") or not header.get("Columns"):
             raise SourceError(
@@ -99,18 +106,29 @@ class DicomSource:
             duration_s=float((self._ticks[-1] + step) * _MICRO),
         )
 
+    def _opened(self) -> Any:
+        if is_stored(self.source):
+            return open_stored(self.source, self.timeout)
+        path = local_path(self.source)
+        check_file(path)
+        return path
+
+    def _close_file(self) -> None:
+        if isinstance(self._file, Window):
+            self._file.close()
+
     def _read_header(self) -> Any:
         import pydicom
 
         try:
             with warnings.catch_warnings(action="ignore"):
-                header = pydicom.dcmread(self.path, stop_before_pixels=True, specific_tags=_WANTED)
+                header = pydicom.dcmread(self._file, stop_before_pixels=True, specific_tags=_WANTED)
                 for name in _WANTED:  # values are parsed when first touched
                     header.get(name)
                 int(header.get("NumberOfFrames") or 1)
                 return header
         except PermissionError:
-            raise denied(self.path) from None
+            raise denied(local_path(self.source)) from None
         except pydicom.errors.InvalidDicomError:
             raise SourceError(
                 SourceFault.NOT_VIDEO,
@@ -118,6 +136,7 @@ class DicomSource:
                 hint="Its name ends as one, but the mark DICM is missing at byte 128.",
             ) from None
         except Exception as error:  # the parser meets damage with exceptions of every kind
+            self._raise_fault()
             raise SourceError(
                 SourceFault.BROKEN,
                 f"The header of the DICOM file {self.name!r} is damaged ({type(error).__name__}).",
@@ -156,19 +175,22 @@ class DicomSource:
             self.open()
         meta = describe_device(self._header)
         wanted = []
-        for number, ticks in enumerate(self._ticks):
+        for place, ticks in enumerate(self._ticks):
             pts = self._times.next(ticks)
             if not self._sampler.full and self._sampler.keep(pts, _MICRO):
-                wanted.append((number, pts))
-        pixels = self._pixels([number for number, _ in wanted])
-        for _, pts in wanted:
-            if self._stop:
-                return
-            image = next(pixels, None)
-            if image is None:
-                raise self._broken("it ends too early")
-            self._decoded += 1
-            yield Frame(self.stream, self._decoded - 1, pts, _MICRO, image, meta=meta)
+                wanted.append((place, pts))
+        pixels = self._pixels([place for place, _ in wanted])
+        try:
+            for _, pts in wanted:
+                if self._stop:
+                    return
+                image = next(pixels, None)
+                if image is None:
+                    raise self._broken("it ends too early")
+                self._decoded += 1
+                yield Frame(self.stream, self._decoded - 1, pts, _MICRO, image, meta=meta)
+        finally:
+            self._close_file()
 
     def _pixels(self, numbers: list[int]) -> Iterator[Image]:
         """RGB pictures of the frames with these numbers."""
@@ -177,7 +199,11 @@ class DicomSource:
 
         # read from the file frame by frame; only a deflated one must be taken whole
         deflated = self._header.file_meta.TransferSyntaxUID.is_deflated
-        whole = pydicom.dcmread(self.path) if deflated else self.path
+        whole = self._file
+        if isinstance(whole, Window):
+            whole.seek(0)
+        if deflated:
+            whole = pydicom.dcmread(whole)
         to_rgb = ToRgb(self._header)
         pictures = iter_pixels(whole, indices=numbers)
         while True:
@@ -190,11 +216,18 @@ class DicomSource:
             except MemoryError:
                 raise
             except Exception as error:  # decoders meet damage with exceptions of every kind
+                self._raise_fault()
                 log.debug("%s: %s", self.name, redact(str(error)))
                 raise self._broken(
                     f"its pixels cannot be decoded ({type(error).__name__})"
                 ) from None
             yield image
+
+    def _raise_fault(self) -> None:
+        """The connection, not the file, may be what broke."""
+        if isinstance(self._file, Window) and self._file.fault is not None:
+            self._file.fault.decoded = self._decoded
+            raise self._file.fault from None
 
     def _broken(self, why: str) -> SourceError:
         return SourceError(

@@ -8,22 +8,28 @@ from retain.pipeline.sources.common import denied, is_url, local_path, sniff
 
 
 def explain(
-    error: Exception, source: str, timeout: float, waited: float, reading: bool = False
+    error: Exception,
+    source: str,
+    timeout: float,
+    waited: float,
+    reading: bool = False,
+    head: bytes | None = None,
 ) -> SourceError:
     """The SourceError for what PyAV raised on ``source`` after ``waited`` seconds.
 
     FFmpeg's own text is never passed on: it repeats the address with user and password.
-    ``reading`` tells a failure after opening from one while opening.
+    ``reading`` tells a failure after opening from one while opening; ``head``: the first bytes of
+    what is no plain file and was not read by FFmpeg's own means.
     """
     import av
 
     name = repr(redact(source))
-    if is_url(source):
+    if head is None and is_url(source):
         # RTSP reports an expired timeout as invalid data; the clock knows better.
         if isinstance(error, av.error.ExitError | av.error.TimeoutError) or waited >= timeout:
             return _silent(name, timeout, reading)
         return _unreachable(error, name, reading)
-    if isinstance(error, av.error.PermissionError):
+    if head is None and isinstance(error, av.error.PermissionError):
         return denied(local_path(source))
     if isinstance(error, av.error.EOFError):
         return SourceError(
@@ -35,8 +41,10 @@ def explain(
             f"{name} is coded in a way that this FFmpeg build cannot decode.",
             hint="Convert it, for example to H.264 in MP4.",
         )
-    with local_path(source).open("rb") as file:
-        kind = sniff(file.read(192))
+    if head is None:
+        with local_path(source).open("rb") as file:
+            head = file.read(192)
+    kind = sniff(head)
     if reading or kind == "video":
         return SourceError(
             SourceFault.BROKEN,

@@ -6,6 +6,7 @@ How damage is told from a normal end: see ``damage.py``.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from retain.pipeline.errors import SourceError, SourceFault
 from retain.pipeline.frame import MAX_SIDE, Frame, Image, MetaValue
-from retain.pipeline.redact import redact
+from retain.pipeline.sources.blocks import Window
 from retain.pipeline.sources.common import (
     RisingTimes,
     Sampler,
@@ -28,6 +29,7 @@ from retain.pipeline.sources.common import (
 from retain.pipeline.sources.damage import Tally
 from retain.pipeline.sources.faults import explain
 from retain.pipeline.sources.rgb import ToRgb, check_side, orientation
+from retain.pipeline.sources.stored import is_stored, open_stored, shown
 from retain.pipeline.stage import SourceInfo, StatValue
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,8 @@ _JUMP_S = 1
 
 
 class VideoSource:
-    """A video file, or an rtsp, rtmp, http(s), udp, tcp or srt address.
+    """A video file, also in a shard or store (``stored.py``), or an rtsp, rtmp, http(s), udp, tcp
+    or srt address.
 
     source    path or address
     stream    name of the stream in every Frame
@@ -72,8 +75,11 @@ class VideoSource:
         self.timeout = number("timeout", timeout, 0.1, 3600)
         self.threads = integer("threads", threads, 1, 64)
         self.max_side = integer("max_side", max_side, 1, MAX_SIDE)
-        self.name = redact(self.source)
-        self._url = is_url(self.source)
+        self.name = shown(self.source)
+        self._stored = is_stored(self.source)
+        self._url = is_url(self.source) and not self._stored
+        """Whether FFmpeg makes a connection of its own."""
+        self._file: Window | None = None
         self.sampler = Sampler(fps, limit)
         """Chooses the frames; whoever wraps this source may put another one here."""
         self._lock = threading.RLock()
@@ -88,7 +94,9 @@ class VideoSource:
 
     def open(self) -> SourceInfo:
         """Connect and, for a file, decode the first frame. Raises SourceError."""
-        if not self._url:
+        if self._stored:
+            self._file = open_stored(self.source, self.timeout)
+        elif not self._url:
             check_file(local_path(self.source))
         with self._lock:
             started = time.monotonic()
@@ -99,14 +107,24 @@ class VideoSource:
                 self.close()
                 raise
             except Exception as error:
+                told = self._explain(error, time.monotonic() - started)
                 self.close()
-                waited = time.monotonic() - started
-                raise explain(error, self.source, self.timeout, waited) from None
+                raise told from None
             return self._describe()
+
+    def _explain(self, error: Exception, waited: float, reading: bool = False) -> SourceError:
+        head = None
+        if self._file is not None:
+            if self._file.fault is not None:
+                return self._file.fault
+            head = self._file.head(192)
+        return explain(error, self.source, self.timeout, waited, reading, head)
 
     def _connect(self) -> Any:
         import av
 
+        if self._file is not None:
+            return av.open(self._file, metadata_errors="replace")
         if not self._url:  # "file:" keeps FFmpeg from reading a colon or a % in a name as syntax
             return av.open(f"file:{local_path(self.source)}", metadata_errors="replace")
         options = {"rtsp_transport": "tcp"} if self.source.lower().startswith("rtsp") else {}
@@ -157,7 +175,7 @@ class VideoSource:
         step = round(ticks / rate) if rate else round(ticks * _DEFAULT_STEP_S)
         self._times = RisingTimes(step, round(ticks * _JUMP_S))
         if not self._url:
-            self._tally.promise(container, video, local_path(self.source))
+            self._tally.promise(container, video, *self._head())
         duration = video.duration * video.time_base if video.duration else 0
         if not duration and container.duration:
             duration = Fraction(container.duration, 1_000_000)
@@ -185,6 +203,13 @@ class VideoSource:
             duration_s=float(duration),
         )
 
+    def _head(self) -> tuple[bytes, int]:
+        """The file's first bytes, and how many it has."""
+        if self._file is not None:
+            return self._file.head(4096), self._file.size
+        with local_path(self.source).open("rb") as file:
+            return file.read(4096), os.fstat(file.fileno()).st_size
+
     def _prime(self) -> Any:
         """The first picture, so that a file without one fails in ``open``."""
         first = next(self._pictures, None)
@@ -192,6 +217,8 @@ class VideoSource:
             return first
         damage = self._tally.sentence(ended=not self.sampler.full)
         self.close()
+        if self._file is not None and self._file.fault is not None:
+            raise self._file.fault
         if damage:
             raise self._broken(damage)
         raise SourceError(
@@ -276,10 +303,8 @@ class VideoSource:
                     raise TimeoutError
                 if packet.size:  # an empty one is a repeated picture (AVI) or the demuxer's end
                     return packet
-        except (av.FFmpegError, OSError) as error:
-            self._fault = explain(
-                error, self.source, self.timeout, time.monotonic() - started, reading=True
-            )
+        except (av.FFmpegError, OSError, SourceError) as error:
+            self._fault = self._explain(error, time.monotonic() - started, reading=True)
             self._tally.reading_failed = True
         return None
 
@@ -316,9 +341,10 @@ class VideoSource:
         """Raise when the stream did not end well; say so in the log when only counts differ."""
         if self._stop:
             return
-        if self._fault is not None and self._url:
-            self._fault.decoded = self.sampler.kept
-            raise self._fault
+        fault = self._fault if self._url else self._file.fault if self._file is not None else None
+        if fault is not None:
+            fault.decoded = self.sampler.kept
+            raise fault
         damage = self._tally.sentence(ended=not self.sampler.full)
         if damage and not self._live:
             raise self._broken(damage)
@@ -349,6 +375,8 @@ class VideoSource:
                 container, self._container = self._container, None
                 if container is not None:
                     container.close()
+                if self._file is not None:
+                    self._file.close()
             finally:
                 self._lock.release()
 
