@@ -20,6 +20,11 @@ class TaskName(StrEnum):
     IMAGINE = "imagine"
 
 
+class EngineName(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def batch(
     given: Annotated[
         str,
@@ -50,6 +55,21 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try what failed before once more.")
     ] = False,
+    engine: Annotated[
+        EngineName, typer.Option(help="Processes here, or actors of Ray (docs/cluster.md).")
+    ] = EngineName.LOCAL,
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT|auto",
+            help="A Ray that runs.",
+            show_default="one started and stopped by this command",
+        ),
+    ] = "",
+    gpus: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of a GPU that a worker takes.", show_default="none"),
+    ] = 0.0,
 ) -> None:
     """Do one task to every item of a data set; broken off, the same command goes on.
 
@@ -72,6 +92,9 @@ def batch(
         jobs=jobs,
         timeout_s=timeout,
         retry_failed=retry_failed,
+        engine=engine.value,
+        address=address,
+        gpus=gpus,
         command=command_line(),
     )
     raise typer.Exit(job.batch(options))

@@ -48,6 +48,10 @@ class BatchOptions:
     jobs: int = 0
     timeout_s: float = 0.0
     retry_failed: bool = False
+    engine: str = "local"
+    """Or ``ray``, with ``address`` and ``gpus`` of RayEngine."""
+    address: str = ""
+    gpus: float = 0.0
     command: str = "retain batch"
 
     @property
@@ -63,11 +67,26 @@ def batch(options: BatchOptions, engine: Callable[[Spec], Engine] | None = None)
     settings = check(options.task, options.settings)
     spec = Spec(TARGET, {"task": options.task, "set": settings})
     mark = fingerprint(options.task, settings)
-    made = engine or (lambda spec: local(options, spec))
+    made = engine or (lambda spec: choose(options, spec))
     return work_off(options, made(spec), mark)
 
 
-def local(options: BatchOptions, spec: Spec) -> LocalEngine:
+def choose(options: BatchOptions, spec: Spec) -> Engine:
+    """The engine that was asked for. Raises UsageError where options do not go with it."""
+    if options.engine == "ray":
+        from retain.apps.batch.ray_engine import RayEngine
+
+        return RayEngine(
+            spec,
+            jobs=options.jobs,
+            timeout_s=options.timeout_s,
+            address=options.address,
+            gpus=options.gpus,
+        )
+    if options.engine != "local":
+        raise UsageError(f"There is no engine {options.engine!r}.", hint="local or ray.")
+    if options.address or options.gpus:
+        raise UsageError("--address and --gpus are for --engine ray.")
     return LocalEngine(spec, jobs=options.jobs, timeout_s=options.timeout_s)
 
 
