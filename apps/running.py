@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from retain.apps import console
 from retain.apps.folder import building, free_place, stream_name
-from retain.pipeline.errors import RetainError, UsageError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Graph
 from retain.pipeline.metrics import GraphStats
@@ -25,6 +25,7 @@ from retain.pipeline.recorder import taken
 from retain.pipeline.redact import redact
 from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
 from retain.pipeline.stage import Sink, StatValue
+from retain.pipeline.wire import Fault
 
 if TYPE_CHECKING:
     from retain.apps.page.ask import Asker
@@ -103,6 +104,14 @@ class Footage(ABC):
     @abstractmethod
     def line(self, elapsed_s: float, stats: GraphStats) -> str:
         """How far it is, for a person."""
+
+
+class NodeError(RetainError):
+    """A node of the graph ended the run; ``code`` is that of its Fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.code = fault.code
 
 
 J = TypeVar("J", bound=Footage)
@@ -246,8 +255,9 @@ def is_live(source: str) -> bool:
     """Whether SOURCE goes on by itself. Addresses that may be either are opened to find out,
     which waits for those that are not there yet."""
     from retain.pipeline.sources.any import AnySource, describe
+    from retain.pipeline.sources.stored import is_stored
 
-    if source.startswith(("room:", "objects:", "worlds:")):
+    if source.startswith(("room:", "objects:", "worlds:")) or is_stored(source):
         return False
     kind = describe(source)
     if kind == "camera":
@@ -328,7 +338,7 @@ def _end_after(options: StreamOptions, live: bool) -> float:
 def _nothing(report: RunReport) -> RetainError:
     if report.errors and not report.stopped:  # stages with nothing to save are no news then
         fault = report.errors[0]
-        return (UsageError if fault.code == "usage" else RetainError)(fault.message)
+        return error_of(fault)
     if report.stopped:
         stopped = RetainError("Stopped before the first frame; nothing was written.")
         stopped.exit_code = INTERRUPTED
@@ -340,6 +350,15 @@ def _nothing(report: RunReport) -> RetainError:
             hint="If this is other footage of the same name, rename the file.",
         )
     return RetainError("The source ended without a single frame; nothing was written.")
+
+
+def error_of(fault: Fault) -> RetainError:
+    """The error to raise for what ended a graph: of the type that its code stands for."""
+    if fault.code in set(SourceFault):
+        return SourceError(SourceFault(fault.code), fault.message)
+    if fault.code == "usage":
+        return UsageError(fault.message)
+    return NodeError(fault)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ The command line prints ``str(error)`` and exits with ``error.exit_code``; a tra
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -88,6 +89,15 @@ class MissingExtra(UsageError):
             f"{why} needs the package {package!r}, which is not installed.",
             hint=f"Install it with: pip install 'retain[{extra}]'",
         )
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it was raised from, is that the disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from retain.pipeline.errors import RetainError, SourceError, UsageError, WireError
+from retain.pipeline.errors import RetainError, SourceError, UsageError, WireError, no_space
 from retain.pipeline.frame import MAX_SIDE, Frame, Image, MetaValue
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result
@@ -50,7 +50,8 @@ class Fault(_Message, frozen=True, tag="fault/1"):
 
     node: str
     code: str
-    """``usage`` (it was asked for what cannot be), ``error`` (the node raised), ``crashed`` (its
+    """``usage`` (it was asked for what cannot be), ``error`` (the node gave up on purpose),
+    ``defect`` (it raised what nobody foresaw), ``no_space`` (the disk is full), ``crashed`` (its
     process died), ``starved`` (no free slot)."""
     message: str
 
@@ -60,8 +61,10 @@ class Fault(_Message, frozen=True, tag="fault/1"):
         if isinstance(error, SourceError):
             return cls(node, error.fault.value, str(error))
         if isinstance(error, RetainError):
-            return cls(node, "usage" if isinstance(error, UsageError) else "error", str(error))
-        return cls(node, "error", f"{node!r} raised {type(error).__name__}: {error}")
+            kind = "usage" if isinstance(error, UsageError) else "error"
+            return cls(node, "no_space" if no_space(error) else kind, str(error))
+        said = f"{node!r} raised {type(error).__name__}: {error}"
+        return cls(node, "no_space" if no_space(error) else "defect", said)
 
 
 class PixelRef(_Message, frozen=True, tag="pixels/1"):

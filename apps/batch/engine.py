@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 State = Literal["done", "failed", "quarantined"]
+NO_SPACE = "no_space"
+"""The cause that is nobody's item: there is no room for results. It ends the batch."""
 
 
 class Spec(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -33,8 +34,8 @@ ABSENT = -1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One source. ``size`` bytes and ``mtime_ns`` stand for its content; of a folder, how many
-    entries it has and when one came or went last; of a member of a shard, its size and the shard's
+    """One source. ``size`` bytes and ``mtime_ns`` stand for its content; of a folder, those
+    of all files below it and the newest time; of a member of a shard, its size and the shard's
     time; of what is on a server, ABSENT and a digest of what the server says of it."""
 
     key: str
@@ -49,10 +50,10 @@ def identity(key: str) -> str:
     """A file name for the item ``key``: readable, and different for different keys.
 
     >>> identity("ward 3/clip.avi")
-    'clip-f6b2e26a10'
+    'clip-557d07e3df8648f4'
     """
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(key.partition("?")[0]).stem).strip("-.")[:48]
-    return f"{stem or 'item'}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    return f"{stem or 'item'}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def look(path: str) -> tuple[int, int]:
@@ -66,10 +67,22 @@ def look(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            return len(os.listdir(path)), found.st_mtime_ns
-    except OSError:
+            return _within(path)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         return ABSENT, 0
     return found.st_size, found.st_mtime_ns
+
+
+def _within(folder: str) -> tuple[int, int]:
+    """Bytes of all files below ``folder``, and when one of them, or one's coming or going, was
+    last."""
+    nbytes, newest = 0, os.stat(folder).st_mtime_ns
+    for entry in os.scandir(folder):
+        found = entry.stat(follow_symlinks=False)
+        below = _within(entry.path) if stat.S_ISDIR(found.st_mode) else None
+        more, time_ns = below or (found.st_size, found.st_mtime_ns)
+        nbytes, newest = nbytes + more, max(newest, time_ns)
+    return nbytes, newest
 
 
 def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
@@ -93,7 +106,10 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     elif is_store(given) or (is_shard(given) and not glob.has_magic(given)):
         root, keys = Path(), braces(given)
     elif not place.exists() and glob.has_magic(given):
-        root, keys = Path(), sorted(glob.glob(str(place), recursive=True))
+        found = sorted(glob.glob(str(place), recursive=True))
+        folders = {parent for key in found for parent in Path(key).parents}
+        made = {folder for folder in folders if is_result(folder)}
+        root, keys = Path(), [key for key in found if made.isdisjoint(Path(key).parents)]
     else:
         raise UsageError(
             f"{given!r} is no list, folder or pattern.",
@@ -125,6 +141,9 @@ def _items(key: str, base: str) -> Iterator[Item]:
     if "://" in key:
         check_public(key)
     path = key if "://" in key else os.path.join(base, os.path.expanduser(key))
+    if not path.isascii() and path.encode("utf-8", "replace").decode() != path:  # bytes of old days
+        yield Item(key.encode("utf-8", "backslashreplace").decode(), "", ABSENT, 0)
+        return
     if member_place(key) is not None:
         yield Item(key, path, *look(path))
     elif "{" in key and (is_shard(key) or is_store(key)) and braces(key) != [key]:
@@ -139,8 +158,21 @@ def _items(key: str, base: str) -> Iterator[Item]:
 
 
 def _in_folder(root: Path, scenes: bool) -> Iterator[str]:
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+    """Links to folders are followed, but no folder is entered twice. Results are left out (the
+    films in them are no clips); a folder that may not be read is an item, so that it is told."""
+    denied: list[str] = []
+    entered: set[str] = set()
+    for folder, below, files in os.walk(
+        root, followlinks=True, onerror=lambda error: denied.append(error.filename)
+    ):
+        real = os.path.realpath(folder)
+        known = real in entered
+        entered.add(real)
+        if known or (folder != str(root) and is_result(Path(folder))):
+            below.clear()
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        below.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
         shown = sorted(name for name in files if not name.startswith("."))
         here = os.path.relpath(folder, root)
         if scenes and here != ".":
@@ -151,6 +183,13 @@ def _in_folder(root: Path, scenes: bool) -> Iterator[str]:
         yield from (os.path.normpath(os.path.join(here, name)) for name in videos)
         if not scenes and not videos and any(_suffix(name) in PICTURE_SUFFIXES for name in shown):
             yield here
+    yield from (os.path.relpath(folder, root) for folder in denied)
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a batch, or a single command, has written ``folder``."""
+    batch = (folder / "manifest.sqlite").exists() and (folder / "items").exists()
+    return batch or all((folder / name).exists() for name in ("summary.json", "report.html"))
 
 
 def _suffix(name: str) -> str:
@@ -171,12 +210,13 @@ def _in_list(path: Path) -> Iterator[str]:
                     for line in file:
                         if (text := line.strip()) and not text.startswith("#"):
                             yield text
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"The list {str(path)!r} cannot be read: {error}.") from error
 
 
 def _in_table(text: str, path: Path) -> Iterator[str]:
-    rows = csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     head = next(rows, [])
     column = next((head.index(name) for name in COLUMNS if name in head), None)
     if column is None:

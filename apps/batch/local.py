@@ -72,6 +72,8 @@ class LocalEngine:
         self._spec, self._most, self._timeout_s = spec, jobs or cores(), timeout_s
         self._pool: list[_Worker] = []
         self._need = FIRST_GUESS
+        self._again: list[Job] = []
+        """Jobs whose worker ended before it could begin."""
         self._stopped: bool = False
         self._dropped: bool = False
         self._stillborn = 0
@@ -113,11 +115,11 @@ class LocalEngine:
         """One job to a worker that has none; False where there is no room or no job."""
         free = next((worker for worker in self._pool if worker.job is None), None)
         if free is None:
-            if len(self._pool) >= self._most or not self._room():
+            if len(self._pool) >= self._most or (self._pool and not self._fits_one_more()):
                 return False
-        elif self.workers and not self._room(0):
+        elif self.workers and not _room(0):
             return False
-        job = next(jobs, None)
+        job = self._again.pop() if self._again else next(jobs, None)
         if job is None:
             return False
         if free is None:
@@ -129,12 +131,10 @@ class LocalEngine:
             free.process.stdin.flush()
         return True
 
-    def _room(self, need: int | None = None) -> bool:
-        """Whether ``need`` more bytes fit. One worker always does."""
-        if not self._pool:
-            return True
-        free, total = memory()
-        return free - (self._need if need is None else need) >= RESERVE * total
+    def _fits_one_more(self) -> bool:
+        """Whether another worker fits, once those that are there have grown to what one takes."""
+        growth = sum(max(self._need - _held(worker), 0) for worker in self._pool)
+        return _room(self._need + growth)
 
     def _start(self, selector: selectors.BaseSelector) -> _Worker:
         one = dict.fromkeys(_THREADS, "1")
@@ -195,12 +195,14 @@ class LocalEngine:
         if job is None or self._dropped:
             return []
         if not worker.ready and not worker.late:
+            self._again.append(job)
             self._stillborn += 1
             if self._stillborn == STILLBORN:
                 raise RetainError(
                     f"{STILLBORN} workers in a row ended before they could begin.",
                     hint="What they said is above; the same command goes on.",
                 )
+            return []
         if worker.late:
             text = f"It was not done within {self._timeout_s:g} s (--timeout)."
             return [Outcome(job.id, "failed", "timeout", text, seconds)]
@@ -211,6 +213,20 @@ class LocalEngine:
             if name == "SIGKILL":
                 text += " Where nobody did that, the memory ran out: try --jobs 1."
         return [Outcome(job.id, "failed", "died", text, seconds)]
+
+
+def _room(nbytes: int) -> bool:
+    """Whether so much more fits."""
+    free, total = memory()
+    return free - nbytes >= RESERVE * total
+
+
+def _held(worker: _Worker) -> int:
+    """Bytes it takes now."""
+    try:
+        return int(psutil.Process(worker.process.pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _kill(worker: _Worker) -> None:

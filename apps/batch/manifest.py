@@ -22,8 +22,10 @@ State = Literal["pending", "running", "done", "failed", "quarantined"]
 STATES: tuple[State, ...] = get_args(State)
 BAD: tuple[State, ...] = ("failed", "quarantined")
 VERSION = 1
-_SCHEMA = """
+_ABOUT = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_ITEMS = """
 CREATE TABLE IF NOT EXISTS items (
   place INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, key TEXT NOT NULL UNIQUE, path TEXT NOT NULL,
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, fingerprint TEXT NOT NULL,
@@ -66,15 +68,20 @@ class Manifest:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_ABOUT)
             about = dict(self._db.execute("SELECT name, value FROM about"))
+            if about.get("version", str(VERSION)) != str(VERSION):
+                raise StateError(
+                    f"{str(path)!r} was written by another version of retain.",
+                    hint="Choose another --out, or remove the folder.",
+                )
+            self._db.executescript(_ITEMS)
+            self._db.execute(f"SELECT {_COLUMNS}, listed FROM items LIMIT 1")
         except sqlite3.DatabaseError as error:
             raise StateError(
                 f"{str(path)!r} is no manifest of a batch: {error}.",
                 hint="Choose another --out, or remove the folder.",
             ) from error
-        if about.get("version", str(VERSION)) != str(VERSION):
-            raise StateError(f"{str(path)!r} was written by another version of retain.")
         if about.get("task", task) != task:
             raise UsageError(
                 f"{str(path.parent)!r} holds a batch of {about['task']!r}, not of {task!r}.",
@@ -87,15 +94,31 @@ class Manifest:
     def close(self) -> None:
         self._db.close()
 
+    def belongs(self, given: str, vouched: bool) -> None:
+        """Remember that this is the batch of the list ``given``. Where it is another one's, and
+        nobody has ``vouched`` for the folder, raise UsageError: results of another data set that
+        has the same name would be replaced."""
+        known = self._db.execute("SELECT value FROM about WHERE name = 'given'").fetchone()
+        if known and known[0] != given and not vouched:
+            raise UsageError(
+                f"The folder for the results of {given!r} holds those of {known[0]!r}.",
+                hint="Choose another one with --out; or say that one with --out to go on with it.",
+            )
+        self._db.execute("INSERT OR REPLACE INTO about VALUES ('given', ?)", (given,))
+
+    def release(self) -> None:
+        """Nobody is at work any more: what was dropped is to be done."""
+        self._db.execute("UPDATE items SET state = 'pending' WHERE listed AND state = 'running'")
+
     def plan(self, items: Iterable[Item], fingerprint: str, there: set[str], retry: bool) -> None:
         """Settle what is to be done: what is new, was broken off, has changed (the file or the
         ``fingerprint``), has lost its results (``there``: those in place, by id), or is to be
         tried once more (``retry``: what failed). Items no longer listed keep their rows."""
         db = self._db
         known = {
-            key: (size, mtime, mark, state, id, listed)
-            for key, size, mtime, mark, state, id, listed in db.execute(
-                "SELECT key, size, mtime_ns, fingerprint, state, id, listed FROM items"
+            key: rest
+            for key, *rest in db.execute(
+                "SELECT key, size, mtime_ns, fingerprint, state, id, listed, path FROM items"
             )
         }
         new, again, back = [], [], []
@@ -106,18 +129,18 @@ class Manifest:
                     (identity(item.key), item.key, item.path, item.size, item.mtime_ns, fingerprint)
                 )
                 continue
-            *mark, state, id, listed = was
+            *mark, state, id, listed, path = was
             same = mark == [item.size, item.mtime_ns, fingerprint]
             if same and (id in there if state == "done" else state in BAD and not retry):
-                if not listed:
-                    back.append((item.key,))
+                if not listed or path != item.path:  # the data set may have been moved
+                    back.append((item.path, item.key))
             else:
                 again.append((item.path, item.size, item.mtime_ns, fingerprint, item.key))
-        gone = [(key,) for key, (*_, listed) in known.items() if listed]
+        gone = [(key,) for key, (*_, listed, _) in known.items() if listed]
         with db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("UPDATE items SET listed = 0 WHERE key = ?", gone)
-            db.executemany("UPDATE items SET listed = 1 WHERE key = ?", back)
+            db.executemany("UPDATE items SET listed = 1, path = ? WHERE key = ?", back)
             db.executemany(
                 "UPDATE items SET path = ?, size = ?, mtime_ns = ?, fingerprint = ?, listed = 1,"
                 " state = 'pending', cause = '', message = '' WHERE key = ?",

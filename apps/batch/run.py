@@ -6,10 +6,14 @@ and what is left; the engine only works jobs off.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
+import itertools
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from retain.apps import console
-from retain.apps.batch.engine import Engine, Outcome, Spec
+from retain.apps.batch.engine import NO_SPACE, Engine, Outcome, Spec
 from retain.apps.batch.fingerprint import fingerprint
 from retain.apps.batch.items import list_items
 from retain.apps.batch.local import LocalEngine
@@ -28,7 +32,8 @@ from retain.apps.batch.progress import Progress
 from retain.apps.batch.results import write_tables
 from retain.apps.batch.tasks import TARGET, check
 from retain.apps.folder import stream_name
-from retain.pipeline.errors import RetainError, UsageError
+from retain.pipeline.errors import RetainError, UsageError, no_space
+from retain.pipeline.redact import redact
 
 MANIFEST, ITEMS, LOGS, WORK, LOCK, REPORT = (
     "manifest.sqlite", "items", "logs", ".work", ".lock", "report.html",
@@ -57,8 +62,18 @@ class BatchOptions:
     @property
     def place(self) -> Path:
         """Where the results go: the same for the same words, so that the same command goes on."""
-        name = stream_name(os.path.abspath(self.given) if self.given in (".", "..") else self.given)
-        return self.out or Path("retain-out") / f"batch-{name}-{self.task}"
+        given = self.given
+        if "://" not in given:
+            parts = Path(given).parts
+            if not os.path.exists(given):  # 'ward/*.avi': ward
+                parts = tuple(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+            given = os.path.abspath(Path(*parts))
+        return self.out or Path("retain-out") / f"batch-{stream_name(given)}-{self.task}"
+
+    @property
+    def origin(self) -> str:
+        """The list, whatever folder the command is given in."""
+        return redact(self.given if "://" in self.given else os.path.abspath(self.given))
 
 
 def batch(options: BatchOptions, engine: Callable[[Spec], Engine] | None = None) -> int:
@@ -96,9 +111,10 @@ def work_off(options: BatchOptions, engine: Engine, mark: str) -> int:
 
     items, twice = list_items(options.given, scenes=options.task == "reconstruct")
     out = options.place
-    with _owned(out):
+    with _owned(out), _told(out):
         manifest = Manifest(out / MANIFEST, options.task)
         try:
+            manifest.belongs(options.origin, vouched=options.out is not None)
             there = {entry.name for entry in os.scandir(out / ITEMS)}
             manifest.plan(items, mark, there, options.retry_failed)
             if twice:
@@ -107,8 +123,11 @@ def work_off(options: BatchOptions, engine: Engine, mark: str) -> int:
             del items, there
             with progress.shown(), _signals(engine) as asked:
                 for outcome in engine.run(manifest.jobs(out / WORK, out / LOGS)):
+                    if outcome.cause == NO_SPACE:
+                        raise OSError(errno.ENOSPC, outcome.message)
                     size = manifest.record(outcome, _publish(out, outcome))
                     progress.ended(outcome, size)
+            manifest.release()
             tables = write_tables(out, manifest)
             counts = {state: number for state, (number, _) in manifest.counts().items()}
             write_report(out / REPORT, options, manifest, progress, mark)
@@ -149,6 +168,20 @@ def _owned(out: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """What keeps the batch itself from its folder, as an error that says so."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        full = no_space(error) or "disk is full" in str(error)
+        raise RetainError(
+            f"The batch cannot go on in {str(out)!r}: {error}.",
+            hint=("Make room on that disk" if full else "Put that right")
+            + "; the same command goes on, and no item is charged for it.",
+        ) from error
+
+
+@contextmanager
 def _signals(engine: Engine) -> Iterator[list[int]]:
     """The first Ctrl-C or SIGTERM lets what is under way end, the second drops it. Yields the
     signals that came."""
@@ -181,9 +214,7 @@ def _publish(out: Path, outcome: Outcome) -> str:
             return ""
         (out / WORK / outcome.id).rename(place)
     except OSError as error:
-        raise RetainError(
-            f"The results could not be written to {str(place)!r}: {error.strerror}."
-        ) from error
+        raise OSError(error.errno, f"no results at {str(place)!r}: {error.strerror}") from error
     (out / LOGS / f"{outcome.id}.log").unlink(missing_ok=True)
     return f"{ITEMS}/{outcome.id}"
 

@@ -14,8 +14,15 @@ import msgspec
 
 from retain.apps.batch.engine import ItemError, Job
 from retain.apps.batch.work import named
-from retain.apps.running import StreamOptions, is_live
-from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError, nearest
+from retain.apps.running import NodeError, StreamOptions, is_live
+from retain.pipeline.errors import (
+    RetainError,
+    SourceError,
+    SourceFault,
+    UsageError,
+    nearest,
+    no_space,
+)
 from retain.pipeline.wire import Fault
 
 TARGET = "retain.apps.batch.tasks:run_task"
@@ -120,7 +127,7 @@ def _options(task: str) -> Any:
 def run_task(job: Job, options: dict[str, Any]) -> dict[str, Any]:
     """The Target of workers. ``options``: ``task``, and ``set`` as from ``check``."""
     task, given = TASKS[options["task"]], options["set"]
-    _not_for_ever(job.path)
+    _check_source(job.path)
     asked = _options(options["task"])(
         source=job.path,
         out=Path(job.folder),
@@ -134,20 +141,32 @@ def run_task(job: Job, options: dict[str, Any]) -> dict[str, Any]:
         done = run(asked, lambda done: None)
     except SourceError:
         raise
+    except NodeError:
+        raise
     except RetainError as error:
-        _blame_source(job.path)
-        raise error
+        if not no_space(error):
+            _blame_source(job.path)
+        raise
     facts = json.loads((Path(job.folder) / "summary.json").read_bytes())
     if done.exit_code:
         fault = msgspec.convert(facts["errors"][0], Fault)
-        known = fault.code in (*SourceFault, "usage")
-        raise ItemError(fault.code if known else named(fault.message), fault.message)
+        raise ItemError(named(fault.code), fault.message)
     return {name: value for name, value in facts.items() if name not in _VOLATILE}
 
 
-def _not_for_ever(source: str) -> None:
-    if "://" in source and is_live(source):
+def _check_source(source: str) -> None:
+    """Raise UsageError for what nobody could ever be done with."""
+    if not source:
+        raise UsageError(
+            "Its name is no UTF-8 text, and cannot be written down.", hint="Rename the file."
+        )
+    if ("://" in source or source.startswith("/dev/video")) and is_live(source):
         raise UsageError(f"{source!r} is live and would never be done.", hint="Use retain watch.")
+    path = Path(source)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(
+            f"{source!r} is a pipe, a socket or a device.", hint="A batch takes files and folders."
+        )
 
 
 def _blame_source(path: str) -> None:

@@ -10,7 +10,6 @@ import ctypes
 import faulthandler
 import importlib
 import os
-import re
 import shutil
 import signal
 import sys
@@ -23,15 +22,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from retain.apps.batch.engine import ItemError, Job, Outcome, Spec, State
+from retain.apps.batch.engine import NO_SPACE, ItemError, Job, Outcome, Spec, State
 from retain.apps.batch.items import ABSENT, look
-from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
+from retain.apps.running import NodeError
+from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError, no_space
 
 READY = b"ready"
 """Said once the Target is there: who dies before has nothing to do with an item."""
 _PR_SET_PDEATHSIG = 1
-_DEFECT = re.compile(r"'[^']+' raised \w+: ")
-"""How a graph words what none of its stages raised on purpose."""
 _TRANSIENT = (SourceFault.TIMEOUT, SourceFault.REFUSED, SourceFault.STALLED)
 _NO_GOOD = {"vanished", "usage", *SourceFault} - {*_TRANSIENT}
 
@@ -49,13 +47,20 @@ def do(target: Target, job: Job, options: dict[str, Any]) -> Outcome:
         cause, message = error.cause, str(error)
     except SourceError as error:
         cause, message = error.fault.value, str(error)
+    except UsageError as error:
+        cause, message = "usage", str(error)
     except RetainError as error:
-        cause = "usage" if isinstance(error, UsageError) else named(error.what)
-        message = str(error)
+        code = error.code if isinstance(error, NodeError) else "error"
+        cause, message = NO_SPACE if no_space(error) else named(code), str(error)
+    except MemoryError as error:
+        traceback.print_exc()
+        cause, message = "died", f"The memory ran out. {error}".strip()
     except Exception as error:
         traceback.print_exc()
-        cause, message = "defect", f"{type(error).__name__}: {error}"
-    cause, message = _seen(job, cause, message)
+        cause = NO_SPACE if no_space(error) else "defect"
+        message = f"{type(error).__name__}: {error}"
+    if cause != NO_SPACE:
+        cause, message = _seen(job, cause, message)
     if cause:
         shutil.rmtree(job.folder, ignore_errors=True)
         bad = cause in _NO_GOOD
@@ -68,9 +73,12 @@ def do(target: Target, job: Job, options: dict[str, Any]) -> Outcome:
     )  # fmt: skip
 
 
-def named(message: str) -> str:
-    """Whether what a graph says of its failure is a bug, or the task that has nothing to show."""
-    return "defect" if _DEFECT.match(message) else "no_result"
+def named(code: str) -> str:
+    """The cause that a Fault's ``code`` is: a source's and the caller's own stand for themselves,
+    a node that gave up on purpose had nothing to show, and the rest are bugs."""
+    if code in (*SourceFault, "usage", NO_SPACE):
+        return code
+    return "no_result" if code == "error" else "defect"
 
 
 def _seen(job: Job, cause: str, message: str) -> tuple[str, str]:
@@ -127,15 +135,22 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
     answers.flush()
     for line in jobs:
         job = msgspec.json.decode(line, type=Job)
-        with _logged(job.log):
-            outcome = do(target, job, spec.options)
-        if outcome.state == "done" or not os.path.getsize(job.log):
-            os.unlink(job.log)
+        try:
+            with _logged(job.log):
+                outcome = do(target, job, spec.options)
+            if outcome.state == "done" or not os.path.getsize(job.log):
+                os.unlink(job.log)
+        except OSError as error:  # of the folder of the batch, not of the item
+            cause = NO_SPACE if no_space(error) else "defect"
+            outcome = Outcome(job.id, "failed", cause, f"{type(error).__name__}: {error}")
         answers.write(msgspec.json.encode(outcome) + b"\n")
         answers.flush()
 
 
 def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # They are for the parent, which lets an item end; some services send them to everybody.
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):

@@ -21,6 +21,7 @@ from retain.apps.running import (
     StreamOptions,
     add_sinks,
     add_source,
+    error_of,
     incomplete,
     run_stream,
 )
@@ -149,7 +150,7 @@ def _no_fan(report: RunReport) -> RetainError:
     from retain.datasets.echo.sector import NoSector
 
     if report.errors:
-        return RetainError(report.errors[0].message)
+        return error_of(report.errors[0])
     return NoSector("not one frame shows it")
 
 

@@ -194,7 +194,7 @@ def test_a_stage_that_raises_while_its_queue_is_full_ends_the_run(runner: Runner
     report, out = run(graph, runner)
     assert out.seqs == [0, 1, 2]
     error = report.errors[0]
-    assert (error.node, error.code) == ("trouble0", "error")
+    assert (error.node, error.code) == ("trouble0", "defect")
     assert (
         "ValueError: seven is not a colour" if how == "raise" else "SystemExit: 3"
     ) in error.message

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import msgspec
 import numpy as np
 import pytest
@@ -143,3 +145,8 @@ def test_faults_say_what_happened() -> None:
     assert Fault.of("a", RetainError("No.")).code == "error"
     assert Fault.of("a", UsageError("No.")).code == "usage"
     assert Fault.of("a", KeyError("x")).message == "'a' raised KeyError: 'x'"
+    assert Fault.of("a", KeyError("x")).code == "defect"
+    assert Fault.of("a", OSError(errno.ENOSPC, "full")).code == "no_space"
+    full = RetainError("The file could not be written.")
+    full.__cause__ = OSError(errno.EDQUOT, "full")
+    assert Fault.of("a", full).code == "no_space"
