@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,6 +94,9 @@ def _editions(finding: Finding, folder: Folder, there: set[str]) -> None:
         finding.add("others", "note", f"{counted(len(other), 'sequences')} of other names", other)
 
 
+_OFFICIAL = re.compile(r"ILSVRC2015_(?:VID_)?(?:train|val|test)_\d+")
+
+
 def vid(folder: Folder, kit: Kit = kits.VID) -> Finding | None:
     """``Data/VID`` or ``Annotations/VID`` tells it, here or in ILSVRC."""
     homes = [folder, *(folder.below.get(name) for name in ("ILSVRC", "ILSVRC2015"))]
@@ -134,9 +138,9 @@ def _split(
     videos: dict[str, Folder],
     drawn: dict[str, Folder],
 ) -> None:
-    part = finding.kit.part(split)
-    known = _listed(root, split)
-    against(finding, split, set(videos), part, known)
+    official = any(_OFFICIAL.search(name) for name in (*videos, *drawn)) or not videos
+    part = finding.kit.part(split) if official else None
+    against(finding, split, set(videos), part, _listed(root, split))
     if not videos and not drawn:
         return
     frames, unlabelled, alone, labelled = 0, list[str](), list[str](), 0

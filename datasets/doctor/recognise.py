@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,14 +46,14 @@ def recognise(path: str | Path, tell: Tell | None = None) -> Report:
         findings = archives(tree.root)
     if not findings:
         findings = [one] if (one := shards(tree.root)) is not None else plain_files(tree.root)
-        guess = _around(path) if findings else ""
-    else:
-        guess = ""
+        if findings and (around := _around(path)):
+            for finding in findings:
+                finding.add("place", "partial", "it is a part of a data set", fix=around)
     for finding in findings:
         _listing(finding, tree)
     if not findings:
         return Report(path, (), _around(path) or _nearest(tree.root))
-    return Report(path, tuple(findings), guess)
+    return Report(path, tuple(findings))
 
 
 def _found(root: Folder) -> list[Finding]:
@@ -137,7 +138,7 @@ def _listing(finding: Finding, tree: Tree) -> None:
 
 def _around(path: Path) -> str:
     """The data set that a folder is a part of, if one of the two above it is one."""
-    absolute = path.absolute()
+    absolute = Path(os.path.abspath(path))
     for above in absolute.parents[:2]:
         shallow = _shallow(above)
         for ask in _ROOTED:
