@@ -14,7 +14,17 @@ from retain.models.onlinex.encoder import Encoder, slopes
 from retain.models.onlinex.fusion import Fused, Fusion, fuse
 from retain.models.onlinex.heads import MapHead, PoseHead, Raw, Readout, distance, point
 from retain.models.onlinex.relative import RelativeExtractor
-from retain.models.onlinex.types import Maps, Out, State, inverse, multiply, quaternion, transform
+from retain.models.onlinex.types import (
+    Maps,
+    Out,
+    State,
+    inverse,
+    multiply,
+    quaternion,
+    rigid,
+    transform,
+    upright,
+)
 
 __all__ = ["Maps", "OnlineX", "Out", "State"]
 
@@ -68,7 +78,7 @@ class OnlineX(nn.Module):
         colours = functional.avg_pool2d(image, stride).flatten(2).transpose(1, 2)
         maps = raw.maps(local, size, colours)
 
-        chained = state.pose @ step
+        chained = upright(state.pose @ step)
         here, anchors, weight, words, dense = self._direct(
             state, chained, pose, dense, before, tokens
         )
@@ -114,8 +124,7 @@ class OnlineX(nn.Module):
         here = self.global_pose(words[:, 0])
         if self.config.global_pose == "chained":  # turns in the camera, shifts in the world
             turn = chained[:, :3, :3] @ here[:, :3, :3]
-            shift = chained[:, :3, 3:] + here[:, :3, 3:]
-            here = torch.cat([torch.cat([turn, shift], -1), chained[:, 3:]], 1)
+            here = rigid(turn, chained[:, :3, 3] + here[:, :3, 3])
         return here, anchors, weight, words, dense
 
     def _implicit(

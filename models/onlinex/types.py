@@ -103,6 +103,11 @@ def rigid(turn: Tensor, shift: Tensor) -> Tensor:
     return torch.cat([top, last], 1)
 
 
+def upright(c2w: Tensor) -> Tensor:
+    """[B, 4, 4] with a turn that is one again: products of many drift from that by rounding."""
+    return rigid(rotation(quaternion(c2w[:, :3, :3])), c2w[:, :3, 3])
+
+
 def rotation(quats: Tensor) -> Tensor:
     """Unit quaternions wxyz [..., 4] to rotations [..., 3, 3]."""
     w, x, y, z = quats.unbind(-1)

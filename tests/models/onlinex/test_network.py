@@ -114,6 +114,8 @@ def test_state_keeps_its_size_over_fifty_frames() -> None:
     _, states = play(network(), pictures(50))
     sizes = {tuple(sorted((k, v.shape) for k, v in s.tensors().items())) for s in states}
     assert len(sizes) == 1
+    turns = torch.stack([s.pose[:, :3, :3] for s in states])
+    assert torch.allclose(turns @ turns.mT, torch.eye(3).expand_as(turns), atol=1e-5)
     assert all(s.anchors.isfinite().all() and s.anchors.abs().max() < 100 for s in states)
     assert [s.step for s in states] == list(range(1, 51))
 
