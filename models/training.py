@@ -1,8 +1,9 @@
 """What training runs share: steps that can be interrupted, an average of the weights, checkpoints
-from which a run goes on bit for bit."""
+from which a run goes on bit for bit, and work on several processes (``models.distributed``)."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -19,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retain.models import tensors
-from retain.pipeline.errors import StateError
+from retain.models import distributed, tensors
+from retain.pipeline.errors import StateError, UsageError
 
 CHECKPOINT = "checkpoint.safetensors"
-_SCHEMA = "retain-training/1"
 _HINT = "The training command writes it; a run in another folder begins anew."
 
 
@@ -56,7 +56,12 @@ class Run(ABC):
     rate       learning rate of a step
     average    of the exponential moving average of the weights, which is what is kept
     clip_norm  of the gradient
+    batch      rows of a step, which several processes share evenly (``self.share``, ``self.rows``);
+               without it the run is refused on more than one
     """
+
+    schema = "retain-training/1"
+    """Of the checkpoint."""
 
     def __init__(
         self,
@@ -70,7 +75,12 @@ class Run(ABC):
         rate: Callable[[int], float],
         average: float,
         clip_norm: float,
+        batch: int | None = None,
     ) -> None:
+        self.share = distributed.here()
+        if batch is None and self.share.world > 1:
+            raise UsageError("This network can be trained by one process only.")
+        self.rows = self.share.rows(batch or 1)
         self.model, self.out, self.steps = model, out, steps
         self._recipe, self._seed, self._rate_of = dict(recipe), seed, rate
         self._keep, self._clip_norm = average, clip_norm
@@ -80,28 +90,37 @@ class Run(ABC):
 
     @abstractmethod
     def loss(self, step: int) -> Tensor:
-        """Of one step, with gradients. The same for the same weights and step: draw from ``step``
-        alone (torch's seed is set from it)."""
+        """Of one step, with gradients: this process's part, all parts adding up to the loss of the
+        whole batch. The same for the same weights and step: draw from ``step`` alone (torch's seed
+        is set from it), on every process what the whole batch needs."""
 
     def train(self, tell: Callable[[Progress], None], save_every: int = 100) -> None:
-        """Until the last step. A KeyboardInterrupt waits for the end of its step, saves and goes
-        on upwards; a second one does not wait, and leaves the last checkpoint as it is."""
+        """Until the last step. A KeyboardInterrupt or SIGTERM waits for the end of its step, on all
+        processes, saves and goes on upwards; a second one does not wait, and leaves the last
+        checkpoint as it is."""
+        self.share.same(self._digest())
         whole = True
-        try:
-            while self.step < self.steps:
-                began = time.perf_counter()
-                with patience():
+        with patience(self.share.launched) as heard:
+            try:
+                while self.step < self.steps:
+                    began = time.perf_counter()
                     whole = False
                     loss, rate = self._one()
                     self.step += 1
                     whole = True
+                    loss, stop = self.share.settle(loss, bool(heard))
                     took = time.perf_counter() - began
                     tell(Progress(self.step, self.steps, loss, rate, took))
-                if self.step % save_every == 0:
+                    if stop:
+                        raise KeyboardInterrupt
+                    if self.step % save_every == 0:
+                        self.save()
+            finally:
+                if whole:
                     self.save()
-        finally:
-            if whole:
-                self.save()
+            self.share.wait()  # whoever goes on finds the checkpoint
+        if heard:
+            raise KeyboardInterrupt
 
     def _one(self) -> tuple[float, float]:
         # Every step draws from its own seed, so that a continued run sees what one run would have.
@@ -112,6 +131,7 @@ class Run(ABC):
         loss = self.loss(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.share.add_gradients(self._trained())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
         self.optimiser.step()
         self._follow()
@@ -130,7 +150,9 @@ class Run(ABC):
         return {k: v.detach() for k, v in self.model.state_dict().items()}
 
     def save(self) -> None:
-        """Everything the next step depends on, atomically."""
+        """Everything the next step depends on, atomically; by the first process alone."""
+        if not self.share.first:
+            return
         kept = {f"model/{k}": v for k, v in self._weights().items()}
         kept |= {f"average/{k}": v for k, v in self.average.items()}
         states = self.optimiser.state_dict()["state"]
@@ -138,7 +160,7 @@ class Run(ABC):
             state = states.get(index, {})
             kept |= {f"adam/{name}/{k}": torch.as_tensor(v) for k, v in state.items()}
         head = {"recipe": self._recipe, "step": self.step}
-        tensors.write(self.out / CHECKPOINT, kept, head, _SCHEMA)
+        tensors.write(self.out / CHECKPOINT, kept, head, self.schema)
 
     def load(self) -> bool:
         """Continue from the checkpoint in ``out``; False when there is none. Raises StateError
@@ -146,7 +168,7 @@ class Run(ABC):
         path = self.out / CHECKPOINT
         if not path.exists():
             return False
-        kept, head = tensors.read(path, _SCHEMA, _HINT)
+        kept, head = tensors.read(path, self.schema, _HINT)
         if _comparable(head.get("recipe", {})) != _comparable(self._recipe):
             raise StateError(
                 f"{path} belongs to another recipe than this run's.",
@@ -173,37 +195,57 @@ class Run(ABC):
     def _names(self) -> list[str]:
         """Parameter names in the optimiser's order."""
         named = {id(p): n for n, p in self.model.named_parameters()}
-        return [named[id(p)] for group in self.optimiser.param_groups for p in group["params"]]
+        return [named[id(p)] for p in self._trained()]
+
+    def _trained(self) -> list[nn.Parameter]:
+        """In the optimiser's order."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def _digest(self) -> str:
+        """Of what processes have to begin alike with; nothing when alone."""
+        if self.share.world == 1:
+            return ""
+        found = hashlib.sha256(f"{_comparable(self._recipe)} {self.step} {self.steps}".encode())
+        for name, value in self._weights().items():
+            found.update(name.encode())
+            found.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
 
 def averaged(out: Path) -> dict[str, Tensor]:
     """The averaged weights of the run in ``out``. Raises UsageError where there is none."""
-    kept, _ = tensors.read(out / CHECKPOINT, _SCHEMA, _HINT)
+    kept, _ = tensors.read(out / CHECKPOINT, Run.schema, _HINT)
     prefix = "average/"
     return {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
 
 
 @contextmanager
-def patience() -> Iterator[None]:
-    """Ctrl-C is heard at the end of the block, a second one at once. Only where it can be: signals
-    belong to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
+def patience(launched: bool = False) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are collected, for the end of a step, where they would have been heard at
+    once; a second one does what it always did. ``launched``: no second one counts, as torchrun
+    repeats every signal. Only in the main thread, to which signals belong."""
     heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    wanted = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: how for number, how in wanted.items() if callable(how)}
+
+    def restore() -> None:
+        for number, how in before.items():
+            signal.signal(number, how)
 
     def hear(number: int, where: FrameType | None) -> None:
         heard.append(number)
-        signal.signal(signal.SIGINT, before)
+        if not launched:
+            restore()
 
-    signal.signal(signal.SIGINT, hear)
+    for number in before:
+        signal.signal(number, hear)
     try:
-        yield
+        yield heard
     finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
-        signal.raise_signal(signal.SIGINT)
+        restore()
 
 
 def _comparable(recipe: Mapping[str, Any]) -> str:

@@ -72,11 +72,18 @@ class Batch:
 
 
 def batch(
-    cache: ClipCache, step: int, *, seed: int, size: int, length: int, corruption: float
+    cache: ClipCache,
+    step: int,
+    *,
+    seed: int,
+    size: int,
+    length: int,
+    corruption: float,
+    rows: slice = slice(None),
 ) -> Batch:
-    """The batch of ``step``: the same whenever and wherever it is asked for."""
+    """``rows`` of the ``size`` of ``step``: the same whenever and wherever they are asked for."""
     clips, targets = [], []
-    for row in range(size):
+    for row in range(size)[rows]:
         rng = np.random.default_rng([seed, step, row])
         chosen = int(rng.integers(len(cache)))
         window = times(rng, cache.frames.shape[1], length)

@@ -11,7 +11,8 @@ import torch
 from gdkvm_parts import random_cache, tiny_config
 
 from retain.models.gdkvm import data, train, weights
-from retain.models.gdkvm.train import CHECKPOINT, Recipe, Trainer, base_recipe
+from retain.models.gdkvm.train import Recipe, Trainer, base_recipe
+from retain.models.training import CHECKPOINT
 from retain.pipeline.errors import StateError, UsageError
 
 
@@ -63,6 +64,30 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert one.keys() == two.keys()
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     assert any(key.startswith("adam/") for key in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "recorded"),
+    [
+        ({}, [5.703857, 5.227252, 3.490429]),
+        ({"labels": "ends", "points": 200}, [5.024766, 5.185389, 3.960815]),
+        ({"model": tiny_config(aux_last_only=True)}, [5.679317, 5.200931, 3.472376]),
+    ],
+)
+def test_the_first_losses_are_those_of_earlier_versions(
+    tmp_path: Path, changes: dict[str, Any], recorded: list[float]
+) -> None:
+    """Recorded before this trainer shared its loop with the others; it goes on from their files."""
+    run, losses = trainer(tmp_path, steps=4, batch=4, **changes), list[float]()
+
+    def tell(progress: train.Progress) -> None:
+        losses.append(progress.loss)
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train(tell)
+    assert losses == pytest.approx(recorded, rel=1e-4)
 
 
 def test_ctrl_c_waits_for_the_end_of_the_step(

@@ -1,0 +1,142 @@
+"""Small runs of every network, and how to do one on several processes.
+
+As a script with torchrun's variables, ``distributed_parts.py FOLDER CASE …`` trains each case in a
+folder of its name, where the first process leaves ``losses.json`` too. ``CASE=part`` ends after the
+second step, ``CASE=wait`` waits for a signal after the first, ``CASE=die`` kills the second process
+there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from gdkvm_parts import random_cache, tiny_config
+
+from retain.models import distributed
+from retain.models.gdkvm import train as gdkvm
+from retain.models.training import Progress, Run
+from retain.pipeline.errors import RetainError
+
+STEPS = 3
+ROOT = Path(__file__).parents[1]
+
+
+def echo(out: Path, **changes: Any) -> Run:
+    values: dict[str, Any] = {"model": tiny_config(), "steps": STEPS, "batch": 4, "length": 3}
+    cache = random_cache()
+    cache.masks[0, ::2, :9] = 255  # so that parts of a batch count differently
+    return gdkvm.Trainer(gdkvm.Recipe(**(values | changes)), cache, out, "cpu")
+
+
+CASES: dict[str, Callable[[Path], Run]] = {
+    "echo": echo,
+    "echo-points": lambda out: echo(out, labels="ends", points=200),
+    "echo-last": lambda out: echo(out, model=tiny_config(aux_last_only=True)),
+}
+
+
+def train(
+    case: str,
+    out: Path,
+    last: int = STEPS,
+    after: Callable[[int], None] = lambda step: None,
+) -> list[float]:
+    """The losses of ``case`` in ``out``, on from the checkpoint there, up to step ``last``."""
+    out.mkdir(parents=True, exist_ok=True)
+    run = CASES[case](out)
+    run.load()
+    losses: list[float] = []
+
+    def tell(progress: Progress) -> None:
+        losses.append(progress.loss)
+        after(progress.step)
+        if progress.step == last < run.steps:
+            raise KeyboardInterrupt
+
+    try:
+        run.train(tell)
+    except KeyboardInterrupt:
+        if len(losses) < last or last == run.steps:
+            raise
+    if run.share.first:
+        (out / "losses.json").write_text(json.dumps(losses))
+    return losses
+
+
+def environment() -> dict[str, str]:
+    """Of processes that are to find each other on this host, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    path = os.pathsep.join((str(ROOT / ".src"), str(ROOT / "tests")))
+    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own, "PYTHONPATH": path}
+
+
+def start(*words: str, world: int = 2) -> list[subprocess.Popen[str]]:
+    """This script with ``words`` on ``world`` processes, as torchrun would start them."""
+    common = {**environment(), "WORLD_SIZE": str(world)}
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, *words],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes and what was said, by rank. Kills what hangs."""
+    try:
+        said = [process.communicate(timeout=90)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def _die(step: int) -> None:
+    if distributed.here().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _main(folder: Path, *wishes: str) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+    with distributed.session("cpu"):
+        for wish in wishes:
+            case, _, how = wish.partition("=")
+
+            def wait(step: int) -> None:
+                if step == 1:
+                    (folder / f"ready-{distributed.here().rank}").touch()
+                    time.sleep(1)
+
+            if how == "die":
+                train(case, folder / how, after=_die)
+            elif how == "wait":
+                train(case, folder / how, after=wait)
+            else:
+                train(case, folder / (how or case), last=2 if how else STEPS)
+
+
+if __name__ == "__main__":
+    try:
+        _main(Path(sys.argv[1]), *sys.argv[2:])
+    except RetainError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
