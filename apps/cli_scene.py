@@ -30,6 +30,11 @@ class Poses(StrEnum):
     ESTIMATED = "estimated"
 
 
+class Profile(StrEnum):
+    CLASSIC = "classic"
+    NEURAL = "neural"
+
+
 class Features(StrEnum):
     ORB = "orb"
     XFEAT = "xfeat"
@@ -44,6 +49,10 @@ def reconstruct(
         ),
     ],
     out: OutOption = None,
+    profile: Annotated[
+        Profile, typer.Option(help="classic: no learned weights. neural: a network, RGB alone.")
+    ] = Profile.CLASSIC,
+    weights: Annotated[str, typer.Option(help="Of the neural profile.")] = "auto",
     poses: Annotated[
         Poses, typer.Option(help="The source's, or estimated. auto: given if they come with depth.")
     ] = Poses.AUTO,
@@ -67,6 +76,22 @@ def reconstruct(
     refine_ms: Annotated[
         float, typer.Option(min=0, help="Instead: for so long per keyframe (live sources).")
     ] = 0.0,
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="TEACHER",
+            help="Let the map be asked for words: clip, openclip:MODEL@FILE or, of generated "
+            "scenes, classes.",
+            show_default="of room://, its classes",
+        ),
+    ] = "",
+    dinoiser: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --language clip: weights of CLIP-DINOiser."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let --language fetch its weights.")
+    ] = False,
     finish: Annotated[int, typer.Option(min=0, help="Gradient steps at the end.")] = 500,
     export: Annotated[
         str, typer.Option(help="Any of ply, splat, spz, glb, html, joined by commas.")
@@ -98,6 +123,8 @@ def reconstruct(
         job.ReconstructOptions(
             source=source,
             out=out,
+            profile=profile.value,
+            weights=weights,
             poses=poses.value,
             features=features.value,
             width=width,
@@ -111,6 +138,9 @@ def reconstruct(
             refine_ms=refine_ms,
             finish=finish,
             seed=seed,
+            language=language,
+            dinoiser=dinoiser,
+            download=download,
             exports=tuple(kind for kind in export.split(",") if kind),
             page=page,
             port=port,
@@ -138,8 +168,11 @@ def render(
     ] = "along",
     width: Annotated[int, typer.Option(min=16, max=4096, help="Of the video.")] = 640,
     query: Annotated[str, typer.Option(help="Light up what this word names.")] = "",
+    download: Annotated[
+        bool, typer.Option("--download", help="Let what reads the word fetch its weights.")
+    ] = False,
 ) -> None:
     """Draw a map along a path as a video; `--query WORD` lights up what the word names."""
     from retain.apps.reconstruct import show as job
 
-    raise typer.Exit(job.show(job.RenderOptions(results, out, path, width, query)))
+    raise typer.Exit(job.show(job.RenderOptions(results, out, path, width, query, download)))

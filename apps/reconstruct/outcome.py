@@ -16,6 +16,7 @@ from retain.kernels.geometry.rigid import quaternion
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import Rendered, render
 from retain.memory.gaussian.keyframe import MapView
+from retain.models.onlinex.mapper import NeuralMapper
 from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper
 from retain.pipeline.files import write_whole
@@ -94,10 +95,14 @@ class Outcome:
         return metrics.DepthError(mean, median, int(pixels))
 
 
-def finish(mapper: Mapper, steps: int, seed: int, tell: Callable[[int], None]) -> int:
+def finish(
+    mapper: Mapper | NeuralMapper, steps: int, seed: int, tell: Callable[[int], None]
+) -> int:
     """Make all of the map stable and refine it on the pictures it kept; ``tell`` hears how many
     steps are done. Ctrl-C ends it early and loses nothing. Returns the steps taken."""
     mapper.settle()
+    if not steps:
+        return 0
     rng = np.random.default_rng(seed)
     done = 0
     try:
@@ -112,7 +117,9 @@ def finish(mapper: Mapper, steps: int, seed: int, tell: Callable[[int], None]) -
     return done
 
 
-def judge(mapper: Mapper, journal: Recorder, refined: int, *, metric: bool) -> Outcome:
+def judge(
+    mapper: Mapper | NeuralMapper, journal: Recorder, refined: int, *, metric: bool
+) -> Outcome:
     """Everything that is measured of a map."""
     view = mapper.map.read(mapper.stream, "all")
     poses = mapper.map.poses(mapper.stream)

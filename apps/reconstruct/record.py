@@ -156,7 +156,7 @@ class Recorder(Footage):
         self.most_bytes = max(self.most_bytes, pose.nbytes)
         self.pose = pose
         self.camera = Camera(*view.camera, frame.width, frame.height)
-        if view.codes is not None:
+        if view.codes is not None and view.codes.ndim == 2:  # a table, no grid of a teacher's
             self.names, self.codes = view.names, view.codes
         where = frame.seq, frame.seconds, pose.state, pose.anchor, pose.local, pose.c2w, pose.truth
         self._path.add(Place(*where))

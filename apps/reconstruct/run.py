@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from retain.apps.reconstruct.live import SplatViewer
     from retain.apps.reconstruct.outcome import Outcome
     from retain.apps.reconstruct.record import Recorder
+    from retain.models.onlinex.mapper import NeuralMapper
     from retain.models.scene.mapper import Mapper
 
 SOURCE = "retain.datasets.scene.source:SceneSource"
 STAGE = "retain.models.scene.stage:Reconstruct"
+DESCRIBE = "retain.models.language.describe:Describe"
 MAP, VIEWER, SCENE = "map.safetensors", "scene.html", "scene.json"
+LANGUAGE = "language.safetensors"
+"""The basis of a map's language codes, and whose they are."""
 SPLATS = ("ply", "splat", "spz", "glb")
 EXPORTS = (*SPLATS, "html")
 WHOLE_S = 10.0
@@ -51,6 +55,8 @@ WHOLE_S = 10.0
 class ReconstructOptions(StreamOptions):
     """What `retain reconstruct` was asked. Zeros and empty words mean: the default."""
 
+    profile: str = "classic"
+    weights: str = "auto"
     poses: str = "auto"
     features: str = "orb"
     width: int = 320
@@ -64,6 +70,10 @@ class ReconstructOptions(StreamOptions):
     refine_ms: float = 0.0
     finish: int = 500
     seed: int = 0
+    language: str = ""
+    """Teacher of language codes; empty: those of the source, if any."""
+    dinoiser: Path | None = None
+    download: bool = False
     exports: tuple[str, ...] = ("ply", "html")
     command: str = "retain reconstruct"
 
@@ -71,10 +81,21 @@ class ReconstructOptions(StreamOptions):
         for name in self.exports:
             if name not in EXPORTS:
                 raise UsageError(f"There is no export {name!r}.", hint=nearest(name, EXPORTS))
+        if self.language and self.profile == "neural":
+            raise UsageError(
+                "The neural profile gives its own language codes.", hint="Leave --language out."
+            )
+        if not self.language and (self.dinoiser or self.download):
+            raise UsageError(
+                "--dinoiser and --download are of --language, and there is none.",
+                hint="Write --language clip.",
+            )
 
     def of_stage(self) -> dict[str, Any]:
         """Options of the stage that maps."""
         return {
+            "profile": self.profile,
+            "weights": self.weights,
             "poses": self.poses,
             "features": self.features,
             "budget_mb": self.memory_mb,
@@ -108,7 +129,7 @@ def reconstruct(
         view="scene",
         build=lambda live, page: build_graph(options, live=live, page=page),
         journal_in=Recorder,
-        save={"reconstruct": MAP},
+        save={"reconstruct": MAP} | ({"language": LANGUAGE} if options.language else {}),
         write=lambda *run: _write_outputs(options, viewer, *run),
         tell=tell,
         beside=viewer,
@@ -148,10 +169,18 @@ def tell(done: Reconstructed) -> None:
 def build_graph(options: ReconstructOptions, *, live: bool, page: bool) -> Graph:
     """Nothing is lost of a finite source; of a live one, the newest frame wins."""
     graph = Graph(name="reconstruct", promise="live" if live else "finite")
+    first = "language" if options.language else "reconstruct"
     add_source(
-        graph, options, live, feeds="reconstruct", target=SOURCE,
+        graph, options, live, feeds=first, target=SOURCE,
         width=options.width, every=options.every, camera=options.camera, field=options.field,
     )  # fmt: skip
+    if options.language:
+        dinoiser = str(options.dinoiser.expanduser().resolve()) if options.dinoiser else ""
+        graph.stage(
+            "language", DESCRIBE, teacher=options.language, dinoiser=dinoiser,
+            device=options.device, download=options.download,
+        )  # fmt: skip
+        graph.connect("language", "reconstruct", policy="latest" if live else "block")
     # The view's edge may lose packets of a live source, and changes of the map with them.
     whole_s = WHOLE_S if live else 0.0
     graph.stage("reconstruct", STAGE, **options.of_stage(), whole_s=whole_s)
@@ -159,12 +188,12 @@ def build_graph(options: ReconstructOptions, *, live: bool, page: bool) -> Graph
     return graph
 
 
-def open_map(options: ReconstructOptions, path: Path) -> Mapper:
+def open_map(options: ReconstructOptions, path: Path) -> Mapper | NeuralMapper:
     """The map in a file that a run with these ``options`` has written. Raises StateError."""
-    from retain.models.scene.mapper import Mapper
-    from retain.models.scene.stage import Reconstruct
+    from retain.models.scene.stage import Reconstruct, mapper_of
 
-    return Mapper.open(str(path), Reconstruct(**options.of_stage()).options)
+    stage = Reconstruct(**options.of_stage())
+    return mapper_of(stage.profile).open(str(path), stage.options)
 
 
 def _write_outputs(
@@ -187,8 +216,9 @@ def _write_outputs(
         mapper = open_map(options, folder / MAP)
     except StateError as error:
         raise failed or error from error  # it failed halfway through a change of the map
-    with _progress(options.finish) as told:
-        refined = outcome.finish(mapper, options.finish, options.seed, told)
+    steps = options.finish if options.profile == "classic" else 0
+    with _progress(steps) as told:
+        refined = outcome.finish(mapper, steps, options.seed, told)
     if not len(mapper.map.read(mapper.stream).gaussians):
         raise _nothing_mapped(report, journal, mapper)
     mapper.save(str(folder / MAP))
@@ -214,7 +244,9 @@ def _write_outputs(
     return made
 
 
-def _nothing_mapped(report: RunReport, journal: Recorder, mapper: Mapper) -> RetainError:
+def _nothing_mapped(
+    report: RunReport, journal: Recorder, mapper: Mapper | NeuralMapper
+) -> RetainError:
     """Why the map is empty: said as an error, not as a map."""
     why = journal.reasons.most_common(1)
     tracked = journal.states["tracked"] + journal.states["recovered"]

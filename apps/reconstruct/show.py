@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from retain.apps import console
 from retain.apps.folder import building
 from retain.apps.reconstruct.outcome import TRAJECTORY
-from retain.apps.reconstruct.run import MAP, SCENE
+from retain.apps.reconstruct.run import LANGUAGE, MAP, SCENE
 from retain.apps.video import video
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.geometry.rigid import exp, inverse, log, matrix, upward
@@ -52,6 +52,8 @@ class RenderOptions:
     """``along`` the camera's, ``orbit`` around where it stood, or a file like trajectory.txt."""
     width: int = 640
     query: str = ""
+    download: bool = False
+    """May what reads ``query`` fetch its weights."""
 
 
 def show(options: RenderOptions) -> int:
@@ -67,32 +69,47 @@ def show(options: RenderOptions) -> int:
         raise UsageError(f"{str(options.out)!r} is there already; nothing is ever overwritten.")
     gaussians, camera = read_map(str(folder / MAP))
     lens = camera.resized(options.width, round(options.width * camera.height / camera.width))
-    code = _code(folder, options.query) if options.query else None
-    if code is not None and gaussians.codes is None:
-        raise UsageError("This map keeps no language codes, so it cannot be asked for words.")
+    like = _like(options, gaussians) if options.query else None
     poses = _poses(options, folder)
     with building(options.out) as spare:
         with video(spare / "video.mp4", FPS) as written:
             for pose in poses:
-                written.add(_picture(gaussians, lens, pose, code))
+                written.add(_picture(gaussians, lens, pose, like))
         (spare / "video.mp4").replace(options.out)
     console.output().print(f"  {options.out}  {len(poses) / FPS:.1f} s, {lens.width}x{lens.height}")
     return 0
 
 
 def _picture(
-    gaussians: Gaussians, camera: Camera, pose: Poses, code: NDArray[np.float32] | None
+    gaussians: Gaussians, camera: Camera, pose: Poses, like: NDArray[np.float32] | None
 ) -> Image:
+    """The map; where ``like`` [N, 1], 0 to 1, is large, lit up."""
     drawn = render(gaussians, camera, pose)
     color = np.clip(drawn.color, 0, 1)
-    if code is not None:
-        assert gaussians.codes is not None
-        like = np.clip(gaussians.codes @ code, 0, 1)[:, None].astype(np.float32)
+    if like is not None:
         share = render(gaussians, camera, pose, channels=like).color[..., 0]
         lit = (share > SURE * np.maximum(drawn.alpha, 1e-3))[..., None]
         grey = np.repeat(color.mean(axis=2, keepdims=True) * 0.55, 3, axis=2)
         color = np.where(lit, 0.45 * color + 0.55 * TINT, grey)
     return np.rint(255 * color).astype(np.uint8)
+
+
+def _like(options: RenderOptions, gaussians: Gaussians) -> NDArray[np.float32]:
+    """[N, 1], 0 to 1: how much each Gaussian is what the query names. Raises UsageError for a map
+    or a word that cannot be used."""
+    codes = gaussians.codes
+    if codes is None:
+        raise UsageError("This map keeps no language codes, so it cannot be asked for words.")
+    basis = options.results / LANGUAGE
+    if not basis.is_file():
+        like = np.clip(codes @ _code(options.results, options.query), 0, 1)
+        return like[:, None].astype(np.float32)
+    from retain.models.language import describe, query, teacher
+
+    name, directions = describe.read_basis(str(basis))
+    reader = teacher.make(name, download=options.download)
+    word, canonical = describe.ask(reader, directions, options.query)
+    return query.relevancy(codes, word, canonical)[:, None]
 
 
 def _code(folder: Path, word: str) -> NDArray[np.float32]:
@@ -102,7 +119,7 @@ def _code(folder: Path, word: str) -> NDArray[np.float32]:
     except FileNotFoundError:
         raise UsageError(
             "This map was made without language codes, so it cannot be asked for words.",
-            hint="Codes come with sources that label their pixels, as room:// does.",
+            hint="Codes come with --language clip, or from room://, which labels its pixels.",
         ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise RetainError(f"{str(folder / SCENE)!r} cannot be read: {error}.") from error

@@ -62,6 +62,8 @@ class MapperOptions:
     fit: Fit = "keyframe"
     features: Features = "orb"
     refine_poses: bool = True
+    weights: str = "auto"
+    """Of the neural profile."""
 
 
 @dataclass
@@ -381,8 +383,11 @@ def read_map(path: str) -> tuple[Gaussians, Camera]:
     """All Gaussians of a saved state, and the camera that saw them; its options do not matter.
     Raises StateError when ``path`` is no map."""
     from retain.memory.snapshot import load
+    from retain.models.onlinex.mapper import is_neural, read_neural
 
     memories = load(path).memories
+    if is_neural(memories):
+        return read_neural(path, memories["notes"][1].tensors)
     if not {"map", "notes"} <= set(memories):
         raise StateError(f"{path} holds no map of a scene.")
     config, state = memories["map"]

@@ -8,7 +8,8 @@ places by) and ``notes`` (the tracker's path and the stage's counters).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -24,7 +25,11 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, SplatDelta, View
 from retain.pipeline.stage import StatValue
 
+if TYPE_CHECKING:
+    from retain.models.onlinex.mapper import NeuralMapper
+
 Poses = Literal["auto", "given", "estimated"]
+Profile = Literal["classic", "neural"]
 
 DELTA_S = 0.2
 """Seconds of the stream between two deltas of the map."""
@@ -33,6 +38,10 @@ DELTA_S = 0.2
 class Reconstruct:
     """Adds ``pose`` to each packet, and ``splats`` to some; see the module's text.
 
+    profile      ``classic``: tracked, built, merged and refined, without learned weights;
+                 ``neural``: a network says poses and Gaussians (docs/onlinex.md). Of the options
+                 below it knows budget_mb, holdout, whole_s, threads and resume
+    weights      of the neural profile: shipped ones by name, or a file
     poses        ``given``: those of the source; ``estimated``: the tracker's; ``auto``: given if
                  the first frame has one
     budget_mb    bytes of all memories together, in 10^6
@@ -57,6 +66,8 @@ class Reconstruct:
 
     def __init__(
         self,
+        profile: Profile = "classic",
+        weights: str = "auto",
         poses: Poses = "auto",
         budget_mb: float = 128.0,
         holdout: int = 8,
@@ -71,6 +82,15 @@ class Reconstruct:
         threads: int = 2,
         resume: str = "",
     ) -> None:
+        if profile not in get_args(Profile):
+            raise UsageError(f"The profile is classic or neural, not {profile!r}.")
+        self.profile = profile
+        if profile == "neural":
+            from retain.models.onlinex.weights import opened
+
+            if poses == "given":
+                raise UsageError("The neural profile estimates poses; it cannot take given ones.")
+            opened(weights)  # at once, not at the first frame
         if poses not in ("auto", "given", "estimated"):
             raise UsageError(f"Poses are auto, given or estimated, not {poses!r}.")
         if fit not in get_args(Fit):
@@ -94,11 +114,11 @@ class Reconstruct:
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
             cell=cell, seed=seed, threads=threads, fit=fit, features=features,
-            refine_poses=refine_poses,
+            refine_poses=refine_poses, weights=weights,
         )  # fmt: skip
         self._holdout = holdout
         self._resume = resume
-        self.mapper: Mapper | None = None
+        self.mapper: Mapper | NeuralMapper | None = None
         self._seen_to = -1
         self._whole_every_s = whole_s or float("inf")
         self._told_s = self._whole_s = float("-inf")
@@ -132,7 +152,7 @@ class Reconstruct:
             results["splats"] = delta
         return Packet(frame, results)
 
-    def _delta(self, mapper: Mapper, seconds: float) -> SplatDelta | None:
+    def _delta(self, mapper: Mapper | NeuralMapper, seconds: float) -> SplatDelta | None:
         """What is told of the map with this frame; None when nothing changed or it is too early."""
         if abs(seconds - self._told_s) < DELTA_S:
             return None
@@ -150,10 +170,12 @@ class Reconstruct:
         return seq % self._holdout >= self._holdout // 2
 
     def _kind(self, shot: Shot) -> Kind:
+        if self.profile == "neural":
+            return replace(Kind.of(shot, given=False), depth=False)
         given = self._poses == "given" or (self._poses == "auto" and shot.c2w is not None)
         return Kind.of(shot, given=given)
 
-    def _says_more(self, shot: Shot, mapper: Mapper) -> bool:
+    def _says_more(self, shot: Shot, mapper: Mapper | NeuralMapper) -> bool:
         """Whether ``shot`` has depth or a pose that the first one, of a covered lens say, lacked,
         and nothing is lost by beginning anew."""
         had, has = mapper.kind, self._kind(shot)
@@ -161,10 +183,11 @@ class Reconstruct:
         more = has.given > had.given or has.depth > had.depth
         return more and not less and not mapper.begun
 
-    def _begin(self, shot: Shot, stream: str) -> Mapper:
+    def _begin(self, shot: Shot, stream: str) -> Mapper | NeuralMapper:
+        kind = mapper_of(self.profile)
         if not self._resume:
-            return Mapper(stream, self._kind(shot), self.options)
-        mapper = Mapper.open(self._resume, self.options)
+            return kind(stream, self._kind(shot), self.options)
+        mapper = kind.open(self._resume, self.options)
         given = mapper.kind.given
         if self._poses != "auto" and given != (self._poses == "given"):
             was = "given" if given else "estimated"
@@ -195,6 +218,15 @@ class Reconstruct:
 
     def close(self) -> None:
         pass
+
+
+def mapper_of(profile: Profile) -> type[Mapper] | type[NeuralMapper]:
+    """What maps a stream in this profile."""
+    if profile == "classic":
+        return Mapper
+    from retain.models.onlinex.mapper import NeuralMapper
+
+    return NeuralMapper
 
 
 def _light(view: View) -> View:
