@@ -36,6 +36,8 @@ ROWS: dict[str, Recipe] = {
     "LKVA": Recipe(model=replace(_MODEL, rule="sum", kpff=False)),
     "LKVA + GDR": Recipe(model=replace(_MODEL, kpff=False)),
     "U-Net": Recipe(model=_MODEL, per_frame=True),
+    "full, alone": Recipe(model=replace(_MODEL, carry=False)),
+    "none, alone": Recipe(model=replace(_MODEL, carry=False, rule="none")),
 }
 """``full`` is LKVA + GDR + KPFF; ``sum`` LKVA + KPFF; ``U-Net`` the network without a past."""
 

@@ -35,6 +35,9 @@ class GdkvmConfig:
     layer: Layer = "gated_delta"
     """What the values are written into (ours); see docs/layers.md. ``mode`` and ``rule`` are those
     of ``gated_delta``; of rules the others know ``none``."""
+    carry: bool = True
+    """False: sensory map and mask do not last, so that the memory alone carries the past; for
+    ablations."""
     kpff: bool = True
     """Key-pixel feature fusion; without it the key is the bare projection."""
     placed_keys: bool = True

@@ -174,6 +174,9 @@ class Gdkvm(nn.Module):
         """One picture of each stream. ``first``: these streams have no past. ``dt`` [B]: frames
         since the last picture, 1 when nothing was left out."""
         c = self.config
+        if not c.carry:
+            nothing = torch.zeros_like(state.sensory), torch.zeros_like(state.mask)
+            state = state._replace(sensory=nothing[0], mask=nothing[1])
         value, sensory = self.write(seen, state, first=first)
         with torch.autocast(value.device.type, enabled=False):
             if self.layered is not None:
