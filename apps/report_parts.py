@@ -29,7 +29,7 @@ def write_page(
     title: str,
     body: str,
     numbers: Sequence[str],
-    stats: Mapping[str, Any],
+    stats: Mapping[str, Any] | None,
     environment: Mapping[str, Any],
     warning: Sequence[str] = (),
     notice: str = "",
@@ -38,11 +38,10 @@ def write_page(
     """Write the report ``out`` (atomically) and return it.
 
     ``body``: HTML between the ``numbers`` (see ``cell``) and the stages. ``stats``: GraphStats as
-    plain values, or empty. ``environment``: anything worth knowing to repeat the run; ``command``
-    is shown first. ``warning``: sentences why the run is not whole. ``notice`` stands above all,
-    ``footer`` below; both are plain text.
+    plain values, or empty; None: this is about no graph. ``environment``: anything worth knowing
+    to repeat the run; ``command`` is shown first. ``warning``: sentences why the run is not whole.
+    ``notice`` stands above all, ``footer`` below; both are plain text.
     """
-    graph = graph_stats(stats)
     text = Template((HERE / "report.template.html").read_text("utf-8"))
     script = re.search(r"<script>(.*?)</script>", text.template, re.DOTALL)
     assert script is not None
@@ -55,7 +54,7 @@ def write_page(
         warning=_warning(warning),
         numbers="\n".join(numbers),
         body=body,
-        stages=_stages(graph),
+        stages="" if stats is None else f"<h2>Stages</h2>\n{_stages(graph_stats(stats))}",
         environment=environment_sheet(environment),
         footer=escape(footer),
     )

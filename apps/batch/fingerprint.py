@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import retain
+from retain.pipeline.errors import UsageError
 
 _FOLDERS = ("apps", "datasets", "kernels", "memory", "models", "pipeline")
 _PACKAGES = (
@@ -26,9 +28,10 @@ _PACKAGES = (
 def fingerprint(task: str, options: Mapping[str, Any]) -> str:
     """16 hex digits. Covers the options, the content of every file they name (of a folder, names
     and sizes), the code and the shipped weights of this package, and the versions of packages."""
-    words = [value for value in options.values() if isinstance(value, str)]
+    given = [one for value in options.values() for one in (value if _several(value) else [value])]
+    words = [value for value in given if isinstance(value, str)]
     words += [part for word in words for part in re.split("[:@]", word)]  # NAME:FILE, MODEL@FILE
-    files = {word: _digest(Path(word)) for word in words if word and Path(word).exists()}
+    files = {word: found for word in words if word and (found := _digest(Path(word)))}
     what = [task, sorted(options.items()), files, code(), _versions()]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -51,12 +54,24 @@ def _own_files() -> Iterator[Path]:
             yield from sorted(folder.rglob(ending))
 
 
+def _several(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
 def _digest(path: Path) -> str:
-    if path.is_dir():
-        below = sorted((str(file), file.stat().st_size) for file in path.rglob("*"))
-        return hashlib.sha256(json.dumps(below).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Empty for what is neither file nor folder. Raises UsageError for what may not be read."""
+    try:
+        if path.is_dir():
+            below = sorted((str(file), file.lstat().st_size) for file in path.rglob("*"))
+            return hashlib.sha256(json.dumps(below).encode()).hexdigest()
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # words of an option, not a name
+            return ""
+        raise UsageError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
 
 
 def _versions() -> dict[str, str]:

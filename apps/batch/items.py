@@ -1,4 +1,4 @@
-"""What a batch is given: a list of paths, a folder, a pattern or shards, as items in a fixed order."""
+"""What a batch is given (list, folder, pattern, shards), as items in a fixed order."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from retain.apps import console
 from retain.apps.batch.engine import Engine, Outcome
 from retain.apps.batch.manifest import BAD
+from retain.pipeline.redact import redact
 
 _ENOUGH = 3
 """Items that have to end before a guess is worth anything."""
@@ -102,6 +103,16 @@ class Progress:
                 yield
         finally:
             self._took = time.monotonic() - self._began
+
+
+def shown(text: str) -> str:
+    """``text`` for a person: without credentials, and what is no letter (new lines, what would
+    steer a terminal) written out.
+
+    >>> shown("new\\nline.mp4")
+    'new\\\\nline.mp4'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in redact(text))
 
 
 def span(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -13,22 +14,22 @@ import numpy as np
 import retain
 from retain.apps.batch.local import cores
 from retain.apps.batch.manifest import BAD, Manifest, Row
-from retain.apps.batch.progress import Progress, span
+from retain.apps.batch.progress import Progress, shown, span
 from retain.apps.batch.tasks import TASKS, Task
 from retain.apps.drawing import data_uri, jpeg, number, shrink, size
 from retain.apps.report_parts import cell, write_page
-from retain.pipeline.errors import RetainError
 from retain.pipeline.redact import redact
 
 if TYPE_CHECKING:
     from retain.apps.batch.run import BatchOptions
 
+log = logging.getLogger(__name__)
 SHOWN = 6
 """Items on either end."""
 LISTED = 200
 """Items in the list of what failed; quarantine.csv has all."""
 _WIDTH = 320
-_WRAP = 'style="white-space:normal"'
+_WRAP = 'style="white-space:normal;overflow-wrap:anywhere"'
 _SEEN = 400
 """Frames of a film looked at to find its middle."""
 
@@ -56,7 +57,7 @@ def write_report(
         title=f"{options.task}: {Path(redact(options.given)).name or options.given}",
         body=body,
         numbers=[*_numbers(counts, progress), *_speed(manifest.rows(("done",)))],
-        stats={},
+        stats=None,
         environment={
             "command": redact(options.command),
             "list": redact(options.given),
@@ -120,7 +121,7 @@ def _measure(task: Task, facts: Mapping[str, Any]) -> float | None:
 def _causes(manifest: Manifest) -> str:
     rows = [
         f"<tr><td>{escape(cause)} <small>{state}</small></td><td class=n>{number(count)}</td>"
-        f"<td {_WRAP}>{escape(key)}: {escape(message)}</td></tr>"
+        f"<td {_WRAP}>{escape(shown(key))}: {escape(shown(message))}</td></tr>"
         for state, cause, count, key, message in manifest.causes()
     ]
     if not rows:
@@ -137,8 +138,9 @@ def _failed(rows: Iterable[Row]) -> str:
     if not bad:
         return ""
     lines = "".join(
-        f"<tr><td>{escape(row.key)}</td><td>{row.cause} <small>{row.state}</small></td>"
-        f"<td class=n>{row.attempts}</td><td {_WRAP}>{escape(row.message)}</td></tr>"
+        f"<tr><td {_WRAP}>{escape(shown(row.key))}</td>"
+        f"<td>{row.cause} <small>{row.state}</small></td>"
+        f"<td class=n>{row.attempts}</td><td {_WRAP}>{escape(shown(row.message))}</td></tr>"
         for row in bad[:LISTED]
     )
     more = f"<p class=note>{number(len(bad) - LISTED)} more are in quarantine.csv.</p>"
@@ -155,16 +157,17 @@ def _pictures(name: str, label: str, items: list[tuple[float, Row]], folder: Pat
     cards = []
     for value, row in items:
         image = _picture(folder / row.out, row.path)
-        shown = (
-            f'<img src="{data_uri(jpeg(shrink(image, _WIDTH)))}" alt="{escape(row.key)}" '
+        key = shown(row.key)
+        picture = (
+            f'<img src="{data_uri(jpeg(shrink(image, _WIDTH)))}" alt="{escape(key)}" '
             'decoding="sync">'
             if image is not None
             else "<p>There is no picture of it.</p>"
         )
         cards.append(
-            f'<article class="card"><div class="picture">{shown}</div><div class="words">'
+            f'<article class="card"><div class="picture">{picture}</div><div class="words">'
             f'<div class="top"><a style="overflow-wrap:anywhere" href="{row.out}/report.html">'
-            f"{escape(row.key)}</a></div>"
+            f"{escape(key)}</a></div>"
             f'<div class="more">{value:.4g} · {row.seconds:.1f} s</div></div></article>'
         )
     return (
@@ -194,9 +197,8 @@ def _middle(path: str) -> np.ndarray | None:
                 kept.append(shrink(frame.image, _WIDTH))
                 if len(kept) == 8:
                     kept, stride = kept[::2], 2 * stride
-    except RetainError:
-        if not kept:
-            return None
+    except Exception:  # a report of ten thousand items does without a picture of one
+        log.debug("No picture of %r.", path, exc_info=True)
     finally:
         source.close()
     return kept[len(kept) // 2] if kept else None

@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 
 from retain.apps.batch.manifest import BAD, Manifest, Row
 from retain.pipeline.files import write_whole
+from retain.pipeline.redact import redact
 
 LINES, PARQUET, TABLE, REASONS = "items.jsonl", "items.parquet", "items.csv", "quarantine.csv"
 _REASONS = ("key", "state", "cause", "message", "attempts", "path")
@@ -24,7 +25,7 @@ def write_tables(out: Path, manifest: Manifest) -> list[Path]:
     """Write them into ``out``, each atomically; returns those that are there. Without pyarrow
     (extra ``batch``) the table is CSV."""
     encode = msgspec.json.Encoder().encode
-    write_whole(out / LINES, b"".join(encode(row) + b"\n" for row in manifest.rows()))
+    write_whole(out / LINES, b"".join(encode(plain(row)) + b"\n" for row in manifest.rows()))
     made = [out / LINES]
     if importlib.util.find_spec("pyarrow"):
         write_whole(out / PARQUET, _parquet(manifest.rows()))
@@ -33,19 +34,27 @@ def write_tables(out: Path, manifest: Manifest) -> list[Path]:
     else:
         write_whole(out / TABLE, _csv([flat(row) for row in manifest.rows()]))
         made.append(out / TABLE)
-    bad = [asdict(row) for row in manifest.rows(BAD)]
+    bad = [asdict(plain(row)) for row in manifest.rows(BAD)]
     write_whole(out / REASONS, _csv(bad, _REASONS))
     made.append(out / REASONS)
     return made
 
 
+def plain(row: Row) -> Row:
+    """Without the credentials that an address may hold."""
+    if "://" not in row.path:
+        return row
+    key, path, message = redact(row.key), redact(row.path), redact(row.message)
+    return msgspec.structs.replace(row, key=key, path=path, message=message)
+
+
 def flat(row: Row) -> dict[str, Any]:
     """A row of the table: single facts become columns ``facts.NAME``, others JSON."""
-    known = asdict(row)
+    known = asdict(plain(row))
     facts: Mapping[str, Any] = known.pop("facts")
-    plain = (str, int, float, bool, type(None))
+    single = (str, int, float, bool, type(None))
     return known | {
-        f"facts.{name}": value if isinstance(value, plain) else json.dumps(value)
+        f"facts.{name}": value if isinstance(value, single) else json.dumps(value)
         for name, value in facts.items()
     }
 
@@ -72,11 +81,18 @@ def _column(values: list[Any]) -> list[Any]:
     return [None if value is None else str(value) for value in values]
 
 
+def _inert(value: Any) -> Any:
+    """Words that a spreadsheet would take for a formula, with the mark that makes them words."""
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
+
+
 def _csv(rows: Iterable[Mapping[str, Any]], names: Iterable[str] = ()) -> bytes:
     rows = list(rows)
     columns = list(names) or list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: _inert(value) for name, value in row.items()})
     return text.getvalue().encode()

@@ -28,7 +28,7 @@ from retain.apps.batch.fingerprint import fingerprint
 from retain.apps.batch.items import list_items
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.manifest import BAD, Manifest
-from retain.apps.batch.progress import Progress
+from retain.apps.batch.progress import Progress, shown
 from retain.apps.batch.results import write_tables
 from retain.apps.batch.tasks import TARGET, check
 from retain.apps.folder import stream_name
@@ -225,6 +225,6 @@ def _tell(
     say: Callable[..., Any] = console.output().print
     say(progress.summary(counts))
     for state, cause, number, key, message in manifest.causes():
-        say(f"  {state}: {number} {cause}, such as {key}: {message}")
+        say(f"  {state}: {number} {cause}, such as {shown(key)}: {shown(message)}")
     for path in (*tables, out / REPORT, out / ITEMS):
         say(f"  {path}")
