@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 STORES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+    **dict.fromkeys(("az", "abfs"), "adlfs"),
     **dict.fromkeys(("sftp", "ssh"), "paramiko"),
     **{"hf": "huggingface_hub", "hdfs": "pyarrow", "webhdfs": "requests", "memory": "fsspec"},
 }
