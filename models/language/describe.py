@@ -61,7 +61,8 @@ class Describe:
         if frame.seq > self._seq:  # one that was seen before a resume teaches nothing again
             self._kept = self.basis.extend(features)
             self._stream, self._seq = frame.stream, frame.seq
-        return packet.plus(view=msgspec.structs.replace(view, codes=self.basis.codes(features)))
+        told = msgspec.structs.replace(view, codes=self.basis.codes(features), names=())
+        return Packet(frame, {**packet.results, "view": told})
 
     def save(self, path: str) -> None:
         """Write the basis to ``path``, atomically. Raises StateError before the first frame."""

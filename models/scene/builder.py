@@ -70,8 +70,9 @@ def build(
     """One Gaussian per ``step`` x ``step`` block of pixels.
 
     ``image`` uint8 [H, W, 3]; ``depth`` float32 [H, W] metres, 0 unknown, negative guessed (see
-    ``complete``); ``camera`` of both; ``labels`` uint8 [H, W] are rows of ``codes`` float32
-    [K, 16], when the map keeps them; ``unit``: what counts as a metre.
+    ``complete``); ``camera`` of both; ``codes`` float32, when the map keeps them, are [K, 16] with
+    ``labels`` uint8 [H, W] their rows, or a grid [h, w, 16] that covers the picture evenly;
+    ``unit``: what counts as a metre.
     """
     height, width = depth.shape[0] // step, depth.shape[1] // step
     z, colors, trust = _blocks(image, depth, step, height, width)
@@ -199,9 +200,29 @@ def _normals(points: Floats, camera: Camera) -> tuple[Floats, Floats]:
 def _codes(
     labels: NDArray[np.uint8] | None, codes: Floats, step: int, height: int, width: int
 ) -> Floats:
-    """The code of each block's middle pixel: [h * w, 16]; zero without labels. Codes of two classes
-    mixed at an edge would name a third, so nothing is averaged."""
+    """The code of each block's middle pixel: [h * w, 16], unit or zero; zero without labels. Codes
+    of two classes mixed at an edge would name a third, so nothing is averaged but between the
+    places of a coarse grid, which are mixtures already."""
+    if codes.ndim == 3:
+        return _of_grid(codes, height, width)
     if labels is None:
         return np.zeros((height * width, codes.shape[1]), np.float32)
     middle = labels[step // 2 :: step, step // 2 :: step][:height, :width].reshape(-1)
     return np.ascontiguousarray(codes[np.minimum(middle, len(codes) - 1)], np.float32)
+
+
+def _of_grid(grid: Floats, height: int, width: int) -> Floats:
+    """A grid [h, w, 16] at ``height`` x ``width`` blocks that cover the same, as unit rows."""
+    finer = grid.shape[0] >= height and grid.shape[1] >= width
+    at = [np.minimum(((np.arange(n) + 0.5) * side / n).astype(int), side - 1)
+          for n, side in zip((height, width), grid.shape, strict=False)]  # fmt: skip
+    if finer:
+        rows = grid[np.ix_(*at)]
+    else:
+        planes = [cv2.resize(np.ascontiguousarray(grid[..., k]), (width, height),
+                             interpolation=cv2.INTER_LINEAR)
+                  for k in range(grid.shape[2])]  # fmt: skip
+        rows = np.stack(planes, axis=2)
+    rows = rows.reshape(height * width, -1)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-6))

@@ -169,3 +169,26 @@ def test_onto_turns_the_z_axis_also_where_it_has_to_turn_right_round() -> None:
     quats = onto(normals)
     assert np.allclose(np.linalg.norm(quats, axis=1), 1, atol=1e-6)
     assert np.abs(rigid.matrix(quats.astype(np.float64))[:, :, 2] - normals).max() < 2e-3
+
+
+def test_a_grid_of_codes_is_taken_at_middle_pixels_or_interpolated() -> None:
+    fine = np.zeros((48, 64, 16), np.float32)
+    fine[:, :32, 0] = fine[:, 32:, 1] = 2.0  # of any length; codes are unit
+    rows = grid_codes(fine)
+    assert (rows[:, :16, 0] == 1).all()
+    assert (rows[:, 16:, 1] == 1).all()
+    coarse = np.zeros((3, 4, 16), np.float32)
+    coarse[:, :2, 0] = coarse[:, 2:, 1] = 1.0
+    rows = grid_codes(coarse)
+    assert np.allclose(np.linalg.norm(rows, axis=2), 1, atol=1e-6)
+    assert (rows[:, :12, 0] == 1).all()
+    assert (rows[:, 20:, 1] == 1).all()
+    assert (np.diff(rows[0, 12:20, 1]) > 0).all()  # between two places of the grid, a mixture
+    assert not grid_codes(np.zeros((3, 4, 16), np.float32)).any()  # nothing said, nothing named
+
+
+def grid_codes(grid: np.ndarray) -> np.ndarray:
+    codes = build(ramp(), plane(), CAMERA, C2W, None, grid).gaussians.codes
+    assert codes is not None
+    assert len(codes) == 24 * 32
+    return codes.reshape(24, 32, 16)
