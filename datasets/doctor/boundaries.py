@@ -20,6 +20,8 @@ from retain.pipeline.errors import RetainError
 _PICKLES = (".pkl", ".pickle")
 _MOST_FILES = 20
 """Annotation files that are tried."""
+_MOST_BYTES = 64 << 20
+"""Of one; a larger pickle is something else."""
 _RAW = re.compile(r"raw_annotation", re.IGNORECASE)
 _BBC = re.compile(r"(\d{1,2})[-_]\D.*\.txt")
 _EPISODES = range(1, 12)
@@ -35,6 +37,8 @@ def _pickled(folder: Folder) -> Finding | None:
     finding, why = None, ""
     for name in names:
         path = folder.path / name
+        if _size(path) > _MOST_BYTES:
+            continue
         clips, kit, error = _read(path)
         if kit is None:
             raw = _RAW.search(name) or name.startswith("k400_mr345")
@@ -67,6 +71,13 @@ def _read(path: Path) -> tuple[list[Clip], Kit | None, str]:
         except RetainError:
             pass
     return [], None, words
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _looks_gebd(path: Path) -> bool:

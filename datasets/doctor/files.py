@@ -16,7 +16,7 @@ from retain.datasets.doctor.tree import Folder, scan
 
 def one_file(path: Path) -> Report:
     """An annotation, a camera path, an archive, a shard, a video, a picture; or nothing known."""
-    if not path.exists():
+    if not path.is_file():
         near = "" if path.parent.is_dir() else f" Nor is there a folder '{path.parent}'."
         return Report(path, (), f"There is no such file or folder.{near}")
     name = path.name.lower()

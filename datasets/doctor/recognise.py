@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from retain.datasets.doctor import kits
 from retain.datasets.doctor.base import Finding, Kit, Report, State, plain, some
 from retain.datasets.doctor.boundaries import boundaries
 from retain.datasets.doctor.coco import coco
@@ -137,37 +138,34 @@ def _listing(finding: Finding, tree: Tree) -> None:
 
 
 def _around(path: Path) -> str:
-    """The data set that a folder is a part of, if one of the two above it is one."""
-    absolute = Path(os.path.abspath(path))
-    for above in absolute.parents[:2]:
-        shallow = _shallow(above)
-        for ask in _ROOTED:
-            try:
-                found = ask(shallow)
-            except Exception:
-                continue  # a guess that fails is no guess
-            if found is not None:
-                title = found.kit.title
-                return f"It is inside what looks like {title}. Give '{plain(str(above))}'."
+    """The data set that a folder is a part of, by the names in the two above it; no file there is
+    opened, since what lies above was not asked about."""
+    for above in Path(os.path.abspath(path)).parents[:2]:
+        try:
+            names = frozenset(os.listdir(above))
+        except OSError:
+            continue
+        kit = next((kit for kit, known in _TELLTALE if names >= known), None)
+        if kit is not None:
+            return f"It is inside what looks like {kit.title}. Give '{plain(str(above))}'."
     return ""
 
 
-def _shallow(path: Path) -> Folder:
-    """A folder and the names in those directly below it, without going further."""
-    root = Folder(path)
-    try:
-        entries = sorted(path.iterdir())[: 10 * _MOST_FOLDERS]
-    except OSError:
-        return root
-    for entry in entries:
-        try:
-            if entry.is_dir():
-                root.below[entry.name] = Folder(entry)
-            else:
-                root.files.add(entry.name)
-        except OSError:
-            continue
-    return root
+_TELLTALE: tuple[tuple[Kit, frozenset[str]], ...] = (
+    (kits.ECHONET, frozenset(("FileList.csv", "VolumeTracings.csv"))),
+    (kits.CAMUS, frozenset(("database_nifti",))),
+    (kits.DAVIS, frozenset(("JPEGImages", "Annotations"))),
+    (kits.VID, frozenset(("Data", "Annotations"))),
+    (kits.MOT, frozenset(("seqinfo.ini", "img1"))),
+    (kits.TUM, frozenset(("rgb.txt", "rgb"))),
+    (kits.REPLICA, frozenset(("traj.txt", "results"))),
+    (kits.SCANNET, frozenset(("color", "intrinsic"))),
+    (kits.NERFSTUDIO, frozenset(("transforms.json",))),
+    (kits.COLMAP, frozenset(("sparse", "images"))),
+    (kits.LLFF, frozenset(("poses_bounds.npy",))),
+    (kits.RGBD, frozenset(("intrinsics.json", "rgb"))),
+)
+"""Names that lie beside those of a data set's folders."""
 
 
 def _nearest(root: Folder) -> str:

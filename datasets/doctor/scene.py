@@ -19,6 +19,7 @@ OPENED = 64
 """Scenes of a collection whose lists and poses are read; the rest are found by name only."""
 _DEEP = 3
 _MOST_FOLDERS = 2_000
+_COLOUR = re.compile(r"frame-.*\.color\.")
 _ROOMS = ("room0", "room1", "room2", "office0", "office1", "office2", "office3", "office4")
 _REPLICA_FRAMES = 2000
 _SPLITS = {
@@ -46,7 +47,11 @@ def format_of(folder: Folder) -> str:
         return ""
     for name in FORMATS:
         try:
-            if name != "realestate10k" and FORMATS.load(name).recognises(folder.path):
+            if name == "7-scenes":  # its reader would list the folder once more
+                there = any(_COLOUR.match(file) for file in folder.files)
+            else:
+                there = name != "realestate10k" and FORMATS.load(name).recognises(folder.path)
+            if there:
                 return name
         except (OSError, ValueError):
             continue

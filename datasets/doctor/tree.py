@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,11 +118,13 @@ def _add(tree: Tree, folder: Folder, entry: os.DirEntry[str]) -> bool:
     try:
         if entry.is_dir():
             return True
-        size = entry.stat().st_size
+        found = entry.stat()
     except OSError:
         tree.dead.append(folder.path / entry.name)
         return False
+    if not stat.S_ISREG(found.st_mode):
+        return False  # opening a pipe would wait for its other end
     folder.files.add(entry.name)
-    if not size:
+    if not found.st_size:
         folder.empty.add(entry.name)
     return False
