@@ -58,6 +58,9 @@ def test_braces_stand_for_what_webdataset_means_by_them() -> None:
     assert braces("{8..010}.tar")[0] == "8.tar"
     assert braces("s3://${BUCKET}/{2..1}.tar") == ["s3://${BUCKET}/2.tar", "s3://${BUCKET}/1.tar"]
     assert braces("{x}.tar") == ["{x}.tar"]
+    expand = pytest.importorskip("webdataset.shardlists").expand_urls
+    for one in ("c-{08..10}.tar", "{a,b}/{0..3}-{x,y}.tar", "plain.tar", "{98..101}.tar"):
+        assert braces(one) == expand(one), one
     for many in ("{0..9999999}", "{000..999}{000..999}{0..9}"):
         with pytest.raises(UsageError, match="stands for"):
             braces(many)

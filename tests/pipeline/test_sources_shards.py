@@ -178,6 +178,22 @@ def test_what_is_no_clip_is_refused_in_one_sentence(
     assert words in str(told)
 
 
+def test_shards_are_those_of_webdataset(tmp_path: Path, clips: dict[str, Path]) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    data = clips["b.mkv"].read_bytes()
+    with webdataset.TarWriter(str(tmp_path / "w.tar")) as writer:
+        for n in range(3):
+            key = f"ward.1/{n:03}"
+            writer.write({"__key__": key, "mkv": data, "json": {"n": n}, "left.mkv": data[:99]})
+    found = walk(tmp_path / "w.tar")
+    assert {m.sample for m in found} == {f"ward.1/{n:03}" for n in range(3)}
+    for n in range(3):
+        at = next(m.at for m in found if m.sample.endswith(str(n)))
+        name = f"{tmp_path}/w.tar::@{at}::ward.1/{n:03}.mkv"
+        assert len(frames(name)) == 20
+        assert description(name) == {"n": n}
+
+
 def header(name: str, size: int, kind: bytes) -> bytes:
     member = tarfile.TarInfo(name)
     member.size, member.type = size, kind
