@@ -73,8 +73,9 @@ def davis(root: Path, sequences: list[str], frames: int = 2) -> Path:
 def scene(root: Path, layout: str, count: int = 3) -> Path:
     """A scene by ``scene_folders``; returns the place to open."""
     made = truth(count)
-    if layout == "7-scenes":
-        made = replace(made, images=np.zeros((count, 8, 8, 3), np.uint8))
+    if layout == "7-scenes":  # one camera, and no other
+        flat = np.full((count, 480, 640), 1.5, np.float32)
+        made = replace(made, images=np.zeros((*flat.shape, 3), np.uint8), depths=flat)
     return WRITERS[layout](root, made)
 
 

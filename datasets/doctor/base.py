@@ -86,6 +86,8 @@ class Finding:
     """Of the kit's unit that are there."""
     members: list[Path] = field(default_factory=list)
     """What a reader is given, where that is not ``root``: sequences, annotation files."""
+    homes: dict[Path, Path] = field(default_factory=dict)
+    """Where the pictures of such a file begin."""
 
     @property
     def state(self) -> Literal["whole", "partial", "broken"]:

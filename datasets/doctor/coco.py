@@ -34,8 +34,8 @@ def coco(folder: Folder) -> Finding | None:
     finding.items = len(pictures)
     unique = {(str(inner.path), name): (inner, name) for inner, name in pictures}
     look_into(finding, list(unique.values()))
-    first = finding.members[0] if finding.members else files[0][0].path / files[0][1]
-    finding.commands = [f"retain data doctor '{first}' --deep"]
+    if pictures:
+        finding.commands = [f"retain detect '{pictures[0][0].path}'"]
     return finding
 
 
@@ -80,6 +80,7 @@ def _annotation(
     try:
         reader = CocoVid(path, images=root.path)
         finding.members.append(path)
+        finding.homes[path] = root.path
         for note in reader.notes:
             finding.add(name, "note", note)
     except RetainError as error:

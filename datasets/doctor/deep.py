@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,6 +25,8 @@ Tell = Callable[[int, int | None], None]
 Result = tuple[str, str]
 """An item, and what is wrong with it; ``""`` for nothing."""
 Items = Iterator[Result]
+CAUSES = 20
+"""Told apart; those of what is left are counted together."""
 
 
 def examine(finding: Finding, tell: Tell) -> None:
@@ -39,19 +42,27 @@ def examine(finding: Finding, tell: Tell) -> None:
             done += 1
             tell(done, max(total, done) if total else None)
             if why:
-                broken.setdefault(why, []).append(item)
+                broken.setdefault(_cause(finding, why), []).append(item)
         whole = True
     except RetainError as error:  # the data set as such cannot be opened
         broken.setdefault(str(error), [])
         whole = True
     finally:
-        for why, names in broken.items():
+        for why, names in list(broken.items())[:CAUSES]:
             count = f"{len(names):,} × " if names else ""
             finding.add("deep", "broken", f"{count}{why}", names)
+        if rest := list(broken.values())[CAUSES:]:
+            others = [name for names in rest for name in names]
+            finding.add("deep", "broken", f"{len(others):,} for other causes", others)
         if not whole:
             finding.add("deep", "note", f"stopped after {counted(done, 'items')}")
         elif not broken:
             finding.add("deep", "ok", f"all {counted(done, 'items')} can be read")
+
+
+def _cause(finding: Finding, why: str) -> str:
+    """The same words for the same cause: without the names of files, which are listed."""
+    return re.sub(rf"'?{re.escape(str(finding.root))}[^\s':]*'?", "FILE", why)
 
 
 def _total(finding: Finding) -> int:
@@ -89,12 +100,13 @@ def _echo(finding: Finding) -> Items:
 def _detect(finding: Finding) -> Items:
     """Every frame with its labels. A set that holds nothing of some split is passed over."""
     for place in finding.members or [finding.root]:
-        for options in _OPTIONS.get(finding.kit.key, ({},)):
+        given = {"images": str(finding.homes[place])} if place in finding.homes else {}
+        for options in _OPTIONS.get(finding.kit.key, (given,)):
             name = str(options.get("split") or place.name)
             try:
                 clips = open_clips(str(place), **options)
             except SourceError as error:
-                if error.fault is not SourceFault.EMPTY or not options:
+                if error.fault is not SourceFault.EMPTY or "split" not in options:
                     yield name, error.what
                 continue
             for number in range(len(clips)):
@@ -158,8 +170,11 @@ def _played(path: Path) -> str:
         with closing(AnySource(str(path))) as source:
             source.open()
             frames = sum(1 for _ in source.frames())
+            stats = source.stats()
     except RetainError as error:
-        return error.what.replace(repr(str(path)), "it")
+        return error.what
+    if stats.get("decode_errors") or stats.get("corrupt"):
+        return "some of its pictures are damaged"
     return "" if frames else "it holds no picture"
 
 

@@ -140,7 +140,6 @@ def camus(folder: Folder, kit: Kit = kits.CAMUS) -> Finding | None:
     _phases(finding, places, found)
     volumes = [(place, name) for name, place in sorted(places.items())]
     look_into(finding, volumes)
-    finding.commands = [f"retain data doctor '{folder.path}' --deep"]
     return finding
 
 

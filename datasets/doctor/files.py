@@ -38,9 +38,14 @@ def _known(path: Path, alone: Folder) -> Finding | None:
         return camera_path(path)
     if path.suffix.lower() in (".json", ".pkl", ".pickle"):
         # The pictures and videos that belong to it lie around it.
-        around = scan(path.parent).root
-        around.files = {n for n in around.files if n == path.name or not _annotates(n)}
+        inner = path.parent.name == "annotations"
+        around = scan(path.parent.parent if inner else path.parent).root
+        around.files = {name for name in around.files if not _annotates(name)}
         around.below.pop("annotations", None)
+        if inner:
+            around.below["annotations"] = Folder(path.parent, files={path.name})
+        else:
+            around.files.add(path.name)
         return coco(around) or boundaries(around)
     return None
 

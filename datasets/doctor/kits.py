@@ -276,6 +276,10 @@ KITS: tuple[Kit, ...] = (
     *(TUM, REPLICA, SEVEN_SCENES, SCANNET, REALESTATE, COLMAP, NERFSTUDIO, LLFF, RGBD),
     *(GEBD, BBC, AUTOSHOT, SHARDS, VIDEOS, DICOM, PICTURES),
 )
+EVALUATED = frozenset(
+    ("echonet", "camus", "davis", "imagenet-vid", "mot", "kinetics-gebd", "tum", "replica")
+) | {"7-scenes", "scannet"}
+"""Those that ``retain eval set`` judges in their published protocols."""
 SCENES = {
     kit.key: kit
     for kit in (TUM, REPLICA, SEVEN_SCENES, SCANNET, REALESTATE, COLMAP, NERFSTUDIO, LLFF, RGBD)

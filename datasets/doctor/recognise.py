@@ -52,6 +52,8 @@ def recognise(path: str | Path, tell: Tell | None = None) -> Report:
                 finding.add("place", "partial", "it is a part of a data set", fix=around)
     for finding in findings:
         _listing(finding, tree)
+        if finding.kit.key in kits.EVALUATED and finding.items:
+            finding.commands.append(f"retain eval set '{finding.root}'")
     if not findings:
         return Report(path, (), _around(path) or _nearest(tree.root))
     return Report(path, tuple(findings))

@@ -285,9 +285,9 @@ def test_coco_names_missing_pictures(copies: dict[str, Path]) -> None:
 
 
 def test_coco_by_its_file(originals: dict[str, Path]) -> None:
+    (originals["coco"] / "annotations" / "other.json").write_text("{}")
     finding = found(originals["coco"] / "annotations" / "mine.json")
-    assert finding.kit is kits.COCO
-    assert finding.state == "partial"  # its pictures are not beside it
+    assert (finding.kit, finding.state, finding.items) == (kits.COCO, "whole", 2)
 
 
 # Scenes
