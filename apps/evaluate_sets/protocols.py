@@ -1,0 +1,66 @@
+"""The protocols by name, in the order in which they are asked whether a place is theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retain.apps import console
+from retain.apps.evaluate_sets.base import (
+    TABLES,
+    Kept,
+    Known,
+    SetOptions,
+    chosen,
+    save,
+    show,
+    told,
+)
+from retain.pipeline.catalog import load_class
+
+_HERE = "retain.apps.evaluate_sets"
+
+
+def _echonet(path: Path) -> bool:
+    return (path / "FileList.csv").is_file()
+
+
+def _camus(path: Path) -> bool:
+    places = ("patient*", "database_nifti/patient*", "training/patient*", "testing/patient*")
+    return any(next(path.glob(place), None) for place in places)
+
+
+def _scene(path: Path) -> bool:
+    from retain.apps.evaluate_sets.scene import recognises
+
+    return recognises(path)
+
+
+def _gebd(path: Path) -> bool:
+    from retain.apps.evaluate_sets.gebd import recognises
+
+    return recognises(path)
+
+
+PROTOCOLS = (
+    Known("echonet", "EchoNet-Dynamic: Dice of the left ventricle, EF", _echonet,
+          f"{_HERE}.echo:echonet", ("test", "val", "train")),
+    Known("camus", "CAMUS: Dice, HD95, ASD by structure and phase; volumes, EF", _camus,
+          f"{_HERE}.echo:camus", ("test", "val", "train")),
+    Known("gebd", "Kinetics-GEBD: F1 at ten relative distances", _gebd, f"{_HERE}.gebd:gebd"),
+    Known("scene", "TUM RGB-D, Replica, 7-Scenes, ScanNet, …: path errors, PSNR, depth", _scene,
+          f"{_HERE}.scene:scene"),
+)  # fmt: skip
+
+
+def evaluate(options: SetOptions) -> int:
+    """Print the tables of what lies at ``options.path`` and keep them. Exit code 0."""
+    known = chosen(options, PROTOCOLS)
+    out = options.out if options.out != Path() else Path("retain-out") / f"eval-{known.name}"
+    kept = Kept(out, options, name=known.name)
+    with told() as tell:
+        tables = list(load_class(known.run)(options, kept, tell))
+    show(tables)
+    for path in (out / TABLES, *([options.json] if options.json else [])):
+        save(path, tables)
+    console.messages().print(f"kept in {out}")
+    return 0

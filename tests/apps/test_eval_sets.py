@@ -1,0 +1,183 @@
+"""`retain eval set`: data sets as they lie on disk, judged as their papers judge them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import write_video
+
+from retain.apps.evaluate_sets import echo, protocols, scene
+from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
+from retain.datasets.echo import metrics
+from retain.datasets.echo.camus import Camus
+from retain.datasets.echo.clip import CAVITY, EchoClip
+from retain.datasets.echo.echonet import EchoNet
+from retain.datasets.echo.export import Fault, write_camus, write_echonet
+from retain.datasets.echo.phantom import PhantomConfig, make_clip
+from retain.datasets.scene.room import Room
+from retain.datasets.scene.write import write_scene
+from retain.pipeline.errors import StateError, UsageError
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[EchoClip]:
+    config = PhantomConfig(size=112, frames=10)
+    return [
+        replace(
+            make_clip(9_100_000 + k, config), name=f"clip{k}", patient=f"p{k // 2}",
+            view=("2CH", "4CH")[k % 2], split="test",
+        )
+        for k in range(4)
+    ]  # fmt: skip
+
+
+def tables(path: Path, out: Path, **more: object) -> dict[str, Table]:
+    options = SetOptions(path=str(path), out=out, **more)  # type: ignore[arg-type]
+    assert protocols.evaluate(options) == 0
+    held = json.loads((out / "tables.json").read_text())
+    return {one["title"]: Table(**one) for one in held}
+
+
+def test_echonet_is_judged_on_traced_frames(
+    clips: list[EchoClip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_echonet(tmp_path / "set", clips, {"clip3": Fault.NO_TRACING})
+    found = tables(tmp_path / "set", tmp_path / "out")
+    dice, ef = found.values()
+    assert "EchoNet-Dynamic, test" in dice.title
+    both = {row[0]: row[1:] for row in dice.rows}
+    assert both["Dice, both"][3:] == [3, 2]  # videos, and phases without a tracing
+    # The same by hand, of one video.
+    clip = next(EchoNet(tmp_path / "set").clips("test"))
+    seen = echo.segmented(clip, "", "cavity", "cpu")
+    wanted = metrics.dice(seen[clip.ed] == CAVITY, clip.masks[clip.ed] == CAVITY)
+    facts = next(
+        held["facts"]
+        for path in (tmp_path / "out/items").iterdir()
+        if (held := json.loads(path.read_text()))["item"].startswith(clip.name)
+    )
+    assert facts["cavity ED"]["dice"] == pytest.approx(wanted)
+    assert wanted > 0.7
+    assert ef.rows[0][1] == 3
+    assert "Not for diagnosis" in capsys.readouterr().out
+
+
+def test_camus_is_judged_per_structure_in_millimetres(
+    clips: list[EchoClip], tmp_path: Path
+) -> None:
+    write_camus(tmp_path / "set", clips)
+    scores, clinical = tables(tmp_path / "set", tmp_path / "out").values()
+    assert "CAMUS, test" in scores.title
+    rows = {row[0]: row[1:] for row in scores.rows}
+    assert set(rows) == {
+        f"{name}, {phase}" for name in ("cavity", "myocardium", "atrium") for phase in ("ED", "ES")
+    }
+    assert rows["cavity, ED"][0] > 0.7
+    assert 0 < rows["cavity, ED"][4] < rows["cavity, ED"][2]  # mean distance below HD95
+    assert rows["cavity, ED"][6:] == [4, 0]
+    lines = {row[0]: row[1:] for row in clinical.rows}
+    assert lines["EF, biplane disks"][0] == 2  # patients with both views
+    # What is found of the reference's own masks is the reference.
+    reader = Camus(tmp_path / "set")
+    one = next(reader.clips("test"))
+    runs = echo._pixels(one.masks[one.ed] == CAVITY)
+    assert np.array_equal(echo._mask(runs, one.masks.shape[1:]), one.masks[one.ed] == CAVITY)
+
+
+def test_a_run_goes_on_and_other_options_are_refused(
+    clips: list[EchoClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_echonet(tmp_path / "set", clips)
+    first = tables(tmp_path / "set", tmp_path / "out", limit=2)
+    assert any("--limit" in note for table in first.values() for note in table.notes)
+    done: list[str] = []
+    plain = echo.segmented
+    monkeypatch.setattr(
+        echo, "segmented", lambda clip, *more: done.append(clip.name) or plain(clip, *more)
+    )
+    whole = tables(tmp_path / "set", tmp_path / "out")
+    assert done == ["clip2", "clip3"]
+    assert whole == tables(tmp_path / "set", tmp_path / "out")
+    with pytest.raises(StateError, match="other options"):
+        tables(tmp_path / "set", tmp_path / "out", weights="mini-all")
+
+
+def test_a_clip_without_a_fan_scores_nothing_and_says_why(
+    clips: list[EchoClip], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(100, 120, clips[0].frames.shape, np.uint8)
+    write_echonet(tmp_path / "set", [clips[0], replace(clips[1], frames=noise)])
+    dice = next(iter(tables(tmp_path / "set", tmp_path / "out").values()))
+    assert {row[0]: row[1:] for row in dice.rows}["Dice, ED"][0] < 0.6
+    facts = [json.loads(path.read_text())["facts"] for path in (tmp_path / "out/items").iterdir()]
+    assert sorted(bool(one["why"]) for one in facts) == [False, True]
+
+
+@pytest.mark.slow
+def test_a_scene_is_judged_by_its_path_and_unseen_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene, "FINISH", 5)
+    monkeypatch.setattr(scene, "WIDTH", 96)
+    for seed in (1, 2):
+        write_scene(Room(seed, frames=16, width=96, height=72), tmp_path / f"set/r{seed}", "tum")
+    (table,) = tables(tmp_path / "set", tmp_path / "out").values()
+    assert table.title.startswith("tum: 2 sequences")
+    rows = {row[0]: dict(zip(table.head[1:], row[1:], strict=True)) for row in table.rows}
+    assert set(rows) == {"r1", "r2", "mean"}
+    assert rows["r1"]["frames"] == 16
+    assert 0 < rows["r1"]["ATE cm"] < 10
+    assert rows["r1"]["PSNR dB"] > 15
+    assert rows["mean"]["ATE cm"] == pytest.approx(
+        (rows["r1"]["ATE cm"] + rows["r2"]["ATE cm"]) / 2
+    )
+
+
+def test_boundaries_are_judged_at_ten_distances(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    before, after = (rng.integers(0, 255, (6, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+                     for _ in range(2))  # fmt: skip
+    write_video(
+        tmp_path / "seen.mp4", 60, size=(128, 96), rate=10,
+        draw=lambda k: before if k < 30 else after,
+    )  # fmt: skip
+    clip = {
+        "fps": 10.0, "video_duration": 6.0, "num_frames": 60, "f1_consis_avg": 0.8,
+        "f1_consis": [0.8], "substages_timestamps": [[3.0]],
+    }  # fmt: skip
+    gone = {**clip, "substages_timestamps": [[1.0]]}
+    (tmp_path / "k400_mr345_val.pkl").write_bytes(pickle.dumps({"seen": clip, "gone": gone}, 4))
+    (table,) = tables(tmp_path, tmp_path / "out").values()
+    assert table.head[1:] == [f"{k / 20:.2f}" for k in range(1, 11)] + ["mean"]
+    assert table.rows[0][1:] == [1.0] * 11
+    assert any("1 are not there" in note for note in table.notes)
+
+
+def test_what_has_no_protocol_is_refused(clips: list[EchoClip], tmp_path: Path) -> None:
+    def options(**more: object) -> SetOptions:
+        return SetOptions(**{"path": str(tmp_path), **more})  # type: ignore[arg-type]
+
+    with pytest.raises(UsageError, match="none of the data sets") as told:
+        chosen(options(), protocols.PROTOCOLS)
+    assert "data doctor" in told.value.hint
+    with pytest.raises(UsageError, match="nothing at"):
+        chosen(options(path=str(tmp_path / "gone")), protocols.PROTOCOLS)
+    with pytest.raises(UsageError, match="no protocol 'echonte'"):
+        chosen(options(protocol="echonte"), protocols.PROTOCOLS)
+    with pytest.raises(UsageError, match="splits test, val, train"):
+        chosen(options(protocol="camus", split="valid"), protocols.PROTOCOLS)
+
+
+def test_a_damaged_record_is_found_out_again(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SetOptions(path="x"))
+    assert kept.ask("one", lambda: {"a": 1}) == {"a": 1}
+    assert kept.ask("one", lambda: pytest.fail("known")) == {"a": 1}
+    for path in (tmp_path / "items").iterdir():
+        path.write_text("{")
+    assert kept.ask("one", lambda: {"a": 2}) == {"a": 2}
