@@ -15,22 +15,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retain")
 
+_quiet = False
+
+
+def quiet(on: bool) -> None:
+    """Of several processes that do one thing, all but one say nothing but errors."""
+    global _quiet
+    _quiet = on
+
 
 def output() -> Console:
     """For results, as they are: brackets in a name are no markup. NO_COLOR is honoured."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width, quiet=_quiet)
 
 
 def messages() -> Console:
     """For progress and remarks; with JSON logs, each line becomes one."""
     from rich.console import Console
 
-    if logs.wants_json():
+    if logs.wants_json() and not _quiet:
         return Console(file=_LogLines(), highlight=False, soft_wrap=True, force_terminal=False)
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=_quiet)
 
 
 def say_error(error: RetainError) -> None:

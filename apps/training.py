@@ -1,9 +1,13 @@
-"""`retain train gdkvm`: phantoms in, weights and curves; goes on where it stopped."""
+"""`retain train gdkvm`: phantoms in, weights and curves; goes on where it stopped.
+
+Also what the training commands share. Under torchrun only the first process writes and talks.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,22 +65,42 @@ class TrainOptions:
         return replace(recipe, seed=self.seed, **changes)
 
 
-def train(options: TrainOptions) -> int:
-    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
-    import platformdirs
+@contextmanager
+def launched(device: str, threads: int) -> Iterator[tuple[str, bool]]:
+    """The device of this process, and whether it is the one that writes and talks; ``threads`` of
+    torch, 0: as they are. Joins the processes that torchrun started beside it."""
     import torch
 
-    from retain.models.encoders.base import choose_device
+    from retain.models import distributed
+
+    if threads:
+        torch.set_num_threads(threads)
+    with distributed.session(device) as place:
+        first = distributed.here().first
+        console.quiet(not first)
+        try:
+            yield place, first
+        finally:
+            console.quiet(False)
+
+
+def train(options: TrainOptions) -> int:
+    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    with launched(options.device, options.threads) as (device, first):
+        return _train(options, device, first)
+
+
+def _train(options: TrainOptions, device: str, first: bool) -> int:
+    import platformdirs
+
     from retain.models.gdkvm.train import run
 
-    recipe, device = options.recipe(), choose_device(options.device)
+    recipe = options.recipe()
     cache = options.cache or Path(platformdirs.user_cache_dir("retain")) / "phantoms"
-    if options.threads:
-        torch.set_num_threads(options.threads)
     say = console.messages().print
     say(f"training {recipe.model.size} for {recipe.steps} steps on {device} into {options.out}")
     try:
-        with shown() as bar, Curve(options.out / CURVE) as curve:
+        with shown() as bar, Curve(options.out / CURVE, first) as curve:
 
             def tell(progress: Progress) -> None:
                 curve.add(progress)
@@ -99,15 +123,20 @@ def train(options: TrainOptions) -> int:
         raise RetainError(
             f"The run could not be written to {str(options.out)!r}: {error.strerror}."
         ) from error
-    plot(options.out / CURVE, options.out / "curve.svg")
+    if first:
+        plot(options.out / CURVE, options.out / "curve.svg")
     console.output().print(str(options.out / WEIGHTS))
     return 0
 
 
 class Curve:
-    """One row per step in a CSV file, and the smoothed loss. A continued run adds to its file."""
+    """One row per step in a CSV file, and the smoothed loss. A continued run adds to its file.
 
-    def __init__(self, path: Path) -> None:
+    ``kept``: otherwise nothing is written."""
+
+    def __init__(self, path: Path, kept: bool = True) -> None:
+        if not kept:
+            path = Path(os.devnull)
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         self._file = path.open("a", buffering=1, newline="")  # a line at a time, to be followed

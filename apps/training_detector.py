@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
-from retain.apps.training import CURVE, INTERRUPTED, Curve, plot, shown
+from retain.apps.training import CURVE, INTERRUPTED, Curve, launched, plot, shown
 from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
@@ -43,19 +43,19 @@ class TrainOptions:
 
 def train(options: TrainOptions) -> int:
     """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
-    import torch
+    with launched(options.device, options.threads) as (device, first):
+        return _train(options, device, first)
 
+
+def _train(options: TrainOptions, device: str, first: bool) -> int:
     from retain import __version__
-    from retain.models.encoders.base import choose_device
     from retain.models.mamba.small.train import run
 
-    recipe, device = options.recipe(), choose_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    recipe = options.recipe()
     say = console.messages().print
     say(f"training the small detector for {recipe.steps} steps on {device} into {options.out}")
     try:
-        with shown() as bar, Curve(options.out / CURVE) as curve:
+        with shown() as bar, Curve(options.out / CURVE, first) as curve:
 
             def tell(progress: Progress) -> None:
                 curve.add(progress)
@@ -76,6 +76,8 @@ def train(options: TrainOptions) -> int:
         raise RetainError(
             f"The run could not be written to {str(options.out)!r}: {error.strerror}."
         ) from error
+    if not first:
+        return 0
     plot(options.out / CURVE, options.out / "curve.svg")
     if options.clips:
         judge(path, options.clips, device)

@@ -12,7 +12,7 @@ import numpy as np
 
 from retain.apps import console
 from retain.apps.bench import Row
-from retain.apps.training import INTERRUPTED, WEIGHTS, shown
+from retain.apps.training import INTERRUPTED, WEIGHTS, launched, shown
 from retain.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,10 +62,14 @@ class EvalOptions:
 
 def train(options: TrainOptions) -> int:
     """Train both to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    with launched(options.device, options.threads) as (device, first):
+        return _train(options, device, first)
+
+
+def _train(options: TrainOptions, device: str, first: bool) -> int:
     from retain.models.ditmem import study, weights
     from retain.models.ditmem.train import spread
 
-    device = _ready(options.device, options.threads)
     if options.mode not in NAMES:
         raise UsageError(f"The mode of training is one of {', '.join(NAMES)}.")
     base = _recipe(options.kind, options.size, options.steps, options.seed)
@@ -79,7 +83,8 @@ def train(options: TrainOptions) -> int:
         say(f"stopped and saved in {options.out}; the same command goes on from there")
         return INTERRUPTED
     path = options.out / WEIGHTS
-    weights.save(path, net, scale=spread(base), head={"recipe": asdict(base), "memory": steps})
+    if first:
+        weights.save(path, net, scale=spread(base), head={"recipe": asdict(base), "memory": steps})
     console.output().print(f"  {path}")
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
-from retain.apps.training import INTERRUPTED, shown
+from retain.apps.training import INTERRUPTED, launched, shown
 from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
@@ -42,16 +42,18 @@ class TrainOptions:
 
 def train(options: TrainOptions) -> int:
     """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    with launched(options.device, options.threads) as (device, _):
+        return _train(options, device)
+
+
+def _train(options: TrainOptions, device: str) -> int:
     import platformdirs
-    import torch
 
     from retain.models.mamba.distil import Material
     from retain.models.mamba.hosts.open import open_host
     from retain.models.mamba.train import run
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    host = open_host(options.host, options.device)
+    host = open_host(options.host, device)
     material = Material(options.videos)
     if options.episodes is not None:
         material = replace(material, episodes=options.episodes)

@@ -11,14 +11,16 @@ The sum is explicit, after the backward pass, and not torch's DistributedDataPar
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -122,12 +124,17 @@ class Share:
             for p, part, summed in zip(bucket, parts, sums, strict=True):
                 p.grad = part.copy_(summed.view_as(part))
 
-    def same(self, digest: str) -> None:
-        """Raises StateError unless all processes give the same hexadecimal ``digest``."""
+    def same(self, words: str, weights: Mapping[str, Tensor]) -> None:
+        """Raises StateError unless all processes begin with the same ``words`` and ``weights``."""
         if self.world == 1:
             return
-        numbers = [int(digest[k : k + 4], 16) for k in range(0, 16, 4)]
-        own = torch.tensor(numbers, device=self.device)
+        digest = hashlib.sha256(words.encode())
+        for name, value in weights.items():
+            digest.update(name.encode())
+            plain = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy().tobytes())
+        numbers = np.frombuffer(digest.digest(), np.uint16).astype(np.int64)
+        own = torch.from_numpy(numbers).to(self.device)
         # Equal numbers have world x their squares as the square of their sum over world.
         sums = self.total(torch.stack([own, own * own]))
         if not torch.equal(sums[0] * sums[0], self.world * sums[1]):

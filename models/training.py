@@ -3,7 +3,6 @@ from which a run goes on bit for bit, and work on several processes (``models.di
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import signal
@@ -98,7 +97,7 @@ class Run(ABC):
         """Until the last step. A KeyboardInterrupt or SIGTERM waits for the end of its step, on all
         processes, saves and goes on upwards; a second one does not wait, and leaves the last
         checkpoint as it is."""
-        self.share.same(self._digest())
+        self.share.same(f"{_comparable(self._recipe)} {self.step}", self._weights())
         whole = True
         with patience(self.share.launched) as heard:
             try:
@@ -200,16 +199,6 @@ class Run(ABC):
     def _trained(self) -> list[nn.Parameter]:
         """In the optimiser's order."""
         return [p for group in self.optimiser.param_groups for p in group["params"]]
-
-    def _digest(self) -> str:
-        """Of what processes have to begin alike with; nothing when alone."""
-        if self.share.world == 1:
-            return ""
-        found = hashlib.sha256(f"{_comparable(self._recipe)} {self.step} {self.steps}".encode())
-        for name, value in self._weights().items():
-            found.update(name.encode())
-            found.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
 
 
 def averaged(out: Path) -> dict[str, Tensor]:

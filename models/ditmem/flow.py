@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from retain.models.distributed import ALONE, Share
 from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.inject import MemoryRows
 
@@ -58,13 +59,22 @@ def losses(
 
 
 def flow_loss(
-    model: VideoDit, frames: Tensor, generator: torch.Generator, memory: MemoryRows | None = None
+    model: VideoDit,
+    frames: Tensor,
+    generator: torch.Generator,
+    memory: MemoryRows | None = None,
+    share: Share = ALONE,
 ) -> Tensor:
-    """Mean loss at random times, noise and contexts drawn from ``generator`` (on the CPU)."""
-    given = contexts(frames.shape[0], frames.shape[1], generator).to(frames.device)
-    s = shifted(torch.rand(len(frames), generator=generator)).to(frames)
-    noise = torch.randn(frames.shape, generator=generator).to(frames)
-    return losses(model, frames, given, s, noise, memory).mean()
+    """Mean loss at random times, noise and contexts drawn from ``generator`` (on the CPU).
+
+    ``share``: of the batch that ``frames`` are; the parts' losses add up.
+    """
+    clips = share.world * len(frames)  # drawn for all, as by one process
+    given = share.own(contexts(clips, frames.shape[1], generator)).to(frames.device)
+    s = shifted(share.own(torch.rand(clips, generator=generator))).to(frames)
+    drawn = torch.randn((clips, *frames.shape[1:]), generator=generator)
+    noise = share.own(drawn).to(frames)
+    return losses(model, frames, given, s, noise, memory).mean() / share.world
 
 
 @torch.no_grad()

@@ -101,8 +101,8 @@ class BackboneRun(Run):
         )
 
     def loss(self, step: int) -> Tensor:
-        clips, _ = worlds(self.recipe, step, 1)
-        return flow_loss(self.dit, clips[:, 0].to(self.device), _generator(self.recipe, step))
+        clips = self.share.own(worlds(self.recipe, step, 1)[0])[:, 0].to(self.device)
+        return flow_loss(self.dit, clips, _generator(self.recipe, step), None, self.share)
 
 
 class MemoryRun(Run):
@@ -125,28 +125,31 @@ class MemoryRun(Run):
         r, guide = self.recipe, self.recipe.guide
         known = guide.encoder.references if guide.source == "references" else 0
         clips, params = worlds(r.base, step, 1 + known)
-        clips, params = clips.to(self.device), (params.to(self.device) - self._mean) / self._scale
+        params = (self.share.own(params).to(self.device) - self._mean) / self._scale
         generator = _generator(r.base, step)
-        target = clips[:, 0]
+        target = self.share.own(clips)[:, 0].to(self.device)
         if guide.source == "none":
-            return flow_loss(self.guided.dit, target, generator)
+            return flow_loss(self.guided.dit, target, generator, None, self.share)
         if guide.source == "oracle":
             told = self.guided.told(params)
-            return flow_loss(self.guided.dit, target, generator, told)
+            return flow_loss(self.guided.dit, target, generator, told, self.share)
         rows, extra = self._read(clips[:, 1:], params, generator)
-        return flow_loss(self.guided.dit, target, generator, rows) + r.law * extra
+        found = flow_loss(self.guided.dit, target, generator, rows, self.share)
+        return found + r.law * extra
 
     def _read(
         self, references: Tensor, params: Tensor, generator: torch.Generator
     ) -> tuple[MemoryRows, Tensor]:
-        """Rows, some absent or from what tells nothing; and the auxiliary loss."""
-        r, encoder = self.recipe, self.guided.encoder
-        drawn = torch.rand(len(references), generator=generator).to(self.device)
+        """Rows, some absent or from what tells nothing; and the auxiliary loss. ``references`` are
+        the whole batch's, as one may get another's; ``params`` this process's."""
+        r, encoder, share = self.recipe, self.guided.encoder, self.share
+        drawn = share.own(torch.rand(len(references), generator=generator)).to(self.device)
         broken = drawn < r.shuffled
         absent = (drawn >= r.shuffled) & (drawn < r.shuffled + r.absent)
         order = disorder(references.shape[2], generator)
-        useless = references.roll(1, 0)[:, :, order]
-        shown = torch.where(broken[:, None, None, None, None, None], useless, references)
+        useless = share.own(references.roll(1, 0))[:, :, order].to(self.device)
+        right = share.own(references).to(self.device)
+        shown = torch.where(broken[:, None, None, None, None, None], useless, right)
         own = encoder.branch(shown)
         there = (~absent)[:, None].expand(own.shape[:2])
         rows = self.guided._rows(*encoder.join(own, there))
@@ -154,7 +157,7 @@ class MemoryRun(Run):
             return rows, own.new_zeros(())
         error = (self.guided.law(own.flatten(2)) - params[:, None]).square().mean((1, 2))
         kept = (~broken).to(error.dtype)
-        return rows, (error * kept).sum() / kept.sum().clamp(min=1)
+        return rows, (error * kept).sum() / share.total(kept.sum()).clamp(min=1)
 
 
 def disorder(frames: int, generator: torch.Generator) -> Tensor:
@@ -173,6 +176,7 @@ def _schedule(recipe: Recipe) -> dict[str, Any]:
         "rate": lambda step: cosine(step, recipe.steps, recipe.lr),
         "average": recipe.average,
         "clip_norm": 1.0,
+        "batch": recipe.batch,
     }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retain.models import distributed
 from retain.models.mamba import distil, weights
 from retain.models.mamba.distil import Episode, Episodes
 from retain.models.mamba.gated import Gated, GatedConfig
@@ -26,6 +27,7 @@ from retain.models.mamba.host import Cells, Host, Predicted
 from retain.models.mamba.memory import Memory, MemoryOptions
 from retain.models.mamba.paper import Paper, PaperConfig
 from retain.models.mamba.reading import Readout
+from retain.models.training import patience
 from retain.pipeline.errors import StateError, UsageError
 
 Kind = Literal["gated", "control", "paper"]
@@ -112,6 +114,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, host: Host, episodes: Episodes, out: Path) -> None:
         self.recipe, self.host, self.out = recipe, host, out
+        self.share = distributed.here()
+        self._rows = self.share.rows(recipe.batch)
         held_out = [k for k in range(len(episodes)) if k // _BLOCK % _EVERY == _EVERY // 2]
         held_out = held_out or [len(episodes) - 1]
         self._held_out = episodes.only(held_out)
@@ -138,20 +142,28 @@ class Trainer:
         return self.out / f"checkpoint-{self.recipe.kind}.safetensors"
 
     def train(self, tell: Callable[[Told], None], save_every_s: float = 30.0) -> None:
-        """Until the last round. A KeyboardInterrupt leaves the last round that was whole."""
-        saved = time.monotonic()
-        while self.round < self.recipe.rounds:
-            began = time.perf_counter()
-            loss = self._one()
-            self.round += 1
-            if self.round % self.recipe.judge_every == 0 or self.round == self.recipe.rounds:
-                self._judge()
-            took = time.perf_counter() - began
-            r = self.recipe
-            tell(Told(r.kind, self.round, r.rounds, loss, self.last_loss, took))
-            if time.monotonic() - saved > save_every_s or self.round == r.rounds:
-                self.save()
-                saved = time.monotonic()
+        """Until the last round. A KeyboardInterrupt or SIGTERM waits for the end of its round, on
+        all processes, saves and goes on upwards; a second one does not wait, and leaves the last
+        checkpoint as it is."""
+        r, saved = self.recipe, time.monotonic()
+        self.share.same(f"{asdict(r)} {self.host.digest} {self.round}", self.readout.state_dict())
+        with patience(self.share.launched) as heard:
+            while self.round < r.rounds:
+                began = time.perf_counter()
+                loss = self._one()
+                self.round += 1
+                if self.round % r.judge_every == 0 or self.round == r.rounds:
+                    self._judge()
+                _, stop = self.share.settle(0.0, bool(heard))
+                took = time.perf_counter() - began
+                tell(Told(r.kind, self.round, r.rounds, loss, self.last_loss, took))
+                if stop or time.monotonic() - saved > save_every_s or self.round == r.rounds:
+                    self.save()
+                    saved = time.monotonic()
+                if stop:
+                    raise KeyboardInterrupt
+        if heard:
+            raise KeyboardInterrupt
 
     def _one(self) -> float:
         """A round. Everything random in it follows from the seed and its number."""
@@ -160,23 +172,26 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = r.rate(self.round)
         chosen = rng.choice(len(self._episodes), r.batch, replace=len(self._episodes) < r.batch)
-        runs = [self._run(self.readout, self._episodes, int(k), rng) for k in chosen]
+        drawn = [self._draw(self._episodes, int(k), rng) for k in chosen]
+        runs = [self._run(self.readout, one) for one in drawn[self._rows]]
         total = count = 0.0
         for t in range(len(runs[0].frames)):
             losses = [one for run in runs if (one := run.step(t)) is not None]
-            if not losses:
+            loss = torch.stack(losses).sum() / r.batch if losses else torch.zeros(())
+            if not self.share.count(len(losses)):
                 continue
-            loss = torch.stack(losses).sum() / len(runs)
-            if loss.requires_grad:
+            if self.share.count(int(loss.requires_grad)):
                 self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                if loss.requires_grad:
+                    loss.backward()  # type: ignore[no-untyped-call]
+                self.share.add_gradients(self.readout.parameters())
                 torch.nn.utils.clip_grad_norm_(self.readout.parameters(), r.clip_norm)
                 self.optimiser.step()
                 self._follow()
-            total, count = total + float(loss.detach()), count + 1
+            total, count = total + self.share.settle(float(loss.detach()), False)[0], count + 1
         return total / max(count, 1)
 
-    def _run(self, readout: Readout, episodes: Episodes, k: int, rng: np.random.Generator) -> _Run:
+    def _draw(self, episodes: Episodes, k: int, rng: np.random.Generator) -> _Drawn:
         r = self.recipe
         episode = episodes[k]
         hit = _bursts(len(episode.whole), rng, r.spoilt, r.burst)
@@ -184,8 +199,11 @@ class Trainer:
         if rng.random() < r.foreign and len(episodes) > 1:
             other = episodes[int((k + 1 + rng.integers(len(episodes) - 1)) % len(episodes))]
             astray = int(rng.integers(1, _ASTRAY + 1))
-        own = r.kind == "control"
-        return _Run(self.host, readout, own, episode, hit, other, astray, r.caution)
+        return episode, hit, other, astray
+
+    def _run(self, readout: Readout, drawn: _Drawn) -> _Run:
+        own = self.recipe.kind == "control"
+        return _Run(self.host, readout, own, *drawn, self.recipe.caution)
 
     def _follow(self) -> None:
         """The average; younger than its memory it is a plain mean, so that it forgets the start."""
@@ -201,7 +219,7 @@ class Trainer:
         rng = np.random.default_rng(self.recipe.seed)
         losses = []
         for k in range(len(self._held_out)):
-            run = self._run(readout, self._held_out, k, rng)
+            run = self._run(readout, self._draw(self._held_out, k, rng))
             losses += [
                 float(one) for t in range(len(run.frames)) if (one := run.step(t)) is not None
             ]
@@ -217,7 +235,9 @@ class Trainer:
         return readout.eval()
 
     def save(self) -> None:
-        """Everything the next round depends on, atomically."""
+        """Everything the next round depends on, atomically; by the first process alone."""
+        if not self.share.first:
+            return
         parts = {"now": self.readout.state_dict(), "average": self.average, "best": self.best}
         tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
         states = self.optimiser.state_dict()["state"]
@@ -262,6 +282,10 @@ class Trainer:
         self.best_loss = math.inf if head["best"] is None else float(head["best"])
         self.last_loss = math.nan if head["last"] is None else float(head["last"])
         return True
+
+
+_Drawn = tuple[Episode, np.ndarray, Episode | None, int]
+"""An episode, which of its frames are spoilt, what comes before it and for how long it is felt."""
 
 
 class _Run:
@@ -358,7 +382,7 @@ def run(
     """Draw what is missing, train each kind to the end, write ``out``/weights.safetensors: one file
     for all of them."""
     out.mkdir(parents=True, exist_ok=True)
-    episodes = distil.draw(host, material, cache, drawn)
+    episodes = distributed.here().one_first(lambda: distil.draw(host, material, cache, drawn))
     made: dict[str, Readout] = {}
     metrics: dict[str, float] = {}
     for kind, recipe in recipes.items():
@@ -373,5 +397,6 @@ def run(
         "episodes": len(episodes),
     }
     path = out / "weights.safetensors"
-    weights.save(path, made, host, json.loads(json.dumps(head)))
+    if distributed.here().first:
+        weights.save(path, made, host, json.loads(json.dumps(head)))
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 import distributed_parts as parts
 import pytest
 import torch
-from distributed_parts import CASES, finish, start, train
+from distributed_parts import CASES, finish, read_out, start, train
 from safetensors.torch import load_file
 
 from retain.models import distributed
@@ -30,7 +30,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every case on two processes in one go; then one up to step 2; then one ended by a signal that
     comes twice, as torchrun does it."""
     folder = tmp_path_factory.mktemp("shared")
-    began = start(str(folder), *CASES, "echo=part", "echo=wait")
+    began = start(str(folder), *CASES, "mamba", "echo=part", "echo=wait")
     ready = [folder / f"ready-{rank}" for rank in range(2)]
     while not all(path.exists() for path in ready):
         assert all(process.poll() is None for process in began), finish(began)
@@ -61,6 +61,16 @@ def test_two_processes_do_what_one_does(name: str, shared: Path, tmp_path: Path)
     assert len(two) == parts.STEPS
     assert two == pytest.approx(one, rel=0, abs=1e-5)
     assert_near(kept(tmp_path / name), kept(shared / name))
+
+
+def test_rounds_over_streams_are_shared_too(shared: Path, tmp_path: Path) -> None:
+    one = read_out(tmp_path)
+    two = json.loads((shared / "mamba" / "losses.json").read_text())
+    assert two == pytest.approx(one, rel=0, abs=1e-5)
+    names = ("checkpoint-gated.safetensors", "weights.safetensors")
+    for name in names:
+        made, shares = load_file(tmp_path / name), load_file(shared / "mamba" / name)
+        assert_near(*({k: v for k, v in x.items() if "adam/" not in k} for x in (made, shares)))
 
 
 def test_one_process_goes_on_from_what_two_left(shared: Path) -> None:

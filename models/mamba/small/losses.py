@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from retain.models.distributed import ALONE, Share
 from retain.models.mamba.small.assign import assign, one_hot
 from retain.models.mamba.small.network import Decisions, decode
 
@@ -38,8 +39,11 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     return shared / union.clamp(min=1e-6) - (hull - union) / hull
 
 
-def loss(decided: Decisions, squares: Tensor, targets: Sequence[Target]) -> Tensor:
-    """Of a batch: ``decided`` has [B, N, ...]. Per object's cell, a scalar.
+def loss(
+    decided: Decisions, squares: Tensor, targets: Sequence[Target], share: Share = ALONE
+) -> Tensor:
+    """Of a batch: ``decided`` has [B, N, ...]. Per object's cell, a scalar. ``share``: of the batch
+    that these rows are; the parts' losses add up.
 
     A cell's class is asked for as surely as its box fits (the IoU), so that scores rank boxes too.
     """
@@ -64,4 +68,4 @@ def loss(decided: Decisions, squares: Tensor, targets: Sequence[Target]) -> Tens
         total = total + F.binary_cross_entropy_with_logits(mine, sure, reduction="sum")
         fits = giou(boxes[k][found.cells], target.boxes[found.objects])
         total = total + _BOX * (1 - fits).sum()
-    return total / max(cells, 1)
+    return total / max(share.count(cells), 1)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from retain.datasets.detect.objects_kinds import NAMES
+from retain.models import distributed
+from retain.models.distributed_norm import share_norms
 from retain.models.mamba.small import data, weights
 from retain.models.mamba.small.losses import Target, loss
 from retain.models.mamba.small.network import FROZEN, Network, grid, pretrained
@@ -50,6 +52,8 @@ class Trainer(Run):
         network = Network(len(NAMES))
         pretrained(network.backbone)
         network.backbone.blocks[:FROZEN].requires_grad_(False)
+        if distributed.here().world > 1:
+            share_norms(network)
         network = network.to(self._device).to(memory_format=torch.channels_last).train()
         self.network = network
         super().__init__(
@@ -62,6 +66,7 @@ class Trainer(Run):
             rate=lambda step: cosine(step, recipe.steps, recipe.lr, 0.05),
             average=recipe.average,
             clip_norm=recipe.clip_norm,
+            batch=recipe.batch,
         )
         self._squares = grid(240, 320)[0].to(self._device)
         self._drawing = ThreadPoolExecutor(1, "retain-batch")
@@ -69,13 +74,13 @@ class Trainer(Run):
 
     def loss(self, step: int) -> Tensor:
         batch = self._batch(step)
-        pixels = batch.pixels.to(self._device).float()
+        pixels = self.share.own(batch.pixels).to(self._device).float()
         rows = self.network(pixels.contiguous(memory_format=torch.channels_last))
         targets = [
             Target(*(x.to(self._device) for x in (one.boxes, one.labels, one.ignored)))
-            for one in batch.targets
+            for one in batch.targets[self.rows]
         ]
-        return loss(self.network.decide(rows), self._squares, targets)
+        return loss(self.network.decide(rows), self._squares, targets, self.share)
 
     def _batch(self, step: int) -> data.Batch:
         """Of this step; the next one's is drawn while this one is worked on."""
@@ -132,5 +137,6 @@ def run(
         trainer.start_from(averaged(init))
     trainer.train(tell)
     head = {**(made or {}), "recipe": asdict(recipe)}
-    weights.save(out / WEIGHTS, trainer.averaged(), NAMES, head)
+    if trainer.share.first:
+        weights.save(out / WEIGHTS, trainer.averaged(), NAMES, head)
     return out / WEIGHTS
