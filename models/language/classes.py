@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,8 @@ class ClassTeacher:
     dim    16: the class codes themselves; more: a space like CLIP's, in which all words have
            something in common
     patch  pixels of the side of one patch, which is as its middle pixel
-    noise  length of what is random in a patch, against 1 of what it means
+    noise  length of what is random in a patch, against 1 of what it means; the same for the same
+           labels
     """
 
     canonical = CLASSES[1:]
@@ -35,10 +37,21 @@ class ClassTeacher:
                 f"The teacher 'classes' needs at least {CODE_SIZE} numbers, patches of 1 pixel or "
                 f"more and noise >= 0, not {dim}, {patch} and {noise}."
             )
-        self.name, self.dim = "classes" if dim == CODE_SIZE else f"classes:{dim}", dim
+        self.name, self.dim = f"classes:{dim},{patch},{noise:g}", dim
         self._patch, self._noise = patch, noise
         self._table = codes() if dim == CODE_SIZE else _cone(dim)
-        self._rng = np.random.default_rng(0)
+
+    @classmethod
+    def of(cls, variant: str) -> ClassTeacher:
+        """Of ``DIM,PATCH,NOISE``, or the first of them. Raises UsageError."""
+        try:
+            dim, patch, noise = (*variant.split(","), "1", "0")[:3] if variant else ("16", "1", "0")
+            return cls(int(dim), int(patch), float(noise))
+        except ValueError:
+            raise UsageError(
+                f"The teacher 'classes' cannot be {variant!r}.",
+                hint="Write classes, classes:512, or classes:512,8,0.5: numbers, patch, noise.",
+            ) from None
 
     def dense(self, image: Image, labels: NDArray[np.uint8] | None = None) -> Floats:
         """float32 [h, w, dim], unit, zero without label. Raises UsageError without ``labels``."""
@@ -54,7 +67,8 @@ class ClassTeacher:
         if not self._noise:
             return rows
         named = np.linalg.norm(rows, axis=2, keepdims=True)
-        noise = self._rng.standard_normal(rows.shape).astype(np.float32)
+        rng = np.random.default_rng(zlib.crc32(labels.tobytes()))
+        noise = rng.standard_normal(rows.shape).astype(np.float32)
         rows = rows + noise * named * np.float32(self._noise / np.sqrt(self.dim))
         return np.asarray(
             rows / np.maximum(np.linalg.norm(rows, axis=2, keepdims=True), 1e-9), np.float32

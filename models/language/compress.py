@@ -18,7 +18,10 @@ Floats = NDArray[np.float32]
 FIRST = CODE // 2
 """Directions that the first features may take."""
 ENOUGH = 0.95
-"""Mean share of a feature's energy from which no direction is added."""
+"""Share of a feature's energy from which it counts as kept."""
+RARE = 0.002
+"""Share of the features that may be kept worse before a direction is added for them: means over
+all would never notice what is small in the picture."""
 
 
 class Basis:
@@ -38,19 +41,13 @@ class Basis:
         the kept share of their energy, after it. Rows of zeros do not count."""
         rows = features.reshape(-1, self.dim)
         rows = rows[np.einsum("ne,ne->n", rows, rows) > 0]
-        if not len(rows):
-            return 1.0
         most = min(CODE, max(FIRST, self.rank + 1))
-        kept = self.kept(rows)
-        if kept < ENOUGH and self.rank < CODE:
-            energy, directions = self._missing(rows)
-            for share, direction in zip(energy, directions.T, strict=True):
-                if kept >= ENOUGH or self.rank == most:
-                    break
-                self._add(direction)
-                kept += float(share)
-            kept = self.kept(rows)
-        return kept
+        while self.rank < most:
+            poor = self._shares(rows) < ENOUGH
+            if poor.sum() <= RARE * len(rows):
+                break
+            self._add(self._missing(rows[poor]))
+        return self.kept(rows)
 
     def codes(self, features: Floats) -> Floats:
         """[..., 16]. Not of unit length: what the basis lacks is missing."""
@@ -59,15 +56,17 @@ class Basis:
     def kept(self, features: Floats) -> float:
         """Mean share of the squared length of unit ``features`` that codes keep: the mean squared
         cosine between them and what codes stand for."""
-        codes = self.codes(features.reshape(-1, self.dim))
-        return float(np.einsum("nc,nc->n", codes, codes).mean()) if len(codes) else 1.0
+        rows = features.reshape(-1, self.dim)
+        return float(self._shares(rows).mean()) if len(rows) else 1.0
 
-    def _missing(self, rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Shares of energy and directions [E, 16] of what the basis lacks of ``rows``, most
-        first."""
+    def _shares(self, rows: Floats) -> Floats:
+        codes = self.codes(rows)
+        return np.asarray(np.einsum("nc,nc->n", codes, codes))
+
+    def _missing(self, rows: Floats) -> NDArray[np.float64]:
+        """The direction [E] in which the basis lacks most of ``rows``."""
         rest = (rows - self.codes(rows) @ self.vectors.T).astype(np.float64)
-        energy, directions = np.linalg.eigh(rest.T @ rest / len(rest))
-        return energy[::-1][:CODE], directions[:, ::-1][:, :CODE]
+        return np.asarray(np.linalg.eigh(rest.T @ rest)[1][:, -1])
 
     def _add(self, direction: NDArray[np.float64]) -> None:
         own = self.vectors[:, : self.rank].astype(np.float64)

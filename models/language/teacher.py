@@ -127,15 +127,13 @@ def make(
     name: str, *, dinoiser: str = "", side: int = SIDE, device: str = "auto", download: bool = False
 ) -> Teacher:
     """The teacher called ``name``: ``clip``, any ``openclip:…`` (see OpenClip), or ``classes``, of
-    generated scenes (``classes:512`` in a space like CLIP's).
+    generated scenes (``classes:512,8,0.5``: in a space like CLIP's, patches of 8 pixels, noise).
 
     Raises UsageError for an unknown name or missing weights, MissingExtra for a missing package.
     """
     kind, _, variant = name.partition(":")
     if kind == "classes":
-        if variant and not variant.isdecimal():
-            raise UsageError(f"The teacher 'classes' has a size, classes:512, not {variant!r}.")
-        return ClassTeacher(int(variant)) if variant else ClassTeacher()
+        return ClassTeacher.of(variant)
     return clip(name, dinoiser=dinoiser, side=side, device=device, download=download)
 
 

@@ -134,18 +134,29 @@ def test_the_basis_is_orthonormal_grows_and_never_changes_what_was_said(
     assert again.rank == basis.rank
 
 
-def test_the_first_directions_are_the_principal_ones() -> None:
+def test_directions_are_the_principal_ones_where_nothing_is_kept_well() -> None:
     rng = np.random.default_rng(0)
-    features = unit(rng.standard_normal((300, 30)) * np.linspace(4, 0.1, 30) ** 2)
-    basis = Basis(30)
-    basis.extend(features)
-    own = np.linalg.svd(features.astype(float), full_matrices=False)[2][: basis.rank].T
+    features = unit(rng.standard_normal((300, 60)) * np.linspace(2, 1, 60))
+    basis = Basis(60)
+    kept = basis.extend(features)
+    assert basis.rank == FIRST
+    own = np.linalg.svd(features.astype(float), full_matrices=False)[2][:FIRST].T
     np.testing.assert_allclose(
         own @ own.T, basis.vectors.astype(float) @ basis.vectors.T, atol=1e-4
     )
-    assert basis.kept(features) == pytest.approx(
-        float(((features @ own) ** 2).sum(axis=1).mean()), abs=1e-5
-    )
+    assert kept == pytest.approx(float(((features @ own) ** 2).sum(axis=1).mean()), abs=1e-5)
+
+
+def test_what_is_small_in_the_picture_gets_its_direction_too() -> None:
+    common, rare = random(2, 40)
+    features = np.concatenate([np.tile(common, (995, 1)), np.tile(rare, (5, 1))])
+    basis = Basis(40)
+    basis.extend(features)
+    assert basis.rank == 2
+    assert basis.kept(rare) > ENOUGH
+    fewer = Basis(40)
+    fewer.extend(features[:-4])  # 1 of 996
+    assert fewer.rank == 1
 
 
 def test_features_of_few_directions_take_no_more_and_lose_nothing() -> None:
