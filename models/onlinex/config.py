@@ -51,6 +51,9 @@ class OnlineXConfig:
     language: int = 16
     stacked: bool = True
     """The relative extractor also sees both pictures on top of each other, through convolutions."""
+    matched: bool = False
+    """The relative pose corrects the motion that matches of both pictures and depths say; the
+    presets have this, what was trained before there was such a thing has not."""
     centre: Centre = "ray"
     """``ray``: depth along the pixel's ray. ``xyz``: a free point with the exp activation."""
     director: Director = "anchor"
@@ -91,6 +94,10 @@ class OnlineXConfig:
                 raise UsageError(
                     f"{width} channels do not make {heads} heads of a multiple of 4 each."
                 )
+        if self.matched and (self.centre != "ray" or self.side % max(2, self.side // 32)):
+            raise UsageError(
+                "Motion by matches needs depths along rays and sides of a multiple of 32 pixels."
+            )
         if self.stacked and self.patch % 4:
             raise UsageError(f"Stacked pictures need patches of a multiple of 4, not {self.patch}.")
 
@@ -119,7 +126,7 @@ class OnlineXConfig:
     @staticmethod
     def tiny(**changes: Any) -> OnlineXConfig:
         """For a CPU: 64 pixels, 2.1 M parameters."""
-        return OnlineXConfig(**changes)
+        return OnlineXConfig(**{"matched": changes.get("centre") != "xyz", **changes})
 
     @staticmethod
     def small(**changes: Any) -> OnlineXConfig:
@@ -128,5 +135,6 @@ class OnlineXConfig:
             "side": 128, "dim": 192, "heads": 6, "encoder_depth": 6, "decoder_dim": 192,
             "decoder_heads": 6, "decoder_depth": 2, "director_depth": 1, "anchors": 64,
             "head_dim": 48,
+            "matched": changes.get("centre") != "xyz",
         }  # fmt: skip
         return OnlineXConfig(**{**sizes, **changes})

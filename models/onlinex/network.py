@@ -13,15 +13,16 @@ from retain.models.onlinex.director import Director
 from retain.models.onlinex.encoder import Encoder, slopes
 from retain.models.onlinex.fusion import Fused, Fusion, fuse
 from retain.models.onlinex.heads import MapHead, PoseHead, Raw, Readout, distance, point
+from retain.models.onlinex.matching import Match, Matches
 from retain.models.onlinex.relative import RelativeExtractor
 from retain.models.onlinex.types import (
     Maps,
     Out,
     State,
+    corrected,
     inverse,
     multiply,
     quaternion,
-    rigid,
     transform,
     upright,
 )
@@ -37,6 +38,7 @@ class OnlineX(nn.Module):
         c = self.config = config
         self.encoder = Encoder(c)
         self.relative = RelativeExtractor(c)
+        self.matches = Matches(c) if c.matched else None
         self.relative_pose = PoseHead(c)
         self.relative_maps = MapHead(c, 2 * c.decoder_dim)
         self.director = self.global_pose = self.readout = self.global_maps = None
@@ -68,9 +70,11 @@ class OnlineX(nn.Module):
         c, first = self.config, state.step == 0
         tokens = self.encoder(image, K)
         previous, picture = (tokens, image) if first else (state.previous, state.picture)
-        pose, dense, before = self.relative(tokens, previous, image, picture)
-        step = state.pose if first else self.relative_pose(pose)
+        found = None if self.matches is None else self.matches(image, picture)
+        extra = None if found is None else found.tokens
+        pose, dense, before = self.relative(tokens, previous, image, picture, extra)
         raw = self.relative_maps(torch.cat([dense, before], -1), image)
+        step = state.pose if first else self._moved(pose, found, raw, K)
         stride = c.head_stride
         rays = slopes(K, c.side // stride, stride)
         local = self._local(raw, rays, inverse(step))
@@ -101,6 +105,14 @@ class OnlineX(nn.Module):
         maps: Maps = known.maps if self.fusion is None else self.fusion(known)
         return maps
 
+    def _moved(self, pose: Tensor, found: Match | None, raw: Raw, K: Tensor) -> Tensor:
+        """Relative pose [B, 4, 4]: of the head, or as it corrects what matches and depths say."""
+        said: Tensor = self.relative_pose(pose)
+        if self.matches is None or found is None:
+            return said
+        depth = distance(raw.place[..., 0], self.config.far)
+        return corrected(self.matches.align(found, depth, K), said)
+
     def _local(self, raw: Raw, rays: Tensor, back: Tensor) -> Tensor:
         """Centres [B, n, 3] in camera t. Free points are said in camera t - 1 and come ``back``."""
         c = self.config
@@ -122,9 +134,8 @@ class OnlineX(nn.Module):
             count = words.shape[1] - dense.shape[1]
             words, dense = words[:, :count], words[:, count:]
         here = self.global_pose(words[:, 0])
-        if self.config.global_pose == "chained":  # turns in the camera, shifts in the world
-            turn = chained[:, :3, :3] @ here[:, :3, :3]
-            here = rigid(turn, chained[:, :3, 3] + here[:, :3, 3])
+        if self.config.global_pose == "chained":
+            here = corrected(chained, here)
         return here, anchors, weight, words, dense
 
     def _implicit(

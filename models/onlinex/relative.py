@@ -29,13 +29,16 @@ class RelativeExtractor(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(
-        self, tokens: Tensor, previous: Tensor, image: Tensor, picture: Tensor
+        self, tokens: Tensor, previous: Tensor, image: Tensor, picture: Tensor, extra: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder ``tokens`` and ``previous`` ones [B, N, dim] with their pictures [B, 3, S, S]:
-        pose feature [B, D], features of the frame and of the previous one [B, N, D]."""
+        """Encoder ``tokens`` and ``previous`` ones [B, N, dim] with their pictures [B, 3, S, S],
+        and what is known of matches already, to be added to the frame's [B, N, D]. Gives the pose
+        feature [B, D], features of the frame and of the previous one [B, N, D]."""
         x, y = self.embed(tokens), self.embed(previous)
         if self.stack is not None:
             x = x + self.stack(image, picture)
+        if extra is not None:
+            x = x + extra
         x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
         turn = self.cos, self.sin
         x, y, _ = self.decoder(x, y, turn, (self.cos[1:], self.sin[1:]))

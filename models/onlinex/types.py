@@ -103,6 +103,12 @@ def rigid(turn: Tensor, shift: Tensor) -> Tensor:
     return torch.cat([top, last], 1)
 
 
+def corrected(c2w: Tensor, change: Tensor) -> Tensor:
+    """``c2w`` turned in its camera and shifted in its world by ``change``, [B, 4, 4] both."""
+    turn = c2w[:, :3, :3] @ change[:, :3, :3]
+    return rigid(turn, c2w[:, :3, 3] + change[:, :3, 3])
+
+
 def upright(c2w: Tensor) -> Tensor:
     """[B, 4, 4] with a turn that is one again: products of many drift from that by rounding."""
     return rigid(rotation(quaternion(c2w[:, :3, :3])), c2w[:, :3, 3])

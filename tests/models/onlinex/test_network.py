@@ -24,6 +24,7 @@ SWITCHES = [
     {"implicit": "published", "global_pose": "free", "centre": "xyz", "stacked": False},
     {"centre": "xyz", "transform": "explicit"}, {"policy": Policy("damped")},
     {"policy": Policy("attention")}, {"policy": Policy("confidence", 3.0)}, {"head_stride": 4},
+    {"matched": True},
 ]  # fmt: skip
 
 
