@@ -99,20 +99,21 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     from retain.apps.batch.stores import braces, is_shard, is_store
 
     place = Path(given).expanduser()
-    if place.is_dir():
+    there = os.path.exists(place)  # unlike Path's, it does not mind what can be no name
+    if there and place.is_dir():
         root, keys = place, list(_in_folder(place, scenes))
-    elif place.is_file() and place.suffix.lower() in LIST_SUFFIXES:
+    elif there and place.is_file() and place.suffix.lower() in LIST_SUFFIXES:
         root, keys = place.parent, list(_in_list(place))
     elif is_store(given) or (is_shard(given) and not glob.has_magic(given)):
         root, keys = Path(), braces(given)
-    elif not place.exists() and glob.has_magic(given):
+    elif not there and glob.has_magic(given):
         found = sorted(glob.glob(str(place), recursive=True))
         folders = {parent for key in found for parent in Path(key).parents}
         made = {folder for folder in folders if is_result(folder)}
         root, keys = Path(), [key for key in found if made.isdisjoint(Path(key).parents)]
     else:
         raise UsageError(
-            f"{given!r} is no list, folder or pattern.",
+            f"{given!r} is no list, folder or pattern{'' if there else ': nothing is there'}.",
             hint=f"A list is a file ending in {', '.join(sorted(LIST_SUFFIXES))}; patterns are "
             "quoted: 'clips/*.avi', 'clips-{000..127}.tar'.",
         )

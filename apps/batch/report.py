@@ -101,7 +101,8 @@ def _speed(rows: Iterable[Row]) -> list[str]:
     if not footage or not seconds:
         return []
     more = f"real time, a worker; {span(footage)} of footage"
-    return [cell("Speed", f"{footage / seconds:.1f}×", more)]
+    speed = footage / seconds
+    return [cell("Speed", f"{speed:.1f}×" if speed >= 1 else f"{speed:.2g}×", more)]
 
 
 def _ends(rows: Iterable[Row], task: Task) -> tuple[list[tuple[float, Row]], ...]:

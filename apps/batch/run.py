@@ -175,7 +175,7 @@ def _told(out: Path) -> Iterator[None]:
     except (OSError, sqlite3.Error) as error:
         full = no_space(error) or "disk is full" in str(error)
         raise RetainError(
-            f"The batch cannot go on in {str(out)!r}: {error}.",
+            f"The batch cannot go on in {str(out)!r}: {str(error).rstrip('.')}.",
             hint=("Make room on that disk" if full else "Put that right")
             + "; the same command goes on, and no item is charged for it.",
         ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
+import stat
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -162,8 +165,16 @@ def _check_source(source: str) -> None:
         )
     if ("://" in source or source.startswith("/dev/video")) and is_live(source):
         raise UsageError(f"{source!r} is live and would never be done.", hint="Use retain watch.")
-    path = Path(source)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if "://" in source:
+        return
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            text = f"No file can be called {source[:80]!r}."
+            raise SourceError(SourceFault.NOT_FOUND, text) from error
+        return  # the source knows better what it is
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UsageError(
             f"{source!r} is a pipe, a socket or a device.", hint="A batch takes files and folders."
         )
