@@ -35,6 +35,10 @@ def _scene(path: Path) -> bool:
     return recognises(path)
 
 
+def _davis(path: Path) -> bool:
+    return all((path / part).is_dir() for part in ("JPEGImages", "Annotations"))
+
+
 def _gebd(path: Path) -> bool:
     from retain.apps.evaluate_sets.gebd import recognises
 
@@ -46,6 +50,8 @@ PROTOCOLS = (
           f"{_HERE}.echo:echonet", ("test", "val", "train")),
     Known("camus", "CAMUS: Dice, HD95, ASD by structure and phase; volumes, EF", _camus,
           f"{_HERE}.echo:camus", ("test", "val", "train")),
+    Known("davis", "DAVIS: J and F, mean, recall and decay", _davis, f"{_HERE}.davis:davis",
+          ("val", "train", "trainval")),
     Known("gebd", "Kinetics-GEBD: F1 at ten relative distances", _gebd, f"{_HERE}.gebd:gebd"),
     Known("scene", "TUM RGB-D, Replica, 7-Scenes, ScanNet, …: path errors, PSNR, depth", _scene,
           f"{_HERE}.scene:scene"),

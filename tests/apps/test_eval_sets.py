@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from media import write_video
 
-from retain.apps.evaluate_sets import echo, protocols, scene
+from retain.apps.evaluate_sets import davis, echo, protocols, scene
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
+from retain.datasets.detect.open import open_clips
+from retain.datasets.detect.write import write_clips
 from retain.datasets.echo import metrics
 from retain.datasets.echo.camus import Camus
 from retain.datasets.echo.clip import CAVITY, EchoClip
@@ -21,6 +23,7 @@ from retain.datasets.echo.export import Fault, write_camus, write_echonet
 from retain.datasets.echo.phantom import PhantomConfig, make_clip
 from retain.datasets.scene.room import Room
 from retain.datasets.scene.write import write_scene
+from retain.models.object.tracker import TrackerOptions
 from retain.pipeline.errors import StateError, UsageError
 
 
@@ -137,6 +140,23 @@ def test_a_scene_is_judged_by_its_path_and_unseen_frames(
     assert rows["mean"]["ATE cm"] == pytest.approx(
         (rows["r1"]["ATE cm"] + rows["r2"]["ATE cm"]) / 2
     )
+
+
+def test_davis_is_judged_by_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(davis, "OPTIONS", TrackerOptions(side=72))
+    made = open_clips("objects://?seed=40&clips=2&frames=6&width=96&height=72")
+    write_clips([made[0], made[1]], tmp_path, "davis")
+    clips = open_clips(str(tmp_path))
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    first = clips[0].name
+    (tmp_path / "ImageSets/2017/val.txt").write_text(f"{first}\n")
+    (table,) = tables(tmp_path, tmp_path / "out").values()
+    assert "2017 val" in table.title
+    assert [row[0] for row in table.rows] == [first, "all 1"]
+    numbers = dict(zip(table.head[1:], table.rows[-1][1:], strict=True))
+    assert 0.3 < numbers["J mean"] <= 1
+    assert numbers["J&F"] == pytest.approx((numbers["J mean"] + numbers["F mean"]) / 2)
+    assert table.rows[0][1:7] == table.rows[1][1:7]
 
 
 def test_boundaries_are_judged_at_ten_distances(tmp_path: Path) -> None:
