@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from retain.datasets.scene.pictures import natural
+
 NAMED = 10
 """Items that are called by name; the rest are counted."""
 
@@ -103,7 +105,7 @@ class Finding:
         fix: str = "",
     ) -> None:
         """``items``: what is missing or broken; the first of them are named."""
-        first = tuple(plain(one) for one in sorted(items, key=natural_key)[:NAMED])
+        first = tuple(plain(one) for one in sorted(items, key=natural)[:NAMED])
         self.lines.append(Line(name, state, plain(found), first, len(items), plain(fix)))
 
 
@@ -128,11 +130,6 @@ def plain(text: str) -> str:
     """``text`` fit to print: names of files may hold line breaks and bytes that are no text."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return shown.encode("utf-8", "replace").decode("utf-8")
-
-
-def natural_key(name: str) -> tuple[int, str]:
-    """Short names first, so that 2 comes before 10 where names differ by a number."""
-    return len(name), name
 
 
 def counted(count: int, unit: str) -> str:

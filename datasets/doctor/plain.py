@@ -14,6 +14,8 @@ from retain.datasets.doctor.tree import Folder
 from retain.pipeline.sources.common import DICOM_SUFFIXES, IMAGE_SUFFIXES, sniff
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+SENS = ".sens"
+"""ScanNet's recordings, which no reader here opens."""
 _NAMES = {
     kits.ECHONET: r"echonet",
     kits.CAMUS: r"camus|database_nifti",
@@ -38,17 +40,23 @@ _VIDEO = (*SUFFIXES, ".mpg", ".mpeg", ".wmv", ".flv", ".mxf", ".ts", ".3gp", ".o
 
 
 def archives(folder: Folder) -> list[Finding]:
-    """A finding for each data set of which archives lie here, by their names."""
+    """A finding for each data set of which archives lie here or one folder down, by their names."""
     found: dict[str, Finding] = {}
-    for name in folder.ending(*ARCHIVES):
-        kit = archive_of(name)
-        if kit is not None:
-            finding = found.setdefault(kit.key, Finding(kit, folder.path))
-            finding.members.append(folder.path / name)
+    for inner in (folder, *(one for _, one in sorted(folder.below.items()))):
+        for name in inner.ending(*ARCHIVES, SENS):
+            kit = kits.SCANNET if name.endswith(SENS) else archive_of(name)
+            if kit is not None:
+                finding = found.setdefault(kit.key, Finding(kit, folder.path))
+                finding.members.append(inner.path / name)
     for finding in found.values():
-        packed = [path.name for path in finding.members]
-        what = f"{counted(len(packed), 'archives')} not yet unpacked"
-        finding.add("archives", "partial", what, packed, "Unpack them here, then ask again.")
+        names = [str(path.relative_to(folder.path)) for path in finding.members]
+        closed = [name for name in names if not name.endswith(SENS)]
+        if closed:
+            what = f"{counted(len(closed), 'archives')} not yet unpacked"
+            finding.add("archives", "partial", what, closed, "Unpack them, then ask again.")
+        if raw := set(names) - set(closed):
+            what = f"{counted(len(raw), 'scans')} not yet exported"
+            finding.add("scans", "partial", what, raw, "Export them with ScanNet's SensReader.")
         finding.commands = [f"retain data doctor '{folder.path}'"]
     return list(found.values())
 

@@ -390,6 +390,16 @@ def test_an_archive_beside_nothing(tmp_path: Path) -> None:
     assert found(tmp_path / "DAVIS-2017-trainval-480p.zip").kit is kits.DAVIS
 
 
+def test_archives_one_folder_down_and_recordings(tmp_path: Path) -> None:
+    for name in ("chess/seq-01.zip", "chess/seq-02.zip", "scans/scene0000_00.sens"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    scenes, scans = recognise(tmp_path).findings
+    assert scenes.kit is kits.SEVEN_SCENES
+    assert scenes.lines[0].names == ("chess/seq-01.zip", "chess/seq-02.zip")
+    assert (scans.kit, scans.lines[0].found) == (kits.SCANNET, "1 scan not yet exported")
+
+
 def test_shards(tmp_path: Path) -> None:
     source = parts.pictures(tmp_path / "in", 1) / "0.png"
     (tmp_path / "out").mkdir()
