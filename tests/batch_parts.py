@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -24,6 +25,8 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if word == "exit":
         os._exit(7)
+    if word == "ended":  # as a service manager ends every process of a service
+        os.kill(os.getpid(), signal.SIGTERM)
     if word == "hang":
         time.sleep(3600)
     if word == "bug":
@@ -32,6 +35,8 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
         raise RetainError("There is nothing to show.")
     if word == "wrong":
         raise UsageError("Not such an item.")
+    if word == "full":
+        raise RetainError("Nothing could be written.") from OSError(errno.ENOSPC, "No space left")
     if word == "broken":
         (Path(job.folder) / "half").mkdir(parents=True)
         raise SourceError(SourceFault.BROKEN, "It is cut.")

@@ -24,7 +24,6 @@ import msgspec
 
 from retain.apps.batch.engine import NO_SPACE, ItemError, Job, Outcome, Spec, State
 from retain.apps.batch.items import ABSENT, look
-from retain.apps.running import NodeError
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError, no_space
 
 READY = b"ready"
@@ -50,7 +49,7 @@ def do(target: Target, job: Job, options: dict[str, Any]) -> Outcome:
     except UsageError as error:
         cause, message = "usage", str(error)
     except RetainError as error:
-        code = error.code if isinstance(error, NodeError) else "error"
+        code = getattr(error, "code", "error")  # NodeError's
         cause, message = NO_SPACE if no_space(error) else named(code), str(error)
     except MemoryError as error:
         traceback.print_exc()

@@ -241,6 +241,74 @@ def test_workers_that_cannot_begin_end_the_batch_not_the_items(work: Work) -> No
     assert len(worked()) == 9
 
 
+def test_a_full_disk_ends_the_batch_and_charges_no_item(work: Work) -> None:
+    fill("a", "full-1", "z")
+    with pytest.raises(RetainError, match="Make room"):
+        work()
+    assert not Path("out/.work").exists()
+    os.rename("clips/full-1.mp4", "clips/b.mp4")
+    assert work() == 0
+    assert {row["state"] for row in rows().values()} == {"done"}
+
+
+def test_a_worker_lost_before_it_began_costs_no_item(work: Work, tmp_path: Path) -> None:
+    fill("a", "b")
+    code = "import os\nfrom batch_parts import obey\n"
+    code += "if not os.path.exists('lost'):\n    open('lost', 'w').close()\n    os._exit(1)\n"
+    (tmp_path / "late_parts.py").write_text(code)
+    os.environ["PYTHONPATH"] += os.pathsep + str(tmp_path)  # the fixture puts it back
+    options = BatchOptions(given="clips", task="watch", out=Path("out"))
+    assert work_off(options, LocalEngine(Spec("late_parts:obey", {}), jobs=1), "a") == 0
+    assert Path("lost").exists()
+
+
+def test_an_end_that_is_sent_to_everybody_is_the_parents_to_obey(work: Work) -> None:
+    fill("ended-1", "good-1")
+    assert work() == 0
+
+
+def test_a_folder_for_results_is_one_lists_unless_it_is_named(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ward in ("a", "b"):
+        Path(ward).mkdir()
+        fill("clip", folder=f"{ward}/clips")
+
+    def go(given: str, out: Path | None = None) -> int:
+        options = BatchOptions(given=given, task="watch", out=out)
+        return work_off(options, LocalEngine(Spec(batch_parts.TARGET, {}), jobs=1), "a")
+
+    assert go("a/clips") == 0
+    assert Path("retain-out/batch-clips-watch/report.html").is_file()
+    with pytest.raises(UsageError, match="'.*/b/clips' holds those of '.*/a/clips'"):
+        go("b/clips")
+    os.rename("a", "moved")
+    assert go("moved/clips", Path("retain-out/batch-clips-watch")) == 0
+    row = rows("retain-out/batch-clips-watch")["clip"]
+    assert (row["attempts"], row["path"]) == (1, str(Path("moved/clips/clip.mp4").absolute()))
+    assert BatchOptions(given="ward/*.avi", task="watch").place.name == "batch-ward-watch"
+
+
+def test_results_in_the_folder_of_the_clips_are_no_clips(work: Work) -> None:
+    fill("a", "b")
+    assert work(out="clips/out") == 0
+    item = next(Path("clips/out/items").iterdir())
+    (item / "film.mp4").write_bytes(b"film")
+    assert work(out="clips/out") == 0
+    assert set(rows("clips/out")) == {"a", "b"}
+
+
+def test_names_that_are_no_names_reach_the_results_harmless(work: Work) -> None:
+    odd = ["=1+1", "<img src=x onerror=alert(1)>", "[bold]x[", "esc\x1b[2J", "new\nline", '"q"']
+    fill(*odd, *(f"bug-{name}" for name in odd))
+    assert work() == 3
+    assert set(rows()) == {*odd, *(f"bug-{name}" for name in odd)}
+    page = Path("out/report.html").read_text()
+    assert "<img src=x" not in page
+    assert "\x1b" not in page
+    assert "Stages" not in page
+
+
 def test_memory_bounds_the_pool(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     from retain.apps.batch import local
 
@@ -258,3 +326,16 @@ def test_memory_bounds_the_pool(work: Work, monkeypatch: pytest.MonkeyPatch) -> 
     engine = Counting(Spec(batch_parts.TARGET, {}), jobs=3)
     assert work_off(options, engine, "a") == 0
     assert most == 1
+
+
+def test_workers_are_counted_as_large_as_they_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    from retain.apps.batch import local
+
+    monkeypatch.setattr(local, "_held", lambda worker: 100 << 20)
+    engine = LocalEngine(Spec(batch_parts.TARGET, {}), jobs=8)
+    monkeypatch.setattr(local, "memory", lambda: (8 << 30, 10 << 30))
+    started = 0
+    while engine._fits_one_more():  # none has grown yet, and what is free stays as it is
+        engine._pool.append(local._Worker(None))  # type: ignore[arg-type]
+        started += 1
+    assert started == 7

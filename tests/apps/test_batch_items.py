@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pytest
 
 from retain.apps.batch.engine import Job, Outcome
 from retain.apps.batch.fingerprint import fingerprint
-from retain.apps.batch.items import ABSENT, Item, identity, list_items
+from retain.apps.batch.items import ABSENT, Item, identity, list_items, look
 from retain.apps.batch.manifest import Manifest
-from retain.apps.batch.progress import Progress
-from retain.apps.batch.tasks import check
+from retain.apps.batch.progress import Progress, shown
+from retain.apps.batch.results import write_tables
+from retain.apps.batch.tasks import check, run_task
+from retain.apps.batch.work import do
 from retain.pipeline.errors import StateError, UsageError
 
 LISTS = {
@@ -87,6 +91,89 @@ def test_identities_differ_and_are_file_names() -> None:
     assert all(os.sep not in name and not name.startswith(".") for name in found)
 
 
+def test_links_are_followed_once_and_results_are_left_out(tmp_path: Path) -> None:
+    clips, elsewhere = tmp_path / "clips", tmp_path / "elsewhere"
+    for folder in (clips / "sub", elsewhere, clips / "out/items/a", clips / "single"):
+        folder.mkdir(parents=True)
+    for path in ("sub/a.mp4", "out/items/a/film.mp4", "single/film.mp4"):
+        (clips / path).touch()
+    for path in ("out/manifest.sqlite", "single/summary.json", "single/report.html"):
+        (clips / path).touch()
+    (elsewhere / "b.mp4").touch()
+    (clips / "linked").symlink_to(elsewhere)
+    (clips / "again").symlink_to(elsewhere)
+    (clips / "sub/up").symlink_to(clips)
+    (clips / "loop.mp4").symlink_to("loop.mp4")
+    items, _ = list_items(str(clips))
+    assert [item.key for item in items] == ["loop.mp4", "sub/a.mp4", "again/b.mp4"]
+    assert items[0].size == ABSENT
+    matched, _ = list_items(f"{clips}/**/*.mp4")
+    assert not any("film" in item.key for item in matched)
+
+
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.mp4").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    items, _ = list_items(str(tmp_path))
+    assert [(item.key, item.size) for item in items] == [("a.mp4", 0), ("closed", ABSENT)]
+
+
+def test_names_that_are_no_text_are_items_without_a_path(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"lat\xe4in.mp4")).touch()
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    (item,) = list_items(str(tmp_path))[0]
+    assert (item.key, item.path, item.size) == ("lat\\udce4in.mp4", "", ABSENT)
+    assert identity(item.key).startswith("lat-udce4in-")
+    with pytest.raises(UsageError, match="Rename"):
+        run_task(Job("i", "", ABSENT, 0, "", ""), {"task": "watch", "set": {}})
+
+
+def test_lines_of_lists_that_can_be_no_file_are_absent_and_new_lines_in_cells_stay(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "l.jsonl").write_text('"a\\u0000b"\n"' + "y" * 300 + '"\n')
+    assert [item.size for item in list_items(str(tmp_path / "l.jsonl"))[0]] == [ABSENT, ABSENT]
+    (tmp_path / "l.csv").write_text('\ufeff"n","path"\r\n1,"two\nlines, ""x"".mp4"\r\n')
+    assert [i.key for i in list_items(str(tmp_path / "l.csv"))[0]] == ['two\nlines, "x".mp4']
+    for given in ("z" * 300, "a\0b"):
+        with pytest.raises(UsageError, match="nothing is there"):
+            list_items(given)
+
+
+def test_a_folder_is_as_large_as_its_files_and_as_new(tmp_path: Path) -> None:
+    (tmp_path / "scene/depth").mkdir(parents=True)
+    (tmp_path / "scene/depth/0.png").write_bytes(b"123")
+    (tmp_path / "scene/0.png").write_bytes(b"45")
+    before = look(str(tmp_path / "scene"))
+    assert before[0] == 5
+    later = before[1] + 10**9
+    os.utime(tmp_path / "scene/depth/0.png", ns=(later, later))
+    assert look(str(tmp_path / "scene")) == (5, later)
+
+
+@pytest.mark.parametrize("source", ["fifo", "name\0less", "/" + "y" * 300])
+def test_what_no_task_could_ever_be_done_with_is_no_good(source: str, tmp_path: Path) -> None:
+    if source == "fifo":
+        source = str(tmp_path / "fifo.mp4")
+        os.mkfifo(source)
+    job = Job("i", source, ABSENT, 0, str(tmp_path / "f"), "")
+    outcome = do(run_task, job, {"task": "watch", "set": {}})
+    assert outcome.state == "quarantined"
+    assert outcome.cause == ("usage" if "fifo" in source else "not_found")
+
+
 Plan = Callable[..., list[str]]
 
 
@@ -132,6 +219,40 @@ def test_a_manifest_of_another_task_or_none_is_refused(tmp_path: Path) -> None:
         Manifest(tmp_path / "n.sqlite", "watch")
 
 
+def test_a_manifest_with_other_columns_or_of_another_version_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "m.sqlite") as db:
+        db.execute("CREATE TABLE items (state, place, listed, id)")
+    db.close()
+    with pytest.raises(StateError, match="no such column"):
+        Manifest(tmp_path / "m.sqlite", "watch")
+    Manifest(tmp_path / "n.sqlite", "watch").close()
+    with sqlite3.connect(tmp_path / "n.sqlite") as db:
+        db.execute("UPDATE about SET value = '99' WHERE name = 'version'")
+        db.execute("DROP TABLE items")
+    db.close()
+    with pytest.raises(StateError, match="another version"):
+        Manifest(tmp_path / "n.sqlite", "watch")
+
+
+def test_tables_hold_no_formulas_and_no_credentials(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "m.sqlite", "watch")
+    keys = ["=1+1.mp4", "https://me:secret@host/a.mp4?token=abc", "-x.mp4", "plain.mp4"]
+    manifest.plan([Item(k, k if "://" in k else f"/{k}", 1, 0) for k in keys], "f", set(), False)
+    for job in manifest.jobs(tmp_path, tmp_path):
+        manifest.record(Outcome(job.id, "failed", "died", f"{job.path!r} is gone."), "")
+    write_tables(tmp_path, manifest)
+    rows = list(csv.DictReader((tmp_path / "quarantine.csv").read_text().splitlines()))
+    assert [row["key"] for row in rows][::2] == ["'=1+1.mp4", "'-x.mp4"]
+    assert rows[3] == {
+        **{"key": "plain.mp4", "state": "failed", "cause": "died", "attempts": "1"},
+        **{"message": "'/plain.mp4' is gone.", "path": "/plain.mp4"},
+    }
+    for path in tmp_path.glob("*.[cjp]*"):
+        assert b"secret" not in path.read_bytes()
+        assert b"token=abc" not in path.read_bytes()
+    assert shown("https://me:secret@host/\x1b[2J") == "https://***@host/\\x1b[2J"
+
+
 def test_the_fingerprint_follows_options_and_the_files_they_name(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"1")
@@ -145,6 +266,12 @@ def test_the_fingerprint_follows_options_and_the_files_they_name(tmp_path: Path)
     folder = fingerprint("imagine", {"references": str(tmp_path)})
     (tmp_path / "more.mp4").touch()
     assert folder != fingerprint("imagine", {"references": str(tmp_path)})
+    several = fingerprint("reconstruct", {"exports": (str(weights),)})
+    weights.write_bytes(b"3")
+    assert several != fingerprint("reconstruct", {"exports": (str(weights),)})
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for words in (str(tmp_path), str(tmp_path / "dangling"), "a word " * 100, "a\0b"):
+        assert fingerprint("imagine", {"references": words})
 
 
 def test_options_are_read_by_the_type_of_their_field() -> None:

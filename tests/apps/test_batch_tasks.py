@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import media
 import pytest
@@ -17,6 +18,10 @@ from retain.apps import cli
 from retain.apps.batch.engine import Job, Outcome, Spec
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.run import BatchOptions, batch
+from retain.apps.batch.work import do
+from retain.apps.running import NodeError, error_of
+from retain.pipeline.errors import RetainError, SourceError, UsageError
+from retain.pipeline.wire import Fault
 
 KINDS = {
     "cut mp4": "broken",
@@ -27,6 +32,28 @@ KINDS = {
     "audio only": "not_video",
     "huge": "too_large",
 }
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "cause"),
+    [
+        ("broken", SourceError, "broken"),
+        ("usage", UsageError, "usage"),
+        ("error", NodeError, "no_result"),
+        ("defect", NodeError, "defect"),
+        ("crashed", NodeError, "defect"),
+        ("no_space", NodeError, "no_space"),
+    ],
+)
+def test_what_ended_a_graph_keeps_its_type_and_gives_the_cause(
+    code: str, kind: type[RetainError], cause: str, tmp_path: Path
+) -> None:
+    def target(job: Job, options: dict[str, Any]) -> dict[str, Any]:
+        raise error_of(Fault("encode", code, "'encode' raised ValueError: in words only"))
+
+    job = Job("i", str(tmp_path / "x"), -1, 0, str(tmp_path / "f"), "")
+    assert isinstance(error_of(Fault("n", code, "m")), kind)
+    assert do(target, job, {}).cause == cause
 
 
 class Vanishing(LocalEngine):
