@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retain.pipeline.errors import UsageError
 from retain.pipeline.redact import redact
-from retain.pipeline.sources.stored import member_place
+from retain.pipeline.sources.stored import is_stored, member_place
 
 
 def stream_name(source: str) -> str:
@@ -21,7 +21,8 @@ def stream_name(source: str) -> str:
     shown = redact(source if place is None else place.name).partition("?")[0].rstrip("/")
     scheme, found, rest = shown.partition("://")
     base = Path(rest if found else shown)
-    name = base.stem if not found else base.name or scheme
+    plain = not found or is_stored(source)
+    name = base.stem if plain else base.name or scheme
     clean = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
     return clean.strip("-.")[:60] or "stream"
 

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
 
 from retain.apps.batch.items import ABSENT, VIDEO_SUFFIXES, Item, look
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
@@ -153,8 +152,12 @@ def _infos(key: str, many: bool) -> dict[str, dict[str, object]]:
     store, path = store_of(Secrets().expand(key))
     if not many:
         return {key: store.info(path)}
+    inside, named = path.strip("/"), key.rstrip("/")
+    if not inside or not named.endswith(inside):
+        raise UsageError(f"{redact(key)!r} cannot be listed.", hint="Give a list of addresses.")
+    before = named.removesuffix(inside)
     found = store.find(path, detail=True) if key.endswith("/") else store.glob(path, detail=True)
-    return {f"{urlsplit(key).scheme}://{name.lstrip('/')}": info for name, info in found.items()}
+    return {before + name.lstrip("/"): info for name, info in found.items()}
 
 
 def look_in(path: str) -> tuple[int, int]:

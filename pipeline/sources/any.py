@@ -29,7 +29,7 @@ from retain.pipeline.sources.common import (
     text,
 )
 from retain.pipeline.sources.shards import HEADERS, MOST, members
-from retain.pipeline.sources.stored import STORES, is_stored, open_blob, shown, suffix
+from retain.pipeline.sources.stored import STORES, is_stored, member_place, open_blob, shown, suffix
 from retain.pipeline.stage import Source, SourceInfo, StatValue
 
 Kind = Literal["video", "images", "camera", "dicom", "synthetic", "stdin", "recording", "far"]
@@ -88,7 +88,8 @@ def describe(source: str) -> Kind:
 
 
 def _stored_kind(source: str) -> Kind:
-    ending = suffix(source.partition("?")[0] if is_url(source) else source)
+    place = member_place(source)
+    ending = suffix(place.name if place else source.partition("?")[0])
     if ending == ".tar":
         raise _names_no_member(source)
     if ending in IMAGE_SUFFIXES:

@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import IO, Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from retain.pipeline.errors import MissingExtra, SourceError, SourceFault, UsageError
 from retain.pipeline.redact import redact
@@ -32,6 +32,8 @@ WEB = ("http", "https")
 SPOOL_LIMIT = 4 << 30
 """Bytes: what a server will not give in ranges is copied to a temporary file, up to this size."""
 _TRIES = 3
+_AS_IS = "/%:@!$&'()*+,;=~"
+"""What of a path is sent as it is; blanks and the like are encoded."""
 _PAUSE_S = 0.5
 """Before a range is asked for once more; doubled each time."""
 _MARKS = ("ETag", "etag", "generation", "md5Hash", "checksum", "mtime", "LastModified",
@@ -104,7 +106,11 @@ class WebBlob:
         self.name = name
         self._address, self._timeout = address, timeout
         self._mark = _mark(headers)
-        self.size = _whole(headers)
+        _, self.size = _content_range(headers)
+        if self.size < 0:
+            raise SourceError(
+                SourceFault.REFUSED, f"The server of {name!r} does not tell how long it is."
+            )
         self.stamp = stamp_of(self._mark, self.size)
 
     def fetch(self, start: int, stop: int) -> bytes:
@@ -112,8 +118,8 @@ class WebBlob:
 
     def _range(self, start: int, stop: int) -> bytes:
         with _request(self._address, self._timeout, start, stop) as answer:
-            same = _mark(answer.headers) == self._mark and _whole(answer.headers) == self.size
-            if answer.status != 206 or not same:
+            given = (*_content_range(answer.headers), _mark(answer.headers))
+            if answer.status != 206 or given != (start, self.size, self._mark):
                 raise _changed(self.name)
             data = _read(answer, stop - start, self._timeout)
         if len(data) != stop - start:
@@ -242,7 +248,7 @@ def _request(address: str, timeout: float, start: int, stop: int) -> http.client
     parts = urlsplit(address)
     user, found, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(
-        urlunsplit(parts._replace(netloc=host, fragment="")),
+        urlunsplit(parts._replace(netloc=host, path=quote(parts.path, _AS_IS), fragment="")),
         headers={"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"},
     )
     if found:
@@ -268,10 +274,11 @@ def _mark(headers: Any) -> str:
     return str(headers.get("ETag") or headers.get("Last-Modified") or "")
 
 
-def _whole(headers: Any) -> int:
-    """Bytes of the whole object, from ``Content-Range: bytes 0-0/1234``."""
-    size = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", "").strip())
-    return int(size[1]) if size else -1
+def _content_range(headers: Any) -> tuple[int, int]:
+    """(first byte, bytes of the whole) from ``Content-Range: bytes 0-0/1234``; -1 where it does not
+    say."""
+    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", "").strip())
+    return (int(told[1]), int(told[2])) if told else (-1, -1)
 
 
 def fault(error: Exception, name: str, timeout: float, reading: bool = False) -> SourceError:

@@ -254,6 +254,11 @@ def test_packages_that_are_absent_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         open_stored("gs://bucket/x.mp4")
 
 
+def test_an_address_with_a_query_and_blanks(server: Server) -> None:
+    server.files["a%20b.tar"] = server.files["c.tar"]
+    assert len(frames(f"{server.at('a b.tar')}?w=2::002.mkv", limit=3)) == 3
+
+
 def test_unknown_schemes_and_unset_variables_are_usage_errors() -> None:
     for source, words in (("ftpx://h/a.mp4", "Known:"), ("s3://${NOT_SET}/a.mp4", "NOT_SET")):
         with pytest.raises(RetainError, match=words) as caught:
