@@ -100,3 +100,8 @@ def test_the_list_says_where_each_is_from() -> None:
     assert code == 0
     for kit in KITS:
         assert not kit.page or kit.page in text
+
+
+def test_the_document_names_every_page() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    assert [kit.key for kit in KITS if kit.page.removeprefix("docs/") not in text] == []
