@@ -28,6 +28,8 @@ from retain.apps.batch.engine import Job, Outcome, Spec
 from retain.apps.batch.items import list_items
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.manifest import Manifest
+from retain.apps.batch.ray_cluster import connected
+from retain.apps.batch.ray_engine import RayEngine
 from retain.apps.batch.results import write_tables
 from retain.apps.batch.run import BatchOptions, batch, work_off
 from retain.apps.batch.tasks import TARGET, run_task
@@ -71,7 +73,7 @@ def tiny(job: Job, options: dict[str, Any]) -> dict[str, Any]:
 def measure(quick: bool = False) -> list[Row]:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-        return [*_overhead(quick), *_resume(quick), *_kills(quick), *_memory(quick)]
+        return [*_overhead(quick), *_ray(quick), *_resume(quick), *_kills(quick), *_memory(quick)]
 
 
 def _overhead(quick: bool) -> Iterator[Row]:
@@ -111,6 +113,48 @@ def _overhead(quick: bool) -> Iterator[Row]:
         peer="plain loop", peer_value=1e3 * min(plain_cpu), bar="<= 5 % more",
         ratio=min(plain_cpu) / min(pool_cpu), met=min(pool_cpu) <= 1.05 * min(plain_cpu),
     )  # fmt: skip
+
+
+class TimedRay(RayEngine):
+    """Knows when items ended, and what CPU time Ray, its worker and this process took by then."""
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        self.ends: list[float] = []
+        self.cpu: list[float] = []
+        for outcome in super().run(jobs):
+            self.ends.append(time.perf_counter())
+            spent = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
+            self.cpu.append(sum(one.user + one.system for one in spent) + time.process_time())
+            yield outcome
+
+
+def _ray(quick: bool) -> Iterator[Row]:
+    """The clips of ``_overhead`` on one worker of a Ray of its own, against one of ``local``."""
+    start = time.perf_counter()
+    with connected("", 1):
+        took = time.perf_counter() - start
+        held = sum(one.memory_full_info().uss for one in psutil.Process().children(recursive=True))
+        ms: dict[str, list[float]] = {"ray": [], "local": []}
+        cpu: dict[str, list[float]] = {"ray": [], "local": []}
+        for attempt in range(1 if quick else 3):
+            engines = {
+                "ray": TimedRay(Spec(TARGET, OPTIONS), jobs=1),
+                "local": Timed(Spec(TARGET, OPTIONS)),
+            }
+            for name, engine in engines.items():
+                options = BatchOptions(given="clips", task="watch", out=Path(f"{name}{attempt}"))
+                assert work_off(options, engine, "a") == 0
+                count = len(engine.ends) - 1
+                ms[name].append(1e3 * (engine.ends[-1] - engine.ends[0]) / count)
+                cpu[name].append(1e3 * (engine.cpu[-1] - engine.cpu[0]) / count)
+    for what, unit, of in (("a clip", "ms", ms), ("its CPU time", "CPU ms", cpu)):
+        value, peer = min(of["ray"]), min(of["local"])
+        yield Row(
+            name=f"{what}, through Ray", value=value, unit=unit, peer="local", peer_value=peer,
+            ratio=peer / value,
+        )  # fmt: skip
+    yield Row(name="starting Ray", value=took, unit="s")
+    yield Row(name="memory of Ray's processes, no worker", value=held / 2**20, unit="MiB")
 
 
 def _resume(quick: bool) -> Iterator[Row]:

@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,22 @@ _OWN = {
 @contextmanager
 def connected(address: str, workers: int) -> Iterator[Any]:
     """The module ``ray``, connected. Without an address a Ray of ``workers`` cores is started, on
-    loopback and for nobody without its token, and stopped in the end. A connection that this
-    process has already is used, and left.
+    loopback and for nobody without its token, and stopped in the end; a connection that this
+    process has already is used instead, and left.
 
     Raises UsageError where Ray is absent or the address does not answer, RetainError where it
     cannot be started.
     """
-    ours = {} if address else {**_OWN, "RAY_AUTH_TOKEN": secrets.token_hex(32)} | _paths()
+    ours = {} if address else {**_OWN, "RAY_AUTH_TOKEN": _token()} | _paths()
     with _environment({**_QUIET, **_BOUNDED, **ours}):
         ray = _ray()
         if ray.is_initialized():
+            if address:
+                raise UsageError(f"This process is connected to a Ray; {address!r} is another.")
             yield ray
             return
+        if address:
+            _reach(address)
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
             try:
                 if address:
@@ -63,6 +68,12 @@ def connected(address: str, workers: int) -> Iterator[Any]:
                 yield ray
             finally:
                 ray.shutdown()
+
+
+@cache
+def _token() -> str:
+    """Ray reads the token once in a process."""
+    return secrets.token_hex(32)
 
 
 def room(ray: Any, need: int, gpus: float) -> int:
@@ -77,7 +88,7 @@ def room(ray: Any, need: int, gpus: float) -> int:
 
 def request(ray: Any, need: int, gpus: float) -> dict[str, Any]:
     """What Ray is asked for a worker. Never more memory than a node has: one always fits."""
-    most = max((int(has.get("memory", 0)) for has in _nodes(ray)), default=need)
+    most = max(int(has.get("memory", 0)) for has in _nodes(ray))
     return {
         "num_cpus": 1,
         "num_gpus": gpus,
@@ -88,7 +99,11 @@ def request(ray: Any, need: int, gpus: float) -> dict[str, Any]:
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """What each host has. Raises RetainError when there is none left."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not alive:
+        raise RetainError("Ray has ended on its last host.", hint="The same command goes on.")
+    return alive
 
 
 def _ray() -> Any:
@@ -118,28 +133,35 @@ def _start(ray: Any, workers: int, folder: str) -> None:
         ) from error
 
 
-def _connect(ray: Any, address: str) -> None:
-    """Raises UsageError within some seconds where there is no Ray that takes us."""
-    hint = (
-        "The command runs on a host of the cluster, such as in a Ray job: docs/cluster.md. "
-        "Without --address it starts a Ray of its own."
-    )
+def _reach(address: str) -> None:
+    """Raises UsageError where nobody listens: Ray itself would try for minutes."""
     if "://" in address:
-        raise UsageError(f"--address takes HOST:PORT or auto, not {address!r}.", hint=hint)
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), REACH_S).close()
-        except (OSError, ValueError, OverflowError) as error:
-            raise UsageError(f"No Ray answers at {address!r}: {error}.", hint=hint) from error
+        raise UsageError(f"--address takes HOST:PORT or auto, not {address!r}.", hint=_HINT)
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(f"No Ray answers at {address!r}: {error}.", hint=_HINT) from error
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Raises UsageError where there is no Ray that takes us."""
     try:
         with _handlers():
             ray.init(address=address, **_SILENT)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"The Ray at {address!r} cannot be used: {said}", hint=hint) from error
+        raise UsageError(
+            f"The Ray at {address!r} cannot be used: {said.rstrip('.')}.", hint=_HINT
+        ) from error
 
 
+_HINT = (
+    "The command runs on a host of the cluster, such as in a Ray job: docs/cluster.md. "
+    "Without --address it starts a Ray of its own."
+)
 _SILENT = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
 
 

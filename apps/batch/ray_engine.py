@@ -200,7 +200,7 @@ class RayEngine:
         worker.job = None
         need = 0 if self._need == FIRST_GUESS else self._need
         self._need = max(need, outcome.peak_bytes)
-        if outcome.cause == "vanished" and look(job.path)[0] != ABSENT:
+        if self._address and outcome.cause == "vanished" and look(job.path)[0] != ABSENT:
             raise UsageError(
                 f"{job.path!r} is here, but not where a worker of Ray runs.",
                 hint="Put the items on storage that every host has at the same path, "

@@ -5,8 +5,10 @@ Does not import Ray, and passes bytes of JSON alone, so that nothing of a batch 
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -20,6 +22,8 @@ import retain
 from retain.apps.batch.engine import Spec
 from retain.apps.batch.fingerprint import fingerprint
 from retain.apps.batch.work import serve
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -55,6 +59,8 @@ class RayWorker:
     def __init__(self, spec: bytes, one: dict[str, str]) -> None:
         os.environ |= one  # before anything that reads it is imported
         faulthandler.enable()
+        if sys.platform == "linux":  # nobody goes on with an item once Ray is gone from this host
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         self._spec = spec
 
     def begin(self, place: bytes) -> bytes:
