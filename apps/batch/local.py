@@ -21,6 +21,7 @@ from retain.apps.batch.engine import Job, Outcome, Spec
 from retain.apps.batch.work import READY
 from retain.pipeline.errors import RetainError
 
+CGROUP = Path("/sys/fs/cgroup")
 RESERVE = 0.1
 """Share of the memory that is left to others."""
 FIRST_GUESS = 1 << 30
@@ -45,9 +46,11 @@ def memory() -> tuple[int, int]:
     machine = psutil.virtual_memory()
     free, total = machine.available, machine.total
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+        told = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(told["inactive_file"])  # of files that were read: given back when asked for
+    except (OSError, ValueError, KeyError):
         return free, total
     if limit != "max":
         total = min(total, int(limit))

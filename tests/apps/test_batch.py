@@ -328,6 +328,22 @@ def test_memory_bounds_the_pool(work: Work, monkeypatch: pytest.MonkeyPatch) -> 
     assert most == 1
 
 
+def test_files_that_were_read_take_no_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retain.apps.batch import local
+
+    monkeypatch.setattr(local, "CGROUP", tmp_path)
+    assert local.memory()[1] > 1 << 20
+    for name, text in (
+        ("max", "1048576"),
+        ("current", "1000000"),
+        ("stat", "inactive_file 900000"),
+    ):
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert local.memory() == (1048576 - 100_000, 1048576)
+
+
 def test_workers_are_counted_as_large_as_they_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
     from retain.apps.batch import local
 
