@@ -23,8 +23,10 @@ from retain.apps import (
     cli_imagine,
     cli_keys,
     cli_models,
+    cli_onlinex,
     cli_scene,
     cli_segment,
+    cli_sets,
     console,
 )
 from retain.apps.cli_options import (
@@ -60,6 +62,9 @@ app = typer.Typer(
 
 cli_models.train.command("ditmem")(cli_ditmem.train)
 cli_models.evaluate.command("ditmem")(cli_ditmem.evaluate)
+cli_models.evaluate.command("set")(cli_sets.evaluate)
+cli_models.train.command("onlinex")(cli_onlinex.train)
+cli_models.evaluate.command("onlinex")(cli_onlinex.evaluate)
 app.add_typer(cli_models.train, name="train")
 app.add_typer(cli_models.evaluate, name="eval")
 app.add_typer(cli_keys.keys, name="keys")
