@@ -74,13 +74,14 @@ def look(path: str) -> tuple[int, int]:
 
 
 def _within(folder: str) -> tuple[int, int]:
-    """Bytes of all files below ``folder``, and when one of them, or one's coming or going, was
-    last."""
-    nbytes, newest = 0, os.stat(folder).st_mtime_ns
+    """Bytes of all files below ``folder``, results left out, and the time of the newest."""
+    nbytes = newest = 0
     for entry in os.scandir(folder):
-        found = entry.stat(follow_symlinks=False)
-        below = _within(entry.path) if stat.S_ISDIR(found.st_mode) else None
-        more, time_ns = below or (found.st_size, found.st_mtime_ns)
+        if entry.is_dir(follow_symlinks=False):
+            more, time_ns = (0, 0) if is_result(Path(entry.path)) else _within(entry.path)
+        else:
+            found = entry.stat(follow_symlinks=False)
+            more, time_ns = found.st_size, found.st_mtime_ns
         nbytes, newest = nbytes + more, max(newest, time_ns)
     return nbytes, newest
 

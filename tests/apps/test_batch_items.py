@@ -161,6 +161,10 @@ def test_a_folder_is_as_large_as_its_files_and_as_new(tmp_path: Path) -> None:
     later = before[1] + 10**9
     os.utime(tmp_path / "scene/depth/0.png", ns=(later, later))
     assert look(str(tmp_path / "scene")) == (5, later)
+    out = tmp_path / "scene/retain-out/batch"
+    (out / "items").mkdir(parents=True)
+    (out / "manifest.sqlite").write_bytes(b"grows while the batch runs")
+    assert look(str(tmp_path / "scene")) == (5, later)
 
 
 @pytest.mark.parametrize("source", ["fifo", "name\0less", "/" + "y" * 300])
