@@ -80,7 +80,7 @@ def _within(folder: str) -> tuple[int, int]:
         if entry.is_dir(follow_symlinks=False):
             more, time_ns = (0, 0) if is_result(Path(entry.path)) else _within(entry.path)
         else:
-            found = entry.stat(follow_symlinks=False)
+            found = entry.stat(follow_symlinks=entry.is_file())
             more, time_ns = found.st_size, found.st_mtime_ns
         nbytes, newest = nbytes + more, max(newest, time_ns)
     return nbytes, newest
@@ -122,7 +122,7 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     items: dict[str, Item] = {}
     named = 0
     for item in (item for key in keys for item in _items(key, base)):
-        items.setdefault(item.key, item)
+        items.setdefault(item.path or item.key, item)
         named += 1
     if not items:
         raise UsageError(f"{redact(given)!r} names nothing to work on.")
@@ -143,6 +143,8 @@ def _items(key: str, base: str) -> Iterator[Item]:
     if "://" in key:
         check_public(key)
     path = key if "://" in key else os.path.join(base, os.path.expanduser(key))
+    if "://" not in key and ("/./" in path or "//" in path) and "/../" not in path:
+        path = os.path.normpath(path)  # ./a.mp4 and a.mp4 are one item
     if not path.isascii() and path.encode("utf-8", "replace").decode() != path:  # bytes of old days
         yield Item(key.encode("utf-8", "backslashreplace").decode(), "", ABSENT, 0)
         return

@@ -46,6 +46,10 @@ def test_what_is_named_twice_is_one_item(tmp_path: Path) -> None:
     assert [item.key for item in items] == ["b", "a", "objects://?seed=1"]
     assert items[2].path == "objects://?seed=1"
     assert twice == 1
+    (tmp_path / "list.txt").write_text(f"a.mp4\n./a.mp4\n{tmp_path}//a.mp4\nc/../a.mp4\n")
+    assert [item.key for item in list_items(str(tmp_path / "list.txt"))[0]] == [
+        "a.mp4", "c/../a.mp4",
+    ]  # fmt: skip
 
 
 def test_a_folder_holds_videos_and_folders_of_pictures(tmp_path: Path) -> None:
