@@ -14,12 +14,10 @@ from PIL import Image as Pil
 from retain.apps.segment_object.files import palette
 from retain.datasets.scene.room_classes import CLASSES
 from retain.kernels.rasterize.gaussians import Gaussians
-from retain.kernels.rasterize.render import render
-from retain.models.language.field import Seen, draw, name
-from retain.models.language.query import relevancy
+from retain.models.language.field import Seen, draw, heat, name
 from retain.pipeline.frame import Image
 
-ROOM = "room://?seed=3&frames=200&kind=loop"
+ROOM = "room://?seed=3&frames=80&kind=loop"
 WORDS = ("table", "picture", "chair")
 GAP, LINE = 6, 26
 HEADS = ("map, unseen view", "named by the map", "truth", "query: {}", "truth of the query")
@@ -34,10 +32,10 @@ def main(out: Path) -> None:
         one = max(made.seen, key=lambda view, n=number: int((view.labels == n).sum()))  # type: ignore[misc]
         field = draw(made.gaussians, one.camera, one.c2w)
         color = np.rint(255 * np.clip(field.color, 0, 1)).astype(np.uint8)
-        heat = _heat(made.gaussians, made.words, number, one)
+        warm = _heat(made.gaussians, made.words, number, one)
         named, truth = table[name(field, made.words)], table[one.labels]
         own = np.where((one.labels == number)[..., None], np.uint8(255), np.uint8(24))
-        pictures = (color, named, truth, heat, np.repeat(own, 3, axis=2))
+        pictures = (color, named, truth, warm, np.repeat(own, 3, axis=2))
         rows.append(
             np.hstack([_told(p, h.format(word)) for p, h in zip(pictures, HEADS, strict=True)])
         )
@@ -46,10 +44,8 @@ def main(out: Path) -> None:
 
 def _heat(gaussians: Gaussians, words: NDArray[np.float32], number: int, one: Seen) -> Image:
     """How much each pixel is the class ``number`` rather than any other: black, red, white."""
-    assert gaussians.codes is not None
     others = np.delete(words, number - 1, axis=0)
-    like = relevancy(gaussians.codes, words[number - 1], others)[:, None]
-    share = render(gaussians, one.camera, one.c2w, channels=like).color[..., 0]
+    share = heat(gaussians, one.camera, one.c2w, words[number - 1], others)
     bgr = cv2.applyColorMap(np.rint(255 * share.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return np.ascontiguousarray(bgr[..., ::-1])
 

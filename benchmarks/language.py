@@ -22,7 +22,7 @@ from retain.kernels.rasterize.gaussians import CODE, Gaussians
 from retain.kernels.rasterize.render import render
 from retain.models.language.classes import ClassTeacher
 from retain.models.language.describe import Describe
-from retain.models.language.field import Seen, draw, judge
+from retain.models.language.field import Seen, draw, heat, judge
 from retain.models.scene.stage import Reconstruct
 from retain.pipeline.results import Pose, View
 
@@ -45,7 +45,7 @@ class Mapped(NamedTuple):
 
 def measure(quick: bool = False) -> list[Row]:
     torch.set_num_threads(1)
-    frames = 60 if quick else 200
+    frames = 60 if quick else 120
     source = f"room://?seed=3&frames={frames}&kind=loop"
     exact = mapped(source, "")
     wide = mapped(source, "512")
@@ -53,12 +53,14 @@ def measure(quick: bool = False) -> list[Row]:
     best = judge(exact.gaussians, exact.seen, exact.words)
     through = judge(wide.gaussians, wide.seen, wide.words)
     ours = judge(rough.gaussians, rough.seen, rough.words)
-    alone = by_itself(rough.seen)
+    alone, asked = by_itself(rough.seen), by_query(rough)
     name = f"room of {frames}, unseen views"
     return [
         *_rows(f"{name}: class codes", best, bar=0.7),
         *_rows("… through 512 numbers and 16", through, peer=("class codes", best)),
         *_rows("… patches of 8 px, noise", ours, peer=("the teacher on the view itself", alone)),
+        Row(name="… one word's relevancy over 0.5: mean IoU", value=asked, unit="",
+            peer="the likeliest word", peer_value=ours.miou, ratio=asked / ours.miou),
         Row(
             name="… energy that the growing basis keeps", value=100 * rough.kept, unit="%",
             peer=f"best {CODE} directions of the whole stream",
@@ -94,6 +96,21 @@ def mapped(source: str, teacher: str) -> Mapped:
     every, basis = np.concatenate(features), describe.basis if describe else None
     words = codes()[1:] if basis is None else basis.codes(model.text(CLASSES[1:]))
     return Mapped(gaussians, seen, words, every, basis.kept(every) if basis else 1.0)
+
+
+def by_query(one: Mapped) -> float:
+    """Mean IoU of the classes that occur, each asked for alone and lit where it is likelier than
+    every other."""
+    hits, either = np.zeros((2, len(CLASSES)))
+    for view in one.seen:
+        for k in range(1, len(CLASSES)):
+            others = np.delete(one.words, k - 1, axis=0)
+            share = heat(one.gaussians, view.camera, view.c2w, one.words[k - 1], others)
+            lit, true = (share > 0.5) & (view.labels > 0), view.labels == k
+            hits[k] += (lit & true).sum()
+            either[k] += (lit | true).sum()
+    present = [k for k in range(1, len(CLASSES)) if any((v.labels == k).any() for v in one.seen)]
+    return float(np.mean(hits[present] / either[present]))
 
 
 def by_itself(seen: list[Seen]) -> Overlap:

@@ -12,6 +12,7 @@ from retain.datasets.scene.metrics import Overlap, overlap
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import render
+from retain.models.language.query import relevancy
 
 Floats = NDArray[np.float32]
 
@@ -52,6 +53,17 @@ def name(field: Field, words: Floats) -> NDArray[np.uint8]:
     likest = (field.codes @ words.T).argmax(axis=2) + 1
     told = (field.alpha > COVERED) & (np.linalg.norm(field.codes, axis=2) > 1e-3)
     return np.where(told, likest, 0).astype(np.uint8)
+
+
+def heat(
+    gaussians: Gaussians, camera: Camera, c2w: NDArray[np.float64], word: Floats, canonical: Floats
+) -> Floats:
+    """[H, W], 0 to 1: relevancy of the map's pixels to ``word`` [16] against ``canonical`` [M, 16],
+    of each Gaussian's code, drawn; 0 where there is no map. Raises ValueError without codes."""
+    if gaussians.codes is None:
+        raise ValueError("this map keeps no language codes")
+    like = relevancy(gaussians.codes, word, canonical)[:, None]
+    return render(gaussians, camera, c2w, channels=like).color[..., 0]
 
 
 def judge(gaussians: Gaussians, views: Iterable[Seen], words: Floats) -> Overlap:

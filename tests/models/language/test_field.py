@@ -13,7 +13,7 @@ from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import render
 from retain.models.language.classes import ClassTeacher
 from retain.models.language.describe import Describe, ask, read_basis
-from retain.models.language.field import Field, Seen, draw, judge, name
+from retain.models.language.field import Field, Seen, draw, heat, judge, name
 from retain.models.language.query import relevancy
 from retain.models.scene.stage import Reconstruct
 from retain.pipeline.errors import StateError, UsageError
@@ -75,6 +75,11 @@ def test_judged_by_hand() -> None:
     full = judge(wall, [Seen(CAMERA, np.eye(4), labels)], table)
     assert full.iou.keys() == {1, 2}
     assert full.miou > 0.95
+    warm = heat(wall, CAMERA, np.eye(4), table[0], table[1:])
+    assert warm[:, :23].min() > 0.9
+    assert warm[:, 25:].max() < 0.1
+    with pytest.raises(ValueError, match="no language codes"):
+        heat(Gaussians.empty(), CAMERA, np.eye(4), table[0], table[1:])
     labels[:, 36:] = 3
     labels[:18, :12] = 0  # no truth, no verdict
     found = judge(wall, [Seen(CAMERA, np.eye(4), labels)], table)
