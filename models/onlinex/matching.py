@@ -12,24 +12,29 @@ from torch.nn import functional
 
 from retain.models.onlinex.config import OnlineXConfig
 from retain.models.onlinex.encoder import slopes
-from retain.models.onlinex.types import rigid, rotation, transform
+from retain.models.onlinex.types import inverse, rigid, rotation, transform
 
 _GRID = 32
 """Places along a side, at most."""
 _REACH = 4
 """Places in each direction in which is looked."""
 _CHANNELS = 24
-_SHARP = 30.0
+_SHARP = 15.0
 """Of the softmax over places, before training."""
 _FLAT = 0.02
 """Length of features that count half: what has no texture matches nothing."""
 _STEPS = 3
+"""Of Gauss-Newton, of each kind."""
 _OUTLIER = 1.0
 """Places: matches that are off by as much count half."""
 _HELD = 0.1
 """Pull towards no motion, squared pixels: decides only where pictures say nothing."""
 _NEAR = 0.05
 """Metres; nothing is nearer."""
+_HELD_FINE = 1e-3
+"""The same in the refinement, in squares of features."""
+_UNLIKE = 0.1
+"""Squared distance of features, which have length 1, that counts half in the refinement."""
 
 
 class Match(NamedTuple):
@@ -41,6 +46,9 @@ class Match(NamedTuple):
     """[B, n], above 0."""
     tokens: Tensor
     """[B, N, D]: what the places of every patch look like together."""
+    here: Tensor
+    there: Tensor
+    """Features of the picture and of the one before, [B, C, side, side]."""
 
 
 class Matches(nn.Module):
@@ -67,14 +75,14 @@ class Matches(nn.Module):
         features = self._features(torch.cat([image, picture]))
         here, there = features.chunk(2)
         score = correlation(here, there, _REACH)
-        share = (self.sharp.exp() * functional.avg_pool2d(score, 3, 1, 1)).softmax(1)
+        share = (self.sharp.exp() * functional.avg_pool2d(score, 5, 1, 2)).softmax(1)
         sure, flow = share.square().sum(1, keepdim=True), moved(share)
         x = functional.gelu(self.mix(torch.cat([score, flow, sure, here], 1)))
         x = x + functional.gelu(self.conv3(x))
         trust = sure * self.trust(x).clamp(-5, 5).exp()
         tokens = functional.adaptive_avg_pool2d(x, self.config.grid).flatten(2).transpose(1, 2)
         flow = self.stride * flow.flatten(2).transpose(1, 2)
-        return Match(flow, trust.flatten(1), self.out(tokens))
+        return Match(flow, trust.flatten(1), self.out(tokens), here, there)
 
     def _features(self, x: Tensor) -> Tensor:
         """Of what differs from its surroundings, [.., C, grid, grid], of length 1 where there is
@@ -86,20 +94,24 @@ class Matches(nn.Module):
 
     def align(self, found: Match, depth: Tensor, K: Tensor) -> Tensor:
         """The motion that ``found`` says with the ``depth`` [B, m] of a square map of the picture:
-        c2w [B, 4, 4] of its camera in the previous one."""
+        c2w [B, 4, 4] of its camera in the previous one. Matches first, which see far, then features
+        themselves, which see fractions of a pixel."""
         side = math.isqrt(depth.shape[1])
         plane = depth.reshape(-1, 1, side, side)
         z = functional.adaptive_avg_pool2d(plane, self.grid).flatten(1)[..., None]
         points = torch.cat([slopes(K, self.grid, self.stride) * z, z], -1)
-        return aligned(points, found.flow, found.trust, K, _OUTLIER * self.stride)
+        start = aligned(points, found.flow, found.trust, K, _OUTLIER * self.stride)
+        return refined(start, points, found, K, self.stride)
 
 
 def correlation(a: Tensor, b: Tensor, reach: int) -> Tensor:
     """Products of ``a`` [B, C, h, w] with what ``b`` has up to ``reach`` places away, [B, (2 reach
     + 1)^2, h, w]: by rows, then columns, from the least. Beyond the border is nothing."""
-    side = 2 * reach + 1
-    near = functional.unfold(b, side, padding=reach).reshape(*b.shape[:2], side**2, -1)
-    return (a.flatten(2)[:, :, None] * near).sum(1).reshape(len(a), side**2, *a.shape[2:])
+    height, width = a.shape[2:]
+    near = functional.pad(b, (reach,) * 4)
+    shifts = [(y, x) for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
+    products = [(a * near[:, :, y : y + height, x : x + width]).sum(1) for y, x in shifts]
+    return torch.stack(products, 1)  # a third of the time of unfolding
 
 
 def moved(share: Tensor) -> Tensor:
@@ -120,21 +132,62 @@ def aligned(points: Tensor, flow: Tensor, trust: Tensor, K: Tensor, outlier: flo
     motion = torch.eye(4, dtype=points.dtype, device=points.device).expand(len(points), 4, 4)
     for step in range(_STEPS):
         at = transform(motion, points)
-        x, y, z = at[..., 0], at[..., 1], at[..., 2].clamp(min=_NEAR)
-        rest = seen - focal * torch.stack([x / z, y / z], -1)
+        rest = seen - focal * at[..., :2] / at[..., 2:].clamp(min=_NEAR)
         weight = share
         if step:
             weight = share / (1 + rest.square().sum(-1) / outlier**2)
-        one, none = 1 / z, torch.zeros_like(z)
-        rows = torch.stack([
-            torch.stack([one, none, -x / z**2, -x * y / z**2, 1 + (x / z) ** 2, -y / z], -1),
-            torch.stack([none, one, -y / z**2, -1 - (y / z) ** 2, x * y / z**2, x / z], -1),
-        ], 2) * focal[..., None]  # fmt: skip
+        rows = slopes_of_motion(at, focal)
         heavy = rows * weight[..., None, None]
-        normal = torch.einsum("bnij,bnik->bjk", heavy, rows)
-        normal = normal + _HELD * torch.eye(6, dtype=z.dtype, device=z.device)
-        found = torch.linalg.solve(normal, torch.einsum("bnij,bni->bj", heavy, rest))
-        half = torch.cat([torch.ones_like(found[:, :1]), found[:, 3:] / 2], 1)
-        turn = rotation(functional.normalize(half, dim=-1))
-        motion = rigid(turn, found[:, :3]) @ motion
+        motion = _solved(heavy, rows, rest, _HELD) @ motion
     return motion
+
+
+def refined(start: Tensor, points: Tensor, found: Match, K: Tensor, stride: int) -> Tensor:
+    """``start`` [B, 4, 4] after Gauss-Newton steps on the features themselves (inverse
+    compositional): those of ``points`` [B, n, 3] against those that the motion says they have in
+    the picture before. Places that leave it count nothing, unlike ones less."""
+    side = found.here.shape[-1]
+    focal = torch.stack([K[:, 0, 0], K[:, 1, 1]], -1)[:, None] / stride
+    middle = torch.stack([K[:, 0, 2], K[:, 1, 2]], -1)[:, None] / stride
+    rows = slopes_of_motion(points, focal)
+    wide = functional.pad(found.here, (1, 1, 1, 1), mode="replicate")
+    across = (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / 2
+    down = (wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]) / 2
+    change = torch.stack([across, down], 2).flatten(3).permute(0, 3, 1, 2)  # [B, n, C, 2]
+    both = change.mT @ change @ rows
+    here, motion = found.here.flatten(2).mT, start
+    for _ in range(_STEPS):
+        at = transform(motion, points)
+        place = 2 * (focal * at[..., :2] / at[..., 2:].clamp(min=_NEAR) + middle) / side - 1
+        there = functional.grid_sample(
+            found.there, place[:, :, None], padding_mode="border", align_corners=False
+        )
+        rest = there[..., 0].mT - here
+        inside = (place.abs() < 1).all(-1) & (at[..., 2] > _NEAR)
+        weight = found.trust * inside / (1 + rest.square().sum(-1) / _UNLIKE)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)
+        pull = (change.mT @ rest[..., None])[..., 0]
+        back = _solved(rows * weight[..., None, None], both, pull, _HELD_FINE)
+        motion = motion @ inverse(back)
+    return motion
+
+
+def slopes_of_motion(points: Tensor, focal: Tensor) -> Tensor:
+    """How pixels of ``points`` [B, n, 3] move with a camera's world: [B, n, 2, 6], for shifts,
+    then turns. ``focal`` [B, 1, 2]."""
+    x, y, z = points[..., 0], points[..., 1], points[..., 2].clamp(min=_NEAR)
+    one, none = 1 / z, torch.zeros_like(z)
+    rows = [
+        torch.stack([one, none, -x / z**2, -x * y / z**2, 1 + (x / z) ** 2, -y / z], -1),
+        torch.stack([none, one, -y / z**2, -1 - (y / z) ** 2, x * y / z**2, x / z], -1),
+    ]
+    return torch.stack(rows, 2) * focal[..., None]
+
+
+def _solved(heavy: Tensor, rows: Tensor, rest: Tensor, held: float) -> Tensor:
+    """The motion [B, 4, 4] of one step: ``heavy`` and ``rows`` [B, n, 2, 6], ``rest`` [B, n, 2]."""
+    normal = torch.einsum("bnij,bnik->bjk", heavy, rows)
+    normal = normal + held * torch.eye(6, dtype=rows.dtype, device=rows.device)
+    found = torch.linalg.solve(normal, torch.einsum("bnij,bni->bj", heavy, rest))
+    half = torch.cat([torch.ones_like(found[:, :1]), found[:, 3:] / 2], 1)
+    return rigid(rotation(functional.normalize(half, dim=-1)), found[:, :3])

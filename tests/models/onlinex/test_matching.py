@@ -9,7 +9,14 @@ from torch import Tensor
 from retain.kernels.geometry import rigid as oracle
 from retain.models.onlinex.config import OnlineXConfig
 from retain.models.onlinex.encoder import slopes
-from retain.models.onlinex.matching import Match, Matches, aligned, correlation, moved
+from retain.models.onlinex.matching import (
+    Match,
+    Matches,
+    aligned,
+    correlation,
+    moved,
+    refined,
+)
 from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.types import transform
 from retain.pipeline.errors import UsageError
@@ -72,7 +79,52 @@ def test_nothing_trusted_is_no_motion() -> None:
 def test_gradients_of_the_motion_are_those_of_finite_differences() -> None:
     points, flow = (v[:1, ::64].clone().requires_grad_() for v in scene())
     trust = (0.5 + drawn(1, 4, seed=3)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *v: aligned(*v, K[:1], 2.0), (points, flow, trust))
+    assert torch.autograd.gradcheck(
+        lambda *v: aligned(*v, K[:1], 2.0), (points, flow, trust), fast_mode=True
+    )
+
+
+def waves(side: int, shift: Tensor) -> Tensor:
+    """Six smooth features [1, 6, side, side] of the plane, seen ``shift`` (x, y) places away."""
+    at = torch.arange(side, dtype=torch.float64) + 0.5
+    x, y = at[None, :] - shift[0], at[:, None] - shift[1]
+    planes = [torch.sin(x * (0.3 + 0.05 * i) + y * (0.4 - 0.1 * i) + i) for i in range(6)]
+    return torch.stack(planes)[None] / 6**0.5
+
+
+def shifted(side: int) -> tuple[Tensor, Tensor, Match]:
+    """A wall 2 m away, whose features lie 0.4 places right of and 0.3 above where they were."""
+    lens = torch.tensor([[[20.0, 0, side / 2], [0, 20, side / 2], [0, 0, 1]]]).double()
+    points = torch.cat([slopes(lens, side, 1) * 2, torch.full((1, side**2, 1), 2.0)], -1).double()
+    here, there = waves(side, torch.zeros(2)), waves(side, torch.tensor([-0.4, 0.3]))
+    trust = torch.ones(1, side**2).double()
+    return lens, points, Match(torch.zeros(1, side**2, 2), trust, torch.zeros(1), here, there)
+
+
+def test_refinement_finds_fractions_of_a_place() -> None:
+    lens, points, found = shifted(16)
+    still = torch.eye(4).double()[None]
+    at = transform(refined(still, points, found, lens, 1), points)
+    flow = 20 * (at[..., :2] / at[..., 2:] - points[..., :2] / points[..., 2:])
+    middle = flow.view(16, 16, 2)[3:13, 3:13]
+    truth = torch.tensor([-0.4, 0.3]).double().expand_as(middle)
+    assert torch.allclose(middle, truth, atol=0.06)
+    same = found._replace(there=found.here)
+    assert torch.allclose(refined(still, points, same, lens, 1), still, atol=1e-9)
+
+
+def test_gradients_of_the_refinement_are_those_of_finite_differences() -> None:
+    lens, points, found = shifted(4)
+    start = torch.as_tensor(oracle.exp([0.01, -0.02, 0.01, 0.01, 0.02, 0.01]))[None]
+
+    def through(points: Tensor, trust: Tensor, here: Tensor, there: Tensor) -> Tensor:
+        match = Match(found.flow, trust, found.tokens, here, there)
+        return refined(start, points, match, lens, 1)
+
+    given = [points, found.trust, found.here[:, :2], found.there[:, :2]]
+    assert torch.autograd.gradcheck(
+        through, [v.clone().requires_grad_() for v in given], fast_mode=True
+    )
 
 
 def test_correlation_is_that_of_brute_force() -> None:
@@ -118,7 +170,8 @@ def test_pictures_without_texture_move_nothing() -> None:
 
 def test_depths_of_another_grid_are_brought_to_that_of_matches() -> None:
     model, (_, lens) = Matches(CONFIG), (0, K[:1].float())
-    found = Match(torch.ones(1, 1024, 2), torch.ones(1, 1024), torch.zeros(1, 64, 16))
+    plain = torch.ones(1, 24, 32, 32)
+    found = Match(torch.ones(1, 1024, 2), torch.ones(1, 1024), torch.zeros(1, 64, 16), plain, plain)
     fine, coarse = (torch.full((1, n), 2.0) for n in (4096, 256))
     assert torch.equal(model.align(found, fine, lens), model.align(found, coarse, lens))
 
