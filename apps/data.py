@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from retain.apps import console
 from retain.datasets.doctor.base import Finding, Line, Report
 from retain.datasets.doctor.kits import KITS
+from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.files import write_whole
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ _WORDS = {
 def doctor(path: Path, *, deep: bool, out: Path | None) -> int:
     """Print what is at ``path``; 0 whole, 3 partial or broken, 2 unknown.
 
-    ``out`` gets the same as JSON. KeyboardInterrupt during a deep check passes on after what was
-    found until then has been printed.
+    ``out`` gets the same as JSON. KeyboardInterrupt during a deep check, or MissingExtra, passes on
+    after what was found until then has been printed. Raises UsageError when ``out`` cannot be
+    written.
     """
     from retain.datasets.doctor.deep import examine
     from retain.datasets.doctor.recognise import recognise
@@ -42,19 +44,22 @@ def doctor(path: Path, *, deep: bool, out: Path | None) -> int:
         listed = shown.add_task("listing", total=None)
         report = recognise(path, lambda count: shown.update(listed, completed=count))
         shown.remove_task(listed)
-        stopped = False
+        stopped: KeyboardInterrupt | MissingExtra | None = None
         for finding in report.findings if deep else ():
             task = shown.add_task(f"opening {finding.kit.title}", total=None)
             try:
                 examine(finding, lambda done, n, t=task: shown.update(t, completed=done, total=n))  # type: ignore[misc]
-            except KeyboardInterrupt:
-                stopped = True
+            except (KeyboardInterrupt, MissingExtra) as error:
+                stopped = error
                 break
     _show(report)
     if out is not None:
-        write_whole(out, json.dumps(document(report), indent=1).encode())
-    if stopped:
-        raise KeyboardInterrupt
+        try:
+            write_whole(out, json.dumps(document(report), indent=1).encode())
+        except OSError as error:
+            raise UsageError(f"{str(out)!r} cannot be written: {error.strerror}.") from None
+    if stopped is not None:
+        raise stopped
     return {"whole": 0, "unknown": UNKNOWN}.get(report.state, NOT_WHOLE)
 
 
@@ -119,10 +124,10 @@ def _show(report: Report) -> None:
         if finding.state != "whole" and finding.kit.page:
             table.add_row("", "get it", Text(finding.kit.page))
             table.add_row("", "terms", Text(finding.kit.terms))
-        for command in finding.commands:
-            table.add_row("", "next", Text(command, "bold"))
         out.print(table)
         out.print(f"\n{_verdict(finding)}")
+        for command in finding.commands:  # not in the table, which would break them into lines
+            out.print(Text(f"    {command}", "bold"))
     if not report.findings:
         out.print(f"{report.path}: no data set that is known.")
     if report.guess:

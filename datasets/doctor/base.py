@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,11 @@ class Finding:
     def state(self) -> Literal["whole", "partial", "broken"]:
         states = {line.state for line in self.lines}
         return "broken" if "broken" in states else "partial" if "partial" in states else "whole"
+
+    def suggest(self, verb: str, place: Path, rest: str = "") -> None:
+        """Adds ``retain VERB PLACE REST`` to what to run next, fit for a shell."""
+        quoted = shlex.quote(plain(str(place)))
+        self.commands.append(f"retain {verb} {quoted} {rest}".rstrip())
 
     def add(
         self,

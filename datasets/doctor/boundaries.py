@@ -142,4 +142,4 @@ def _finish(finding: Finding, folder: Folder) -> None:
     look_into(finding, [videos[stem] for stem in sorted(videos)])
     if videos:
         inner, name = videos[min(videos)]
-        finding.commands = [f"retain watch '{inner.path / name}'"]
+        finding.suggest("watch", inner.path / name)

@@ -35,7 +35,7 @@ def coco(folder: Folder) -> Finding | None:
     unique = {(str(inner.path), name): (inner, name) for inner, name in pictures}
     look_into(finding, list(unique.values()))
     if pictures:
-        finding.commands = [f"retain detect '{pictures[0][0].path}'"]
+        finding.suggest("detect", pictures[0][0].path)
     return finding
 
 

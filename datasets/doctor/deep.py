@@ -17,7 +17,7 @@ from retain.datasets.doctor.heads import fault
 from retain.datasets.doctor.scene import attempt
 from retain.datasets.echo.camus import Camus
 from retain.datasets.echo.echonet import EchoNet
-from retain.pipeline.errors import RetainError, SourceError, SourceFault
+from retain.pipeline.errors import MissingExtra, RetainError, SourceError, SourceFault
 from retain.pipeline.sources.any import AnySource
 
 Tell = Callable[[int, int | None], None]
@@ -32,7 +32,8 @@ CAUSES = 20
 def examine(finding: Finding, tell: Tell) -> None:
     """Add a line for each cause, or one that all items can be read.
 
-    Ends early, with what was found so far, when interrupted; the interruption passes on.
+    Ends early, with what was found so far, when interrupted or when a reader's package is not
+    installed; that exception passes on.
     """
     broken: dict[str, list[str]] = {}
     done, total, whole = 0, _total(finding), False
@@ -44,6 +45,8 @@ def examine(finding: Finding, tell: Tell) -> None:
             if why:
                 broken.setdefault(_cause(finding, why), []).append(item)
         whole = True
+    except MissingExtra:
+        raise
     except RetainError as error:  # the data set as such cannot be opened
         broken.setdefault(str(error), [])
         whole = True

@@ -40,37 +40,43 @@ SEQUENCES = {
 def davis(folder: Folder, kit: Kit = kits.DAVIS) -> Finding | None:
     """Folders of pictures and of masks tell it; one of them is enough with DAVIS's sub-folders."""
     pictures, masks = (_resolution(folder, part) for part in ("JPEGImages", "Annotations"))
-    if pictures is None or (masks is None and "ImageSets" not in folder.below):
+    sure = any(folder.at(f"{part}/480p") for part in ("JPEGImages", "Annotations"))
+    if not (pictures or masks) or not ((pictures and masks) or sure):
         return None
-    finding = Finding(kit, folder.path, items=len(pictures.below))
-    there = set(pictures.below)
-    if masks is None:
-        finding.add("masks", "broken", "there is no folder Annotations", fix=kit.where)
-    _editions(finding, folder, there)
-    frames, unmasked, alone = 0, list[str](), list[str]()
+    finding = Finding(kit, folder.path)
+    for part, there in (("JPEGImages", pictures), ("Annotations", masks)):
+        if there is None:
+            finding.add(part, "broken", f"there is no folder {part}", fix=kit.where)
+    pictures, masks = pictures or Folder(folder.path), masks or Folder(folder.path)
+    finding.items = len(pictures.below)
+    _editions(finding, folder, set(pictures.below))
+    _frames(finding, pictures, masks)
+    both = (*pictures.walk(), *masks.walk())
+    look_into(finding, [(one, name) for one in both for name in sorted(one.files)])
+    if pictures.below:
+        finding.suggest("detect", pictures.path / min(pictures.below))
+    return finding
+
+
+def _frames(finding: Finding, pictures: Folder, masks: Folder) -> None:
+    """Pictures without a mask, masks without a picture."""
+    frames, unmasked, bare = 0, list[str](), list[str]()
     for name, inner in pictures.below.items():
-        own = masks.below.get(name, Folder(folder.path)) if masks is not None else inner
         shown = {Path(one).stem for one in inner.ending(*_PICTURES)}
+        drawn = {Path(one).stem for one in masks.below.get(name, Folder(inner.path)).files}
         frames += len(shown)
-        drawn = {Path(one).stem for one in own.files}
         if lacking := shown - drawn:
             unmasked.append(f"{name} ({len(lacking)} of {len(shown)})")
-        alone += [f"{name}/{stem}" for stem in drawn - shown] if masks is not None else []
+        bare += [f"{name}/{stem}" for stem in drawn - shown]
     finding.add("frames", "ok" if frames else "broken", counted(frames, "pictures"))
+    where = finding.kit.where
     if unmasked:
         what = "sequences have pictures without a mask; test sets have the first only"
         finding.add("masks", "note", f"{len(unmasked)} {what}", unmasked)
-    if alone:
-        finding.add(
-            "frames", "partial", f"{len(alone):,} masks without a picture", alone, kit.where
-        )
-    if masks is not None and (bare := set(masks.below) - there):
-        finding.add("frames", "partial", "masks of sequences without pictures", bare, kit.where)
-    both = [one for one in (pictures, masks) if one is not None]
-    look_into(finding, [(f, n) for one in both for f in one.walk() for n in sorted(f.files)])
-    first = min(pictures.below, default="SEQUENCE")
-    finding.commands = [f"retain detect '{pictures.path / first}'"]
-    return finding
+    if bare:
+        finding.add("frames", "partial", f"{len(bare):,} masks without a picture", bare, where)
+    if gone := set(masks.below) - set(pictures.below):
+        finding.add("frames", "partial", "masks of sequences without pictures", gone, where)
 
 
 def _resolution(folder: Folder, part: str) -> Folder | None:
@@ -118,8 +124,8 @@ def vid(folder: Folder, kit: Kit = kits.VID) -> Finding | None:
         for one in (*videos.values(), *drawn.values()):
             files += [(one, name) for name in sorted(one.files)]
     look_into(finding, files)
-    val = next(iter(sorted(_videos(data.below.get("val"), ".jpeg"))), "VIDEO")
-    finding.commands = [f"retain detect '{data.path / 'val' / val}'"]
+    if pictures := [folder for folder, name in files if name.lower().endswith(".jpeg")]:
+        finding.suggest("detect", pictures[0].path)
     return finding
 
 

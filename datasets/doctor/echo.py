@@ -50,11 +50,9 @@ def echonet(folder: Folder, kit: Kit = kits.ECHONET) -> Finding | None:
         _videos(finding, rows, avis)
         _tracings(finding, {_stem(row["FileName"]) for row in rows}, tracings)
     look_into(finding, [(videos, f"{name}.avi") for name in sorted(avis)])
-    first = min(avis, default="NAME")
-    finding.commands = [
-        f"retain segment '{videos.path / first}.avi'",
-        f"retain batch '{videos.path}' --task segment",
-    ]
+    if avis:
+        finding.suggest("segment", videos.path / f"{min(avis)}.avi")
+        finding.suggest("batch", videos.path, "--task segment")
     return finding
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retain.datasets.doctor import kits
+from retain.datasets.doctor.around import around
 from retain.datasets.doctor.base import Finding, Report, counted
 from retain.datasets.doctor.boundaries import boundaries
 from retain.datasets.doctor.coco import coco
@@ -30,7 +31,8 @@ def one_file(path: Path) -> Report:
     except OSError as error:
         return Report(path, (), f"It cannot be read: {error.strerror}.")
     findings = [found] if found is not None else plain_files(alone)
-    return Report(path, tuple(findings), "" if findings else "No data set begins with such a file.")
+    guess = "" if findings else around(path) or "No data set begins with such a file."
+    return Report(path, tuple(findings), guess)
 
 
 def _known(path: Path, alone: Folder) -> Finding | None:
@@ -39,14 +41,14 @@ def _known(path: Path, alone: Folder) -> Finding | None:
     if path.suffix.lower() in (".json", ".pkl", ".pickle"):
         # The pictures and videos that belong to it lie around it.
         inner = path.parent.name == "annotations"
-        around = scan(path.parent.parent if inner else path.parent).root
-        around.files = {name for name in around.files if not _annotates(name)}
-        around.below.pop("annotations", None)
+        beside = scan(path.parent.parent if inner else path.parent).root
+        beside.files = {name for name in beside.files if not _annotates(name)}
+        beside.below.pop("annotations", None)
         if inner:
-            around.below["annotations"] = Folder(path.parent, files={path.name})
+            beside.below["annotations"] = Folder(path.parent, files={path.name})
         else:
-            around.files.add(path.name)
-        return coco(around) or boundaries(around)
+            beside.files.add(path.name)
+        return coco(beside) or boundaries(beside)
     return None
 
 
@@ -61,7 +63,7 @@ def _archive(path: Path) -> Report:
         finding = Finding(kits.SHARDS, path.parent, items=1, members=[path])
         what = f"{counted(samples, 'files')} at its beginning: {', '.join(sorted(kinds))}"
         finding.add("samples", "ok", what)
-        finding.commands = [f"retain batch '{path.parent}' --task watch"]
+        finding.suggest("batch", path.parent, "--task watch")
         return Report(path, (finding,))
     if kit is None:
         return Report(path, (), "It is an archive. Unpack it, and give the folder.")

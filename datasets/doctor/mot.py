@@ -63,7 +63,8 @@ def mot(folder: Folder, kit: Kit = kits.MOT) -> Finding | None:
         finding.add("frames", "partial", "pictures are missing", short, kit.where)
     look_into(finding, files)
     finding.members = sorted({one.path.parent for one in found})
-    finding.commands = [f"retain detect '{found[0].path / 'img1'}'"]
+    if files:
+        finding.suggest("detect", files[0][0].path)
     return finding
 
 

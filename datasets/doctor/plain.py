@@ -57,7 +57,7 @@ def archives(folder: Folder) -> list[Finding]:
         if raw := set(names) - set(closed):
             what = f"{counted(len(raw), 'scans')} not yet exported"
             finding.add("scans", "partial", what, raw, "Export them with ScanNet's SensReader.")
-        finding.commands = [f"retain data doctor '{folder.path}'"]
+        finding.suggest("data doctor", folder.path)
     return list(found.values())
 
 
@@ -97,7 +97,7 @@ def shards(folder: Folder) -> Finding | None:
     finding.add("shards", "partial" if gaps else "ok", found, [f"number {k}" for k in gaps])
     if empty := folder.empty & set(names):
         finding.add("shards", "broken", f"{len(empty)} are empty", empty, "Get them again.")
-    finding.commands = [f"retain batch '{folder.path}' --task watch"]
+    finding.suggest("batch", folder.path, "--task watch")
     return finding
 
 
@@ -158,8 +158,9 @@ def _plain(folder: Folder, kit: Kit, files: list[tuple[Folder, str]]) -> Finding
     finding.add("truth", "note", "nothing beside them that retain knows as labels")
     look_into(finding, files)
     finding.members = [inner.path / name for inner, name in files]
-    home, task = f"'{folder.path}'", "segment" if kit is kits.DICOM else "watch"
-    finding.commands = [f"retain batch {home} --task {task}"]
     if kit is kits.PICTURES and len(homes) == 1:
-        finding.commands = [f"retain watch '{next(iter(homes))}'"]
+        finding.suggest("watch", next(iter(homes)))
+    else:
+        task = "segment" if kit is kits.DICOM else "watch"
+        finding.suggest("batch", folder.path, f"--task {task}")
     return finding

@@ -43,7 +43,7 @@ def camera_paths(folder: Folder) -> Finding | None:
         finding.add("paths", "broken", f"{len(empty)} are empty", empty, "Get them again.")
     look_into(finding, files)
     if finding.members:
-        finding.commands = [f"retain reconstruct '{finding.members[0]}'"]
+        finding.suggest("reconstruct", finding.members[0])
     return finding
 
 
@@ -59,7 +59,7 @@ def camera_path(path: Path) -> Finding | None:
     finding.add("path", "ok", opened.description)
     for note in opened.notes:
         finding.add("path", "partial" if "no picture" in note else "note", note)
-    finding.commands = [f"retain reconstruct '{path}'"]
+    finding.suggest("reconstruct", path)
     return finding
 
 

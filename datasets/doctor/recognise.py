@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from retain.datasets.doctor import kits
-from retain.datasets.doctor.base import Finding, Kit, Report, State, plain, some
+from retain.datasets.doctor.around import around
+from retain.datasets.doctor.base import Finding, Kit, Report, State, some
 from retain.datasets.doctor.boundaries import boundaries
 from retain.datasets.doctor.coco import coco
 from retain.datasets.doctor.detect import davis, vid
@@ -47,15 +47,17 @@ def recognise(path: str | Path, tell: Tell | None = None) -> Report:
         findings = archives(tree.root)
     if not findings:
         findings = [one] if (one := shards(tree.root)) is not None else plain_files(tree.root)
-        if findings and (around := _around(path)):
+        if findings and (outer := around(path)):
             for finding in findings:
-                finding.add("place", "partial", "it is a part of a data set", fix=around)
+                finding.add("place", "partial", "it is a part of a data set", fix=outer)
     for finding in findings:
         _listing(finding, tree)
         if finding.kit.key in kits.EVALUATED and finding.items:
-            finding.commands.append(f"retain eval set '{finding.root}'")
+            finding.suggest("eval set", finding.root)
+    if path in tree.denied:
+        return Report(path, (), "You may not list it: change its permissions.")
     if not findings:
-        return Report(path, (), _around(path) or _nearest(tree.root))
+        return Report(path, (), around(path) or _nearest(tree.root))
     return Report(path, tuple(findings))
 
 
@@ -137,37 +139,6 @@ def _listing(finding: Finding, tree: Tree) -> None:
         finding.add("links", "note", what, names(tree.loops))
     if tree.cut:
         finding.add("folders", "note", "there is more than was listed: too many entries, or deep")
-
-
-def _around(path: Path) -> str:
-    """The data set that a folder is a part of, by the names in the two above it; no file there is
-    opened, since what lies above was not asked about."""
-    for above in Path(os.path.abspath(path)).parents[:2]:
-        try:
-            names = frozenset(os.listdir(above))
-        except OSError:
-            continue
-        kit = next((kit for kit, known in _TELLTALE if names >= known), None)
-        if kit is not None:
-            return f"It is inside what looks like {kit.title}. Give '{plain(str(above))}'."
-    return ""
-
-
-_TELLTALE: tuple[tuple[Kit, frozenset[str]], ...] = (
-    (kits.ECHONET, frozenset(("FileList.csv", "VolumeTracings.csv"))),
-    (kits.CAMUS, frozenset(("database_nifti",))),
-    (kits.DAVIS, frozenset(("JPEGImages", "Annotations"))),
-    (kits.VID, frozenset(("Data", "Annotations"))),
-    (kits.MOT, frozenset(("seqinfo.ini", "img1"))),
-    (kits.TUM, frozenset(("rgb.txt", "rgb"))),
-    (kits.REPLICA, frozenset(("traj.txt", "results"))),
-    (kits.SCANNET, frozenset(("color", "intrinsic"))),
-    (kits.NERFSTUDIO, frozenset(("transforms.json",))),
-    (kits.COLMAP, frozenset(("sparse", "images"))),
-    (kits.LLFF, frozenset(("poses_bounds.npy",))),
-    (kits.RGBD, frozenset(("intrinsics.json", "rgb"))),
-)
-"""Names that lie beside those of a data set's folders."""
 
 
 def _nearest(root: Folder) -> str:

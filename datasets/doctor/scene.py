@@ -80,9 +80,9 @@ def _finding(root: Folder, kit: Kit, members: Sequence[Folder]) -> Finding:
         rest = len(members) - OPENED
         finding.add(kit.unit, "note", f"{rest:,} of them were not opened; --deep does")
     look_into(finding, [(f, n) for member in members for f in member.walk() for n in f.files])
-    finding.commands = [f"retain reconstruct '{members[0].path}'"]
+    finding.suggest("reconstruct", members[0].path)
     if len(members) > 1:
-        finding.commands.append(f"retain batch '{root.path}' --task reconstruct")
+        finding.suggest("batch", root.path, "--task reconstruct")
     return finding
 
 

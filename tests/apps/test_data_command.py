@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from retain.apps.cli import app
 from retain.datasets.doctor import deep
 from retain.datasets.doctor.kits import KITS
+from retain.pipeline.errors import MissingExtra, UsageError
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -39,8 +41,33 @@ def test_what_it_prints(tmp_path: Path) -> None:
     assert "2 of 20 sequences" in text
     assert "and 8 more" in " ".join(text.split())
     assert "https://davischallenge.org" in text
-    assert f"retain eval set '{root}'" in text
-    assert text.rstrip().endswith("DAVIS: usable in part: something is missing")
+    assert f"retain eval set {root}" in text
+    assert "\nDAVIS: usable in part: something is missing\n" in text
+
+
+def test_commands_are_fit_for_a_shell(tmp_path: Path) -> None:
+    root = davis(tmp_path / "it's mine", ["libby"])
+    _, text = run("doctor", root)
+    words = [shlex.split(line) for line in text.splitlines() if line.startswith("    retain ")]
+    assert words[-1] == ["retain", "eval", "set", str(root)]
+
+
+def test_a_place_for_json_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "found.json"
+    done = CliRunner().invoke(app, ["data", "doctor", str(pictures(tmp_path)), "--json", str(out)])
+    assert isinstance(done.exception, UsageError)
+    assert "3 pictures" in done.stdout
+
+
+def test_a_package_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise MissingExtra("nibabel", "medical", "Reading CAMUS's NIfTI files")
+
+    monkeypatch.setattr(deep, "examine", missing)
+    done = CliRunner().invoke(app, ["data", "doctor", str(pictures(tmp_path)), "--deep"])
+    assert isinstance(done.exception, MissingExtra)
+    assert "3 pictures" in done.stdout
 
 
 def test_brackets_in_names_are_no_markup(tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def test_one_folder_too_far_in(name: str, inside: str, copies: dict[str, Path]) 
     assert finding.state == "partial"
 
 
+def test_a_table_of_a_data_set_is_no_data_set(originals: dict[str, Path]) -> None:
+    guess = recognise(originals["echonet"] / "FileList.csv").guess
+    assert str(originals["echonet"]) in guess
+
+
 def test_several_data_sets_in_one_folder(copies: dict[str, Path], tmp_path: Path) -> None:
     for name in ("echonet", "davis", "tum"):
         copies[name].rename(tmp_path / f"my-{name}")
@@ -205,6 +210,13 @@ def test_davis_of_2016_is_whole_by_split(tmp_path: Path) -> None:
     shutil.rmtree(root / "JPEGImages" / "480p" / "libby")
     finding = found(root)
     assert [line.names for line in lines(finding, "partial")] == [("libby",), ("libby",)]
+
+
+@pytest.mark.parametrize("gone", ["JPEGImages", "Annotations"])
+def test_davis_without_half_of_it(gone: str, copies: dict[str, Path]) -> None:
+    shutil.rmtree(copies["davis"] / gone)
+    finding = found(copies["davis"])
+    assert (finding.kit, finding.state) == (kits.DAVIS, "broken")
 
 
 def test_davis_names_are_those_published() -> None:

@@ -174,6 +174,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "scandir", scandir)
     (line,) = [line for line in found(tmp_path).lines if line.name == "folders"]
     assert (line.state, line.names) == ("partial", ("closed",))
+    assert recognise(closed).guess.startswith("You may not list it")
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
