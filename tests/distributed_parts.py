@@ -173,10 +173,24 @@ def start(*words: str, world: int = 2) -> list[subprocess.Popen[str]]:
     ]
 
 
+def torchrun(*words: str, world: int = 2) -> subprocess.Popen[str]:
+    """torchrun, which starts ``words`` on ``world`` processes of this host."""
+    common = environment()
+    port = f"--master-port={common['MASTER_PORT']}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--master-addr=127.0.0.1", port]
+    return subprocess.Popen(
+        [*command, f"--nproc-per-node={world}", *words],
+        env=common,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit codes and what was said, by rank. Kills what hangs."""
     try:
-        said = [process.communicate(timeout=90)[0] for process in processes]
+        said = [process.communicate(timeout=250)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

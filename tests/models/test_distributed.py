@@ -10,14 +10,18 @@ from pathlib import Path
 import distributed_parts as parts
 import pytest
 import torch
-from distributed_parts import CASES, finish, read_out, start, train
+from distributed_parts import CASES, finish, read_out, start, torchrun, train
 from safetensors.torch import load_file
 
+from retain.apps import training, training_ditmem
 from retain.models import distributed
 from retain.models.distributed import ALONE, Share, session
 from retain.models.gdkvm import weights
 from retain.models.training import CHECKPOINT, Run
 from retain.pipeline.errors import UsageError
+
+
+pytestmark = pytest.mark.timeout(300)  # processes start slowly on a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +115,34 @@ def test_without_torchrun_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="rank 2 of 2"), session("cpu"):
         pass
+
+
+def test_of_several_that_fail_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(distributed, "_join", lambda device: Share(launched=True, store=store))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(UsageError, match="first"), session("cpu"):
+        raise UsageError("first")
+    with pytest.raises(SystemExit) as silent, session("cpu"):
+        raise UsageError("second")
+    assert silent.value.code == UsageError.exit_code
+    with pytest.raises(distributed.Lost):
+        Share(0, 2, store=store).wait()  # nobody waits for who failed
+    assert distributed.here() is ALONE
+
+
+def test_the_command_runs_under_torchrun_unchanged(tmp_path: Path) -> None:
+    words = ["train", "ditmem", "--steps", "2", "--memory-steps", "2", "--threads", "1"]
+    code, said = finish([torchrun("-m", "retain", *words, str(tmp_path / "two"))])[0]
+    assert code == 0, said
+    assert said.count("weights.safetensors") == 1  # one of them talks
+    options = training_ditmem.TrainOptions(
+        out=tmp_path / "one", steps=2, memory_steps=2, threads=1, device="cpu"
+    )
+    assert training_ditmem.train(options) == 0
+    one, two = (load_file(tmp_path / name / training.WEIGHTS) for name in ("one", "two"))
+    assert_near(one, two)
 
 
 def test_a_network_that_cannot_be_shared_is_refused(
