@@ -122,7 +122,9 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     items: dict[str, Item] = {}
     named = 0
     for item in (item for key in keys for item in _items(key, base)):
-        items.setdefault(item.path or item.key, item)
+        place = member_place(item.path)
+        one = f"{place.shard}::{place.name}" if place else item.path or item.key
+        items.setdefault(one, item)
         named += 1
     if not items:
         raise UsageError(f"{redact(given)!r} names nothing to work on.")
@@ -148,7 +150,7 @@ def _items(key: str, base: str) -> Iterator[Item]:
     if not path.isascii() and path.encode("utf-8", "replace").decode() != path:  # bytes of old days
         yield Item(key.encode("utf-8", "backslashreplace").decode(), "", ABSENT, 0)
         return
-    if member_place(key) is not None:
+    if ("://" not in key and ".tar" not in key.lower()) or member_place(key) is not None:
         yield Item(key, path, *look(path))
     elif "{" in key and (is_shard(key) or is_store(key)) and braces(key) != [key]:
         for one in braces(key):
