@@ -161,17 +161,21 @@ def _infos(key: str, many: bool) -> dict[str, dict[str, object]]:
 
 
 def look_in(path: str) -> tuple[int, int]:
-    """(size, mtime_ns of its shard) of a member of a shard here; (ABSENT, 0) when it is gone."""
+    """(size, mtime_ns of its shard) of a member of a shard here; size 0 when the shard has no such
+    member there, (ABSENT, 0) when the shard is gone."""
     place = member_place(path)
     assert place is not None
+    size = 0
     try:
         shard = open_blob(place.shard)
-        try:
-            at = place.at or 0
-            window = Window(shard, at, max(0, shard.size - at), HEADERS, 4, MOST)
-            found = next((m for m in members(window) if m.name == place.name), None)
-            return (found.size, shard.stamp) if found is not None else (ABSENT, 0)
-        finally:
-            shard.close()
-    except (OSError, SourceError):
+    except SourceError:
         return ABSENT, 0
+    try:
+        at = place.at or 0
+        window = Window(shard, at, max(0, shard.size - at), HEADERS, 4, MOST)
+        size = next((m.size for m in members(window) if m.name == place.name), 0)
+    except SourceError:
+        pass  # what opening it says matters, not this
+    finally:
+        shard.close()
+    return size, shard.stamp

@@ -93,7 +93,13 @@ def test_a_shard_written_anew_is_noticed_and_a_missing_one_is_an_item(
     after = list_items(str(path))[0]
     assert [item.key for item in before] == [item.key for item in after]
     assert all(a.mtime_ns != b.mtime_ns for a, b in zip(before, after, strict=True))
-    assert [i.size for i in list_items(str(tmp_path / "{c,d}.tar"))[0]][3:] == [ABSENT]
+    write_shard(path, [("z.txt", bytes(3000)), *clips.items()])
+    for item in before:
+        assert look(item.path)[0] != ABSENT, "it has changed, and is not gone"
+        assert look(item.path) != (item.size, item.mtime_ns)
+    path.unlink()
+    assert look(before[0].path) == (ABSENT, 0)
+    assert [i.size for i in list_items(str(tmp_path / "{c,d}.tar"))[0]] == [ABSENT, ABSENT]
 
 
 def results(out: Path) -> dict[str, dict[str, bytes]]:
