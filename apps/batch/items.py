@@ -122,8 +122,8 @@ def list_items(given: str, *, scenes: bool = False) -> tuple[list[Item], int]:
     items: dict[str, Item] = {}
     named = 0
     for item in (item for key in keys for item in _items(key, base)):
-        place = member_place(item.path)
-        one = f"{place.shard}::{place.name}" if place else item.path or item.key
+        member = member_place(item.path)
+        one = f"{member.shard}::{member.name}" if member else item.path or item.key
         items.setdefault(one, item)
         named += 1
     if not items:
