@@ -195,6 +195,45 @@ def test_a_batch_killed_at_random_ends_as_one_left_alone(work: Work, tmp_path: P
     assert not list(Path("out").rglob(".good*"))
 
 
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_a_batch_that_ends_while_results_are_put_in_place_ends_as_one_left_alone(
+    work: Work, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the earlier results are moved away, after that, and before it is written down."""
+    from retain.apps.batch import run
+
+    fill("a", "b")
+    assert work(out="whole") == 0
+    assert work() == 0
+    publish, rename = run._publish, Path.rename
+
+    def stop(out: Path, outcome: Any) -> str:
+        if moment == "after":
+            publish(out, outcome)
+        if moment != "between":
+            raise KeyboardInterrupt
+        monkeypatch.setattr(Path, "rename", once)
+        return publish(out, outcome)
+
+    def once(path: Path, to: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", cut)
+        return rename(path, to)
+
+    def cut(path: Path, to: Path) -> Path:
+        raise KeyboardInterrupt
+
+    for name in ("a", "b"):
+        os.utime(f"clips/{name}.mp4", ns=(7, 7))
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_publish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    monkeypatch.setattr(Path, "rename", rename)
+    assert work() == 0
+    assert files("out") == files("whole")
+    assert {path.name for path in Path("out/items").iterdir()} == {r["id"] for r in rows().values()}
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_lets_what_is_under_way_end_and_the_second_drops_it(
     work: Work, tmp_path: Path, signals: int
