@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from detect_parts import Renamed
@@ -40,15 +41,15 @@ def echonet(root: Path, official: bool = False) -> Path:
     return root
 
 
-def camus(root: Path, patients: int = 4) -> Path:
-    """Both views of each patient, in the layout of the first release."""
+def camus(root: Path, patients: int = 4, layout: Literal["nifti", "mhd"] = "mhd") -> Path:
+    """Both views of each patient; ``mhd``: in the layout of the first release."""
     splits = ["train"] * (patients - 2) + ["val", "test"]
     clips = [
         drawn(f"{k}{view}", f"p{k}", view, split, frames=3, size=(32, 40))
         for k, split in enumerate(splits)
         for view in ("2CH", "4CH")
     ]
-    write_camus(root, clips, "mhd")
+    write_camus(root, clips, layout)
     return root
 
 

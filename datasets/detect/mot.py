@@ -64,7 +64,9 @@ class Mot(FileClips):
             raise UsageError(f"boxes is gt or det, not {boxes!r}.")
         root = Path(root)
         inner = sorted(root.iterdir(), key=lambda p: natural(p.name)) if root.is_dir() else []
-        folders = [path for path in (root, *inner) if _boxes_file(path, boxes) is not None]
+        # A sequence's own folder gt holds a gt.txt too, and is none.
+        places = [root] if _boxes_file(root, boxes) is not None else inner
+        folders = [path for path in places if _boxes_file(path, boxes) is not None]
         clips = [_clip(folder, boxes, rate) for folder in folders]
         super().__init__(f"MOT in {str(root)!r} ({boxes}.txt)", CLASSES, clips)
 

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from retain.datasets.boundaries.videos import SUFFIXES
-from retain.datasets.detect.base import Clip
-from retain.datasets.detect.open import open_clips
+from retain.datasets.detect.base import Clip, Clips
+from retain.datasets.detect.open import FORMATS
 from retain.datasets.doctor import kits
 from retain.datasets.doctor.base import Finding, counted
 from retain.datasets.doctor.heads import fault
@@ -101,13 +101,13 @@ def _echo(finding: Finding) -> Items:
 
 
 def _detect(finding: Finding) -> Items:
-    """Every frame with its labels. A set that holds nothing of some split is passed over."""
+    """Every frame with its labels. Splits of which there is nothing are passed over."""
     for place in finding.members or [finding.root]:
-        given = {"images": str(finding.homes[place])} if place in finding.homes else {}
-        for options in _OPTIONS.get(finding.kit.key, (given,)):
+        for options in _options(finding, place):
             name = str(options.get("split") or place.name)
             try:
-                clips = open_clips(str(place), **options)
+                reader = FORMATS.load(_READERS.get(finding.kit.key, finding.kit.key))
+                clips: Clips = reader(place, **options)
             except SourceError as error:
                 if error.fault is not SourceFault.EMPTY or "split" not in options:
                     yield name, error.what
@@ -116,9 +116,16 @@ def _detect(finding: Finding) -> Items:
                 yield from _frames(clips[number])
 
 
-_OPTIONS: dict[str, tuple[dict[str, object], ...]] = {
-    kits.VID.key: tuple({"split": split} for split in ("train", "val", "test")),
-}
+_READERS = {kits.COCO.key: "coco-vid"}
+
+
+def _options(finding: Finding, place: Path) -> list[dict[str, str]]:
+    """What the reader is given beside the place; several: it is asked several times."""
+    if finding.kit is kits.VID:
+        return [{"split": split} for split in ("train", "val", "test")]
+    if finding.kit is kits.MOT:
+        return [{"boxes": "gt" if (place / "gt" / "gt.txt").is_file() else "det"}]
+    return [{"images": str(finding.homes[place])}] if place in finding.homes else [{}]
 
 
 def _frames(clip: Clip) -> Items:
@@ -140,7 +147,7 @@ def _scenes(finding: Finding) -> Items:
 def _boundaries(finding: Finding) -> Items:
     """The videos of the annotations, from first to last picture."""
     for path in sorted(finding.root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             yield path.name, _played(path)
 
 

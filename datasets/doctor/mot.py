@@ -49,7 +49,7 @@ def mot(folder: Folder, kit: Kit = kits.MOT) -> Finding | None:
     if not official:
         what = f"{counted(len(found), 'sequences')}: {some(sorted(there))}"
         finding.add("names", "note", f"{what}; not those of the benchmark, data of your own?")
-    counts: dict[str, list[str]] = {"gt": [], "det": [], "hidden": [], "pictures": []}
+    counts: dict[str, list[str]] = {"gt": [], "det": [], "hidden": []}
     short: list[str] = []
     for one in found:
         files += _sequence(finding, one, counts, short)
@@ -62,7 +62,7 @@ def mot(folder: Folder, kit: Kit = kits.MOT) -> Finding | None:
     if short:
         finding.add("frames", "partial", "pictures are missing", short, kit.where)
     look_into(finding, files)
-    finding.members = sorted({one.path.parent for one in found})
+    finding.members = [one.path for one in found]
     if files:
         finding.suggest("detect", files[0][0].path)
     return finding

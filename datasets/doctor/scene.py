@@ -171,6 +171,10 @@ def _published(finding: Finding, members: Sequence[Folder]) -> None:
         if there:
             against(finding, "scenes", there, Part("scenes", len(_ROOMS)), _ROOMS)
     if kit is kits.SEVEN_SCENES:
+        named = {member.path.parent.name for member in members} & _SPLITS.keys()
+        if named and len(named) < len(_SPLITS):
+            other = _SPLITS.keys() - named
+            finding.add("scenes", "absent", f"{len(other)} of {len(_SPLITS)}", other)
         have = {f"{m.path.parent.name}/{m.path.name}" for m in members}
         for place, split in enumerate(("train", "test")):
             known = {

@@ -160,6 +160,18 @@ def test_camus_whole_against_a_kit_of_its_size(tmp_path: Path) -> None:
     assert finding.state == "whole", finding.lines
 
 
+def test_camus_as_nifti_that_ends_too_early(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    root = parts.camus(tmp_path, layout="nifti")
+    finding = camus(scan(root).root, _few(4))
+    assert finding is not None
+    assert finding.state == "whole", finding.lines
+    path = next(root.rglob("patient0002_2CH_half_sequence.nii.gz"))
+    path.write_bytes(path.read_bytes()[:-30])
+    (line,) = lines(found(root), "broken")
+    assert line.names == (str(path.relative_to(root)),)
+
+
 def test_camus_in_part(tmp_path: Path) -> None:
     root = parts.camus(tmp_path)
     shutil.rmtree(root / "training" / "patient0002")
@@ -311,6 +323,8 @@ def test_seven_scenes_sequences_by_split(tmp_path: Path) -> None:
     finding = found(tmp_path)
     splits = {line.name: line.found for line in finding.lines if line.name in ("train", "test")}
     assert splits == {"train": "all 1 sequence", "test": "all 1 sequence"}
+    (absent,) = lines(finding, "absent")
+    assert "redkitchen" in absent.names
     short = [line for line in lines(finding, "partial") if "of 1,000 published" in line.found]
     assert [line.name for line in short] == ["heads/seq-01", "heads/seq-02"]
 

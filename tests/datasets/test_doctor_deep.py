@@ -10,6 +10,7 @@ import pytest
 from doctor_parts import WHOLE, autoshot, camus, found, lines, objects, scene, videos
 from PIL import Image as Pil
 
+from retain.datasets.detect.mot import Mot
 from retain.datasets.doctor import kits
 from retain.datasets.doctor.base import Finding
 from retain.datasets.doctor.deep import CAUSES, examine
@@ -68,6 +69,21 @@ def test_videos_of_annotations_are_played(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"avc1", b"xxxx"))
     (line,) = lines(deep(root), "broken")
     assert line.names == ("2.mp4",)
+
+
+def test_a_sequence_by_itself_is_one_clip(tmp_path: Path) -> None:
+    root = objects(tmp_path, "mot")
+    one = min(root.iterdir())
+    assert [clip.name for clip in Mot(one)] == [one.name]
+    assert deep(one).lines[-1].found == "all 3 items can be read"
+
+
+def test_sequences_without_truth_are_read_with_their_detections(tmp_path: Path) -> None:
+    root = objects(tmp_path, "mot")
+    for one in root.iterdir():
+        (one / "det").mkdir()
+        (one / "gt" / "gt.txt").rename(one / "det" / "det.txt")
+    assert deep(root).lines[-1].found == "all 6 items can be read"
 
 
 def test_echo_items_that_are_lost(tmp_path: Path) -> None:
