@@ -28,8 +28,8 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "1",  # nor printed between our lines: why a worker died is in its Outcome
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-_BOUNDED = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "5"}
-"""Ray would try to connect for a quarter of an hour."""
+_BOUNDED = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "10"}
+"""For an address: Ray would try to connect to one for a quarter of an hour."""
 _OWN = {
     # Ray replaces 127.0.0.1 by the address others reach this machine by, unless it is told that
     # clusters are not to be had, which it tells itself on two systems.
@@ -49,8 +49,8 @@ def connected(address: str, workers: int) -> Iterator[Any]:
     Raises UsageError where Ray is absent or the address does not answer, RetainError where it
     cannot be started.
     """
-    ours = {} if address else {**_OWN, "RAY_AUTH_TOKEN": _token()} | _paths()
-    with _environment({**_QUIET, **_BOUNDED, **ours}):
+    more = _BOUNDED if address else {**_OWN, "RAY_AUTH_TOKEN": _token()} | _paths()
+    with _environment(_QUIET | more):
         ray = _ray()
         if ray.is_initialized():
             if address:
@@ -143,7 +143,13 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), REACH_S).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise UsageError(f"No Ray answers at {address!r}: {error}.", hint=_HINT) from error
+        raise UsageError(
+            f"No Ray answers at {address!r} (--address): {_word(error)}.", hint=_HINT
+        ) from error
+
+
+def _word(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -89,22 +89,29 @@ class RayEngine:
         """Raises UsageError when Ray cannot be used, or its workers see other files or other code
         than this command; RetainError when workers cannot begin, whatever the item."""
         with connected(self._address, self._jobs or cores()) as self._ray:
-            self._check_gpus()
-            self._actor = self._ray.remote(RayWorker)
             try:
+                self._check_gpus()
+                self._actor = self._ray.remote(RayWorker)
                 while not self._dropped:
                     self._hand_out(jobs)
                     if not self.workers and (self._stopped or not self._waiting):
                         return
                     yield from self._wait(jobs)
+            except self._ray.exceptions.RayError as error:
+                raise RetainError(
+                    f"Ray itself failed: {error}", hint="The same command goes on."
+                ) from error
             finally:
-                for worker in self._pool:
-                    self._ray.kill(worker.actor)
-                self._pool.clear()
-                self._waiting.clear()
-                if self._place:
-                    Path(self._place.token).unlink(missing_ok=True)
-                    self._place = None
+                self._end()
+
+    def _end(self) -> None:
+        for worker in self._pool:
+            self._ray.kill(worker.actor)
+        self._pool.clear()
+        self._waiting.clear()
+        if self._place:
+            Path(self._place.token).unlink(missing_ok=True)
+            self._place = None
 
     def _check_gpus(self) -> None:
         if self._gpus and not self._address and not room(self._ray, 1, self._gpus):
@@ -239,7 +246,7 @@ class RayEngine:
         if worker.late:
             text = f"It was not done within {self._timeout_s:g} s (--timeout)."
             return [Outcome(job.id, "failed", "timeout", text, seconds)]
-        text = f"The worker of Ray that did it is gone: {_why(error)}"
+        text = f"The worker of Ray that did it is gone: {_why(error)} Its log may say more."
         return [Outcome(job.id, "failed", "died", text, seconds)]
 
     def _unborn(self, said: str) -> None:
@@ -265,7 +272,11 @@ class RayEngine:
 
 
 def _why(error: Exception) -> str:
-    """The sentence in Ray's text that says what happened to the process."""
+    """What Ray knows of what happened to the process, in a sentence."""
     text = " ".join(str(error).split())
+    if "connection error code" in text:
+        return "it crashed, was killed, or the memory ran out."
+    if "temporarily unavailable" in text:
+        return "its host does not answer."
     found = text.partition("Worker exit detail: ")[2] or text
     return found.partition(". ")[0].rstrip(".")[:300] + "."
