@@ -58,7 +58,7 @@ def camera_path(path: Path) -> Finding | None:
         return finding
     finding.add("path", "ok", opened.description)
     for note in opened.notes:
-        finding.add("path", "partial" if "no picture" in note else "note", note)
+        finding.add("path", "partial" if "have no picture" in note else "note", note)
     finding.suggest("reconstruct", path)
     return finding
 

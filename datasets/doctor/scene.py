@@ -20,6 +20,8 @@ OPENED = 64
 _DEEP = 3
 _MOST_FOLDERS = 2_000
 _COLOUR = re.compile(r"frame-.*\.color\.")
+_LOSS = ("are not there", "have no picture")
+"""Of notes by which readers tell that pictures are missing."""
 _ROOMS = ("room0", "room1", "room2", "office0", "office1", "office2", "office3", "office4")
 _REPLICA_FRAMES = 2000
 _SPLITS = {
@@ -101,7 +103,8 @@ def _one(finding: Finding, member: Folder, alone: bool) -> None:
         what = "pictures that its lists name are not there"
         finding.add(name, "partial", f"{len(missing):,} {what}", missing, finding.kit.where)
     for note in opened.notes:
-        finding.add(name, "partial" if "not there" in note else "note", note)
+        lost = any(words in note for words in _LOSS)
+        finding.add(name, "partial" if lost else "note", note)
     for trap in _traps(finding.kit, member):
         finding.add(name, "note", trap)
 

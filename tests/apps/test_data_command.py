@@ -8,12 +8,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from doctor_parts import camus, davis, echonet, objects, pictures
+from doctor_parts import WHOLE, camus, davis, echonet, found, objects, pictures
 from typer.testing import CliRunner
 
 from retain.apps.cli import app
+from retain.apps.evaluate_sets.protocols import PROTOCOLS
 from retain.datasets.doctor import deep
-from retain.datasets.doctor.kits import KITS
+from retain.datasets.doctor.kits import EVALUATED, KITS, SCENES
 from retain.pipeline.errors import MissingExtra, UsageError
 
 
@@ -127,6 +128,18 @@ def test_the_list_says_where_each_is_from() -> None:
     assert code == 0
     for kit in KITS:
         assert not kit.page or kit.page in text
+
+
+@pytest.mark.parametrize("name", sorted(EVALUATED))
+def test_what_is_to_be_judged_can_be(name: str, tmp_path: Path) -> None:
+    """`retain eval set` takes the folders that it is suggested for."""
+    wanted = {"kinetics-gebd": "gebd", "imagenet-vid": "vid"}.get(name, name)
+    wanted = "scene" if name in SCENES else wanted
+    if wanted not in {known.name for known in PROTOCOLS}:
+        pytest.skip(f"{wanted} is no protocol yet")
+    root = {**WHOLE, "camus": camus}[name](tmp_path / "it")
+    assert f"retain eval set {root}" in found(root).commands
+    assert [known.name for known in PROTOCOLS if known.recognises(root)] == [wanted]
 
 
 def test_the_document_names_every_page() -> None:

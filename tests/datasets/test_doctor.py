@@ -367,6 +367,12 @@ def test_tum_without_poses(copies: dict[str, Path]) -> None:
     assert any("cannot be judged" in note for note in notes)
 
 
+def test_nerfstudio_pictures_that_are_gone(copies: dict[str, Path]) -> None:
+    next((copies["nerfstudio"] / "images").iterdir()).unlink()
+    (line,) = lines(found(copies["nerfstudio"]), "partial")
+    assert line.found.startswith("1 of 3 pictures")
+
+
 def test_llff_counts_must_agree(copies: dict[str, Path]) -> None:
     next((copies["llff"] / "images").iterdir()).unlink()
     (line,) = lines(found(copies["llff"]), "broken")
