@@ -129,7 +129,7 @@ def _bbc(folder: Folder) -> Finding | None:
     for why in whys:
         finding.add("episodes", "broken", why, fix="Get the annotation again.")
     held = {int(m[0]) for stem in _videos(folder) if (m := re.search(r"\d{1,9}", stem))}
-    missing = {names_of for k in clips if k not in held for names_of in (numbers[k],)}
+    missing = [numbers[number] for number in clips if number not in held]
     finding.items = len(clips) - len(missing)
     found = f"{finding.items} of {counted(len(clips), 'videos')}"
     finding.add("videos", "partial" if missing else "ok", found, missing, kit.where)

@@ -74,13 +74,8 @@ def _videos(finding: Finding, rows: list[dict[str, str]], avis: set[str]) -> Non
         short = part is not None and len(listed) < part.items
         if part is not None:
             found += f"; {part.items:,} published"
-        finding.add(
-            split or "no split",
-            _state(listed, missing, short),
-            found,
-            missing,
-            kit.where if missing else "",
-        )
+        state, fix = _state(listed, missing, short), kit.where if missing else ""
+        finding.add(split or "no split", state, found, missing, fix)
     if extra := avis - set(known):
         finding.add("unlisted", "note", f"{len(extra):,} videos FileList.csv does not name", extra)
 
@@ -106,6 +101,8 @@ def _tracings(finding: Finding, listed: set[str], traced: set[str]) -> None:
 
 
 def _rows(folder: Folder, name: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    if name not in folder.files:
+        raise _NoTable(f"{name} is not there")
     try:
         with (folder.path / name).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -157,11 +154,13 @@ def _patients(finding: Finding, folder: Folder, there: set[str]) -> None:
     against(finding, "patients", there, Part("patients", total), names)
     of: dict[str, str] = {}
     for split, file in SPLIT_FILES.items():
-        for near in (folder.path, folder.path.parent):
-            with suppress(OSError, UnicodeDecodeError):
-                listed = (near / "database_split" / file).read_text().split()
-                break
-        else:
+        homes = (folder.path, folder.path.parent)
+        path = next((p for h in homes if (p := h / "database_split" / file).is_file()), None)
+        try:
+            listed = path.read_text().split() if path is not None else None
+        except (OSError, UnicodeDecodeError):
+            listed = None
+        if listed is None:
             finding.add(split, "note", f"no database_split/{file}, so this split is not known")
             continue
         twice = [name for name in listed if of.setdefault(name, split) != split]

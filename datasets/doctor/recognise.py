@@ -109,7 +109,7 @@ def _rooted(folder: Folder) -> Finding | None:
 
 def _unforeseen(folder: Folder, name: str, error: Exception) -> Finding:
     """A check that goes wrong in a way nobody foresaw is itself a finding."""
-    kit = next((kit for kit in KITS if name in (kit.key, kit.key.rpartition("-")[2])), KITS[0])
+    kit = Kit(name, f"what looks like {name}", use="", terms="", where="", page="", layout="")
     finding = Finding(kit, folder.path)
     what = f"it could not be examined ({type(error).__name__}: {error})"
     finding.add("check", "broken", what, fix="Please report this: it is a mistake of retain's.")

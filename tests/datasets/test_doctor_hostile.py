@@ -126,6 +126,18 @@ def test_any_folder_may_be_gone(name: str, originals: dict[str, Path], tmp_path:
         shutil.rmtree(copy)
 
 
+def test_a_mistake_of_ours_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boom(_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("retain.datasets.doctor.recognise._ROOTED", (boom,))
+    finding = found(pictures(tmp_path))
+    assert finding.state == "broken"
+    assert "KeyError" in finding.lines[0].found
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     pictures(tmp_path / "a")
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
@@ -145,6 +157,10 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     assert found(tmp_path).items == 3
     assert recognise(tmp_path / "c.mp4").state == "unknown"
+    (tmp_path / "Videos").mkdir()
+    (tmp_path / "VolumeTracings.csv").write_text("")
+    os.mkfifo(tmp_path / "FileList.csv")
+    assert found(tmp_path).kit.key == "echonet"
 
 
 def test_links_to_one_another_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
