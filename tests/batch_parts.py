@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 import signal
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,16 @@ from retain.apps.batch.engine import Job
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 
 TARGET = "batch_parts:obey"
+
+
+class Loop:
+    """Garbage that only a collection finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+LOOPS: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +60,10 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
     if word == "grow":
         with open(job.path, "ab") as file:
             file.write(b"more")
+    alive = len(LOOPS)
+    if word == "loop":
+        gc.disable()
+        LOOPS.add(Loop())
     time.sleep(options.get("sleep_s", 0.0))
     while (until := options.get("until")) and not Path(until).exists():
         time.sleep(0.01)
@@ -61,4 +77,9 @@ def obey(job: Job, options: dict[str, Any]) -> dict[str, Any]:
     for number in range(3):
         (folder / f"part{number}").write_text(digest * (number + 1))
     frames = int(digest[:2], 16) + 1
-    return {"frames": frames, "routed": {"clear": 1, "blurred": 0}, "digest": digest}
+    return {
+        "alive": alive,
+        "frames": frames,
+        "routed": {"clear": 1, "blurred": 0},
+        "digest": digest,
+    }

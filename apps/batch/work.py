@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import os
 import shutil
@@ -132,7 +133,7 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
     target: Target = getattr(importlib.import_module(module), name)
     answers.write(READY + b"\n")
     answers.flush()
-    for line in jobs:
+    for number, line in enumerate(jobs):
         job = msgspec.json.decode(line, type=Job)
         try:
             with _logged(job.log):
@@ -144,6 +145,9 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
             outcome = Outcome(job.id, "failed", cause, f"{type(error).__name__}: {error}")
         answers.write(msgspec.json.encode(outcome) + b"\n")
         answers.flush()
+        gc.collect()  # an item may leave pictures behind in cycles, a failed one most of all
+        if not number:
+            gc.freeze()  # modules and weights: they stay, and need not be looked at each time
 
 
 def main() -> None:

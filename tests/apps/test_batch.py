@@ -306,6 +306,12 @@ def test_an_end_that_is_sent_to_everybody_is_the_parents_to_obey(work: Work) -> 
     assert work() == 0
 
 
+def test_what_an_item_leaves_in_cycles_is_gone_when_the_next_begins(work: Work) -> None:
+    fill(*(f"loop-{n}" for n in range(6)))
+    assert work() == 0
+    assert [row["facts"]["alive"] for row in rows().values()] == [0] * 6
+
+
 def test_a_folder_for_results_is_one_lists_unless_it_is_named(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
