@@ -6,20 +6,26 @@ from pathlib import Path
 
 from retain.datasets.doctor import kits
 from retain.datasets.doctor.around import around
-from retain.datasets.doctor.base import Finding, Report, counted
+from retain.datasets.doctor.base import Finding, Report, counted, plain
 from retain.datasets.doctor.boundaries import boundaries
 from retain.datasets.doctor.coco import coco
 from retain.datasets.doctor.heads import look_into
 from retain.datasets.doctor.plain import ARCHIVES, archive_of, first_members, plain_files
 from retain.datasets.doctor.realestate import camera_path
 from retain.datasets.doctor.tree import Folder, scan
+from retain.pipeline.errors import SourceError, SourceFault
+from retain.pipeline.sources.common import check_file
 
 
 def one_file(path: Path) -> Report:
     """An annotation, a camera path, an archive, a shard, a video, a picture; or nothing known."""
+    try:
+        check_file(path)
+    except SourceError as error:
+        if error.fault is not SourceFault.EMPTY:  # an empty one is told as what it should be
+            return Report(path, (), plain(str(error)))
     if not path.is_file():
-        near = "" if path.parent.is_dir() else f" Nor is there a folder '{path.parent}'."
-        return Report(path, (), f"There is no such file or folder.{near}")
+        return Report(path, (), "It is neither a file nor a folder.")
     name = path.name.lower()
     if name.endswith(ARCHIVES):
         return _archive(path)
