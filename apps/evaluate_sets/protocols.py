@@ -29,6 +29,18 @@ def _camus(path: Path) -> bool:
     return any(next(path.glob(place), None) for place in places)
 
 
+def _vid(path: Path) -> bool:
+    from retain.datasets.detect.vid import ImageNetVid
+
+    return path.is_dir() and ImageNetVid.recognises(path)
+
+
+def _mot(path: Path) -> bool:
+    from retain.datasets.detect.mot import Mot
+
+    return path.is_dir() and Mot.recognises(path)
+
+
 def _scene(path: Path) -> bool:
     from retain.apps.evaluate_sets.scene import recognises
 
@@ -52,6 +64,9 @@ PROTOCOLS = (
           f"{_HERE}.echo:camus", ("test", "val", "train")),
     Known("davis", "DAVIS: J and F, mean, recall and decay", _davis, f"{_HERE}.davis:davis",
           ("val", "train", "trainval")),
+    Known("vid", "ImageNet VID: mAP, slow, medium, fast", _vid, f"{_HERE}.detection:vid",
+          ("val", "train")),
+    Known("mot", "MOTChallenge: HOTA, MOTA, IDF1", _mot, f"{_HERE}.detection:mot"),
     Known("gebd", "Kinetics-GEBD: F1 at ten relative distances", _gebd, f"{_HERE}.gebd:gebd"),
     Known("scene", "TUM RGB-D, Replica, 7-Scenes, ScanNet, …: path errors, PSNR, depth", _scene,
           f"{_HERE}.scene:scene"),

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detect_parts import Renamed
 from media import write_video
 
-from retain.apps.evaluate_sets import davis, echo, protocols, scene
+from retain.apps.evaluate_sets import davis, detection, echo, protocols, scene
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
+from retain.datasets.detect.base import IGNORE, truth_of
 from retain.datasets.detect.open import open_clips
 from retain.datasets.detect.write import write_clips
 from retain.datasets.echo import metrics
@@ -205,3 +207,56 @@ def test_a_damaged_record_is_found_out_again(tmp_path: Path) -> None:
     for path in (tmp_path / "items").iterdir():
         path.write_text("{")
     assert kept.ask("one", lambda: {"a": 2}) == {"a": 2}
+
+
+def renamed(places: tuple[str, ...]) -> list[Renamed]:
+    made = open_clips("objects://?seed=40&clips=2&frames=8")
+    return [Renamed(made[k], places) for k in range(2)]
+
+
+def test_vid_is_judged_by_speed_in_the_classes_both_know(tmp_path: Path) -> None:
+    names = ("car", "airplane", "bird", "whale", "dog", "watercraft", "train", "turtle")
+    write_clips(renamed(names), tmp_path, "imagenet-vid")
+    (table,) = tables(tmp_path, tmp_path / "out").values()
+    assert [row[0] for row in table.rows] == ["the detector alone", "with its memory"]
+    assert any("Of 30 classes 3 are known" in note for note in table.notes)
+    for row in table.rows:
+        assert row[6] > 0
+        assert 0 <= row[1] <= 100
+
+
+def test_mot_is_scored_by_its_own_evaluator(tmp_path: Path) -> None:
+    pytest.importorskip("trackeval", reason="assets.txt is not installed")
+    names = ("car", "pedestrian", "bicycle", "motorbike", "crowd", "occluder", "reflection",
+             "occluder full")  # fmt: skip
+    write_clips(renamed(names), tmp_path, "mot")
+    (table,) = tables(tmp_path, tmp_path / "out").values()
+    assert len(table.rows) == 2 * 2 + 2
+    assert table.rows[-1][0] == "all 2: with its memory"
+    # The truth, called what it is, is without fault.
+    from retain.datasets.detect.mot import Mot
+
+    clip = Mot(tmp_path)[0]
+    seen = [clip.truth(k) for k in range(len(clip))]
+    perfect = [
+        [[*map(float, box), 1.0, label, track]
+         for box, label, track in zip(t.boxes, t.labels, t.tracks, strict=True)]
+        for t in seen
+    ]  # fmt: skip
+    wanted = clip.names.index("pedestrian")
+    scores = [m.eval_sequence(detection.mot_data(seen, perfect, wanted))
+              for m in detection._track_eval()]  # fmt: skip
+    if any((t.real & (t.labels == wanted)).any() for t in seen):
+        assert detection._mot_numbers(scores) == (100.0, 100.0, 100.0, 100.0, 100.0, 0, 0, 0)
+
+
+def test_boxes_on_people_who_do_not_count_are_neither_right_nor_wrong() -> None:
+    boxes = [[0, 0, 10, 20], [50, 0, 60, 20]]
+    truth = truth_of((100, 50), boxes, [0, 6], [1, 2], [0, IGNORE])
+    rows = [[0, 0, 10, 20, 0.9, 0, 7], [50, 0, 60, 20, 0.9, 0, 8], [80, 0, 90, 20, 0.9, 0, 9],
+            [0, 0, 10, 20, 0.9, 0, -1]]  # fmt: skip
+    data = detection.mot_data([truth], [rows], 0)
+    assert data["num_gt_dets"] == 1
+    assert data["num_tracker_dets"] == 2  # the right one and the one on nothing
+    assert data["tracker_ids"][0].tolist() == [0, 1]
+    np.testing.assert_allclose(data["similarity_scores"][0], [[1.0, 0.0]])
