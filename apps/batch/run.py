@@ -224,7 +224,10 @@ def _tell(
 ) -> None:
     say: Callable[..., Any] = console.output().print
     say(progress.summary(counts))
-    for state, cause, number, key, message in manifest.causes():
+    causes = manifest.causes()
+    if not counts.get("done") and {cause for _, cause, *_ in causes} == {"usage"}:
+        say("Every item was refused: the options (--set) are wrong rather than the items.")
+    for state, cause, number, key, message in causes:
         say(f"  {state}: {number} {cause}, such as {shown(key)}: {shown(message)}")
     for path in (*tables, out / REPORT, out / ITEMS):
         say(f"  {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import math
 import os
 import stat
 import typing
@@ -29,7 +30,8 @@ from retain.pipeline.errors import (
 from retain.pipeline.wire import Fault
 
 TARGET = "retain.apps.batch.tasks:run_task"
-_SHARED = ("fps", "device", "limit", "seconds")
+_NUMBERS = ("fps", "limit", "seconds")
+_SHARED = (*_NUMBERS, "device")
 """What of StreamOptions may be set; the rest is about one stream, or about people."""
 _VOLATILE = ("source", "took_s", "times_real_time", "command", "versions", "errors", "runner")
 _PROBED = 256
@@ -117,6 +119,10 @@ def check(task: str, words: Mapping[str, str]) -> dict[str, Any]:
             read[name] = msgspec.to_builtins(msgspec.convert(value, types[name], strict=False))
         except msgspec.ValidationError as error:
             raise UsageError(f"The option {name!r} cannot be {word!r}: {error}.") from error
+        if isinstance(read[name], float) and not math.isfinite(read[name]):
+            raise UsageError(f"The option {name!r} cannot be {word!r}.", hint="Give a number.")
+        if name in _NUMBERS and read[name] < 0:
+            raise UsageError(f"The option {name!r} cannot be {word!r}.", hint="0: the default.")
     kind(source="", **read)
     return read
 

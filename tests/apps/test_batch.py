@@ -127,6 +127,14 @@ def test_each_item_ends_in_a_state_with_a_cause_and_harms_no_other(work: Work) -
     assert len(listed) == 1 + len(BAD)
 
 
+def test_where_every_item_is_refused_the_options_are_named(
+    work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill("wrong-1")
+    assert work() == 3
+    assert "options (--set) are wrong" in capsys.readouterr().out
+
+
 def test_an_item_that_hangs_ends_at_its_timeout(work: Work) -> None:
     fill("hang-1", "good-1")
     assert work(timeout_s=3.0) == 3

@@ -292,6 +292,8 @@ def test_options_are_read_by_the_type_of_their_field() -> None:
     for task, words, said in (
         ("watch", {"encodr": "x"}, "'encoder'"),
         ("watch", {"fps": "many"}, "cannot be 'many'"),
+        ("watch", {"seconds": "nan"}, "cannot be 'nan'"),
+        ("watch", {"limit": "-3"}, "cannot be '-3'"),
         ("watch", {"resume": "x"}, "no option 'resume'"),
         ("reconstruct", {"exports": "stl"}, "no export 'stl'"),
     ):
