@@ -189,6 +189,8 @@ class RayEngine:
                 continue
             if worker.ready:
                 ended.append(self._outcome(worker, said))
+                if worker.late:  # done in the very moment it was given up
+                    self._drop(worker)
             else:
                 self._greet(worker, msgspec.json.decode(said, type=Greeting))
         now = time.monotonic()
