@@ -255,13 +255,32 @@ def _memory(quick: bool) -> Iterator[Row]:
     assert work_off(options, engine, "a") == 0
     took = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    grown = (max(engine.rss[count // 2 :]) - max(engine.rss[: count // 10])) / 2**20
+    grown = _grown(engine.rss)
+    clips = 200 if quick else 1000
+    Path("small").mkdir()
+    make_clip(Path("small/0000.mp4"), width=64, height=48, frames=4)
+    for number in range(1, clips):
+        os.link("small/0000.mp4", f"small/{number:04d}.mp4")
+    watching = Timed(Spec(TARGET, OPTIONS))
+    options = BatchOptions(given="small", task="watch", out=Path("watched"))
+    assert work_off(options, watching, "a") == 0
+    watched = _grown(watching.rss)
     yield Row(
         name=f"worker grown over {count:,} tiny items", value=grown, unit="MiB", bar="<= 5 MiB",
         met=grown <= 5,
     )  # fmt: skip
+    yield Row(
+        name=f"worker grown over {clips:,} watched clips of 4 frames", value=watched, unit="MiB",
+        bar="<= 5 MiB", met=watched <= 5,
+    )  # fmt: skip
     yield Row(name="parent's peak grown meanwhile", value=(after - before) / 1024, unit="MiB")
     yield Row(name="a tiny item, all in all", value=1e3 * took / count, unit="ms")
+
+
+def _grown(rss: list[int]) -> float:
+    """MiB that the second half of the items took more than the first tenth."""
+    count = len(rss)
+    return (max(rss[count // 2 :]) - max(rss[: count // 10])) / 2**20
 
 
 if __name__ == "__main__":

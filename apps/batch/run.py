@@ -226,7 +226,7 @@ def _tell(
     say(progress.summary(counts))
     causes = manifest.causes()
     if not counts.get("done") and {cause for _, cause, *_ in causes} == {"usage"}:
-        say("Every item was refused: the options (--set) are wrong rather than the items.")
+        say("Every item was refused: look at the options (--set) first.")
     for state, cause, number, key, message in causes:
         say(f"  {state}: {number} {cause}, such as {shown(key)}: {shown(message)}")
     for path in (*tables, out / REPORT, out / ITEMS):

@@ -132,7 +132,7 @@ def test_where_every_item_is_refused_the_options_are_named(
 ) -> None:
     fill("wrong-1")
     assert work() == 3
-    assert "options (--set) are wrong" in capsys.readouterr().out
+    assert "options (--set) first" in capsys.readouterr().out
 
 
 def test_an_item_that_hangs_ends_at_its_timeout(work: Work) -> None:
