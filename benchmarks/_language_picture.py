@@ -17,8 +17,8 @@ from retain.kernels.rasterize.gaussians import Gaussians
 from retain.models.language.field import Seen, draw, heat, name
 from retain.pipeline.frame import Image
 
-ROOM = "room://?seed=3&frames=80&kind=loop"
-WORDS = ("table", "picture", "chair")
+ROOM = "room://?seed=3&frames=120&kind=loop"
+WORDS = ("lamp", "picture", "chair")
 GAP, LINE = 6, 26
 HEADS = ("map, unseen view", "named by the map", "truth", "query: {}", "truth of the query")
 

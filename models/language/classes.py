@@ -38,7 +38,7 @@ class ClassTeacher:
                 f"more and noise >= 0, not {dim}, {patch} and {noise}."
             )
         self.name, self.dim = f"classes:{dim},{patch},{noise:g}", dim
-        self._patch, self._noise = patch, noise
+        self.patch, self._noise = patch, noise
         self._table = codes() if dim == CODE_SIZE else _cone(dim)
 
     @classmethod
@@ -60,7 +60,7 @@ class ClassTeacher:
                 "The teacher 'classes' needs pictures whose pixels are labelled.",
                 hint="Use a generated scene, room://?seed=1, or --language clip.",
             )
-        size, half = self._patch, self._patch // 2
+        size, half = self.patch, self.patch // 2
         height, width = labels.shape[0] // size, labels.shape[1] // size
         middle = labels[half::size, half::size][:height, :width]
         rows: Floats = self._table[np.minimum(middle, len(self._table) - 1)]

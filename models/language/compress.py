@@ -18,10 +18,13 @@ Floats = NDArray[np.float32]
 FIRST = CODE // 2
 """Directions that the first features may take."""
 ENOUGH = 0.95
-"""Share of a feature's energy from which it counts as kept."""
-RARE = 0.002
-"""Share of the features that may be kept worse before a direction is added for them: means over
-all would never notice what is small in the picture."""
+"""Share of a feature's energy from which it counts as kept, whatever is usual."""
+SPREADS = 3.0
+"""How far below what is usual in the first features others count as new: noise is the same
+everywhere, and must not use up the directions that what comes later needs. In spreads below the
+median; a spread is a normal distribution's standard deviation."""
+NEW = 0.01
+"""Share of features that are new from which a direction is added for them."""
 
 
 class Basis:
@@ -31,6 +34,8 @@ class Basis:
     def __init__(self, dim: int) -> None:
         self.vectors = np.zeros((dim, CODE), np.float32)
         self.rank = 0
+        self.floor = ENOUGH
+        """Share of a feature's energy below which it is new."""
 
     @property
     def dim(self) -> int:
@@ -41,12 +46,16 @@ class Basis:
         the kept share of their energy, after it. Rows of zeros do not count."""
         rows = features.reshape(-1, self.dim)
         rows = rows[np.einsum("ne,ne->n", rows, rows) > 0]
-        most = min(CODE, max(FIRST, self.rank + 1))
+        first = self.rank == 0
+        most = FIRST if first else min(CODE, self.rank + 1)
         while self.rank < most:
-            poor = self._shares(rows) < ENOUGH
-            if poor.sum() <= RARE * len(rows):
+            poor = self._shares(rows) < self.floor
+            if poor.sum() <= NEW * len(rows) * (not first):
                 break
             self._add(self._missing(rows[poor]))
+        if first and len(rows):
+            low, usual = np.quantile(self._shares(rows), (0.16, 0.5))
+            self.floor = min(ENOUGH, float(usual - SPREADS * (usual - low)))
         return self.kept(rows)
 
     def codes(self, features: Floats) -> Floats:
@@ -77,12 +86,12 @@ class Basis:
         self.rank += 1
 
     @staticmethod
-    def of(vectors: NDArray[np.float32]) -> Basis:
+    def of(vectors: NDArray[np.float32], floor: float = ENOUGH) -> Basis:
         """The basis whose ``vectors`` these are. Raises StateError when they are none."""
         if vectors.ndim != 2 or vectors.shape[1] != CODE:
             raise StateError(f"A language basis is [E, {CODE}], not {list(vectors.shape)}.")
         basis = Basis(len(vectors))
-        basis.vectors = np.array(vectors, np.float32)
+        basis.vectors, basis.floor = np.array(vectors, np.float32), floor
         gram = basis.vectors.T.astype(np.float64) @ basis.vectors
         basis.rank = int(np.rint(np.diag(gram)).sum())
         wanted = np.diag((np.arange(CODE) < basis.rank).astype(float))

@@ -68,7 +68,7 @@ class Describe:
         """Write the basis to ``path``, atomically. Raises StateError before the first frame."""
         if self._seq < 0:
             raise StateError("There is no language basis to save: no frame was seen yet.")
-        state = State({"basis": self.basis.vectors}, {"kept": self._kept})
+        state = State({"basis": self.basis.vectors}, {"floor": self.basis.floor})
         file = snapshot.MemoryFile(
             self._stream, self._seq, {NAME: ({"teacher": self._teacher.name}, state)}
         )
@@ -116,6 +116,7 @@ def _read(path: str) -> tuple[str, Basis, snapshot.MemoryFile]:
     file = snapshot.load(path)
     config, state = file.memories.get(NAME, ({}, State({}, {})))
     teacher, vectors = config.get("teacher"), state.tensors.get("basis")
-    if not isinstance(teacher, str) or vectors is None:
+    floor = state.header.get("floor")
+    if not isinstance(teacher, str) or vectors is None or not isinstance(floor, float):
         raise StateError(f"{path} holds no language basis.")
-    return teacher, Basis.of(vectors), file
+    return teacher, Basis.of(vectors, floor), file

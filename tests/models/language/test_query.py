@@ -130,8 +130,11 @@ def test_the_basis_is_orthonormal_grows_and_never_changes_what_was_said(
         gram = basis.vectors.T @ basis.vectors
         np.testing.assert_allclose(gram, np.diag(np.arange(16) < basis.rank), atol=1e-5)
         before = basis.vectors.copy()
-    again = Basis.of(basis.vectors)
+    again = Basis.of(basis.vectors, basis.floor)
     assert again.rank == basis.rank
+    more = random(50, dim, seed=seed + 7)
+    assert again.extend(more) == basis.extend(more)
+    np.testing.assert_array_equal(again.vectors, basis.vectors)
 
 
 def test_directions_are_the_principal_ones_where_nothing_is_kept_well() -> None:
@@ -147,16 +150,34 @@ def test_directions_are_the_principal_ones_where_nothing_is_kept_well() -> None:
     assert kept == pytest.approx(float(((features @ own) ** 2).sum(axis=1).mean()), abs=1e-5)
 
 
-def test_what_is_small_in_the_picture_gets_its_direction_too() -> None:
+def test_noise_leaves_room_for_what_comes_later() -> None:
+    """Ten pictures of three noisy things, then a small fourth one."""
+    things, dim = random(4, 200), 200
+    rng = np.random.default_rng(5)
+
+    def seen(*counts: int) -> np.ndarray:
+        rows = np.repeat(things[: len(counts)], counts, axis=0)
+        return unit(rows + 0.5 * unit(rng.standard_normal(rows.shape)))
+
+    basis = Basis(dim)
+    for _ in range(10):
+        basis.extend(seen(300, 200, 100))
+    assert basis.rank == FIRST
+    assert basis.kept(things[3]) < 0.3
+    basis.extend(seen(300, 200, 100, 30))
+    assert basis.rank == FIRST + 1
+    assert basis.kept(things[3]) > 0.8
+    basis.extend(seen(300, 200, 100, 30))
+    assert basis.rank == FIRST + 1
+
+
+def test_in_the_first_picture_what_is_small_gets_its_direction_too() -> None:
     common, rare = random(2, 40)
     features = np.concatenate([np.tile(common, (995, 1)), np.tile(rare, (5, 1))])
     basis = Basis(40)
     basis.extend(features)
     assert basis.rank == 2
     assert basis.kept(rare) > ENOUGH
-    fewer = Basis(40)
-    fewer.extend(features[:-4])  # 1 of 996
-    assert fewer.rank == 1
 
 
 def test_features_of_few_directions_take_no_more_and_lose_nothing() -> None:
