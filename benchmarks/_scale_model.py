@@ -118,3 +118,15 @@ def cpu_parts(costs: Costs, plan: Plan) -> dict[str, float]:
         **work,
         "report": costs.item_s[height] / plan.item_h,
     }
+
+
+def link_gbit(costs: Costs, plan: Plan) -> float:
+    """Gbit/s of a machine at which its cores just wait for nothing."""
+    found = predict(costs, plan)
+    return 8 * (found.read_gb + found.written_gb) * plan.cores * plan.efficiency / found.cpu_s
+
+
+def parent_machines(costs: Costs, plan: Plan) -> float:
+    """Machines that the one parent process can just keep busy."""
+    clip_s = predict(costs, plan).cpu_s * plan.item_h / (plan.cores * plan.efficiency)
+    return 1e3 * clip_s / costs.parent_ms

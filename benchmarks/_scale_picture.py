@@ -40,6 +40,7 @@ def draw(costs: Costs, plan: Plan, path: Path) -> None:
         pen.text((x0 + _LEFT, 40), "frames sampled a second", _FAINT, small)
         for place, fps in enumerate(RATES):
             pen.text((x0 + _LEFT + _CELL * (place + 0.5), _TOP - 14), f"{fps:g}", _INK, small, "mm")
+        pen.text((x0 + _LEFT - 10, _TOP - 14), "lines", _FAINT, small, "rm")
         for line, lines in enumerate(SIZES):
             y = _TOP + _ROW * line
             pen.text((x0 + _LEFT - 10, y + _ROW / 2), f"{lines}", _INK, small, "rm")

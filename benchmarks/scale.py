@@ -13,11 +13,12 @@ import time
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from _clips import make_clip
 from _scale_measure import CLIP, FPS, SIZES, Costs, measure_costs
-from _scale_model import Plan, cpu_parts, predict
+from _scale_model import Plan, cpu_parts, link_gbit, parent_machines, predict
 from _scale_picture import RATES, draw
 
 from retain.apps.bench import Row, machine, save, show
@@ -74,34 +75,41 @@ def measured(costs: Costs) -> list[Row]:
     ]
 
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "as planned": {},
+    "pixels": {"model": "pixels"},
+    CLIP: {"model": CLIP},
+    f"{CLIP}, on 1 GPU a machine": {"model": CLIP, "gpus": 1},
+    "segment, 25 fps": {"model": "segment", "fps": 25.0},
+    "detect, 5 fps": {"model": "detect", "fps": 5.0},
+    "5 fps": {"fps": 5.0},
+    "1080 lines": {"height": 1080},
+    "clips of 10 s": {"item_h": 10 / 3600},
+    "clips of 10 s, 20 times the machines": {"item_h": 10 / 3600, "machines": 2000},
+    "clips of 1 h": {"item_h": 1.0},
+    "pixels, 0.1 Gbit/s a machine": {"model": "pixels", "link_gbit": 0.1},
+}
+"""What is changed, one at a time, to see what moves."""
+
+
 def predicted(costs: Costs, plan: Plan) -> list[Row]:
     """The plan, and what changes when one thing does."""
     what = f"{plan.hours:,.0f} h of {plan.height} lines, {plan.fps:g} fps, {plan.model}"
     what += f", clips of {60 * plan.item_h:g} min, {plan.machines} x {plan.cores} cores"
-    changes: dict[str, dict[str, object]] = {
-        what: {},
-        "pixels": {"model": "pixels"},
-        CLIP: {"model": CLIP},
-        f"{CLIP}, on 1 GPU a machine": {"model": CLIP, "gpus": 1},
-        "segment, 25 fps": {"model": "segment", "fps": 25.0},
-        "detect, 5 fps": {"model": "detect", "fps": 5.0},
-        "5 fps": {"fps": 5.0},
-        "1080 lines": {"height": 1080},
-        "clips of 10 s": {"item_h": 10 / 3600},
-        "clips of 10 s, 20 times the machines": {"item_h": 10 / 3600, "machines": 2000},
-        "clips of 1 h": {"item_h": 1.0},
-        "pixels, 0.1 Gbit/s a machine": {"model": "pixels", "link_gbit": 0.1},
-    }
     rows = []
-    for name, change in changes.items():
+    for name, change in CHANGES.items():
         one = msgspec.structs.replace(plan, **change)
         found = predict(costs, one)
+        moved = f"{1e3 * found.written_gb:,.0f} GB written, {1e3 * found.read_gb:,.0f} GB read"
         rows += [
-            Row(name=f"{name}: bottleneck {found.bottleneck}", value=found.wall_h,
-                unit="h on the clock", peer="core hours paid", peer_value=found.core_h),
-            Row(name=f"… {1e3 * found.written_gb:,.0f} GB written, {1e3 * found.read_gb:,.0f} GB "
-                "read, per 1,000 h", value=1e3 * found.usd, unit="$ per 1,000 h",
+            Row(name=f"{name if change else what}: bottleneck {found.bottleneck}",
+                value=found.wall_h, unit="h on the clock",
+                peer="core hours paid", peer_value=found.core_h),
+            Row(name=f"… {moved}, per 1,000 h", value=1e3 * found.usd, unit="$ per 1,000 h",
                 peer="of it keeping results", peer_value=1e3 * found.stored_usd),
+            Row(name="… the network decides below", value=link_gbit(costs, one),
+                unit="Gbit/s a machine", peer="the parent from so many machines on",
+                peer_value=parent_machines(costs, one)),
         ]  # fmt: skip
     return rows
 

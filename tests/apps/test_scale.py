@@ -75,3 +75,11 @@ def test_a_gpu_takes_the_encoding_and_nothing_else() -> None:
     before, after = predict(), predict(gpus=2, gpu_fps=1000.0)
     assert after.gpu_s == pytest.approx(7.2)
     assert after.parts == before.parts | {"encode": 0.0}
+
+
+def test_where_what_is_shared_begins_to_decide() -> None:
+    link, machines = model.link_gbit(COSTS, PLAN), model.parent_machines(COSTS, PLAN)
+    assert predict(link_gbit=1.01 * link).bottleneck == "decode"
+    assert predict(link_gbit=0.99 * link).bottleneck == "network"
+    assert predict(machines=int(0.99 * machines)).bottleneck == "decode"
+    assert predict(machines=int(1.01 * machines)).bottleneck == "parent"
