@@ -252,9 +252,9 @@ class RayEngine:
         return [Outcome(job.id, "failed", "died", text, seconds)]
 
     def _unborn(self, said: str) -> None:
-        if "No module named 'retain'" in said:
+        if "No module named 'retain" in said:
             raise UsageError(
-                "A host of this Ray has no retain.",
+                "A host of this Ray has no retain, or another one.",
                 hint=f"Install retain {retain.__version__} on every host: docs/cluster.md.",
             )
         self._stillborn += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -251,6 +252,25 @@ def test_workers_with_other_files_or_other_code_are_refused(
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert not list(Path("out/items").iterdir())
+
+
+def test_workers_that_cannot_begin_end_the_batch_not_the_items(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill("good-1", "good-2")
+    with pytest.raises(RetainError, match="before they could begin: AttributeError"):
+        work(engine=RayEngine(Spec("batch_parts:absent", {}), jobs=2))
+    Path("here").mkdir()
+    code = "class Here:\n def __init__(self, *a): ...\n def begin(self, *a): ...\n"
+    Path("here/retain_here.py").write_text(code)
+    monkeypatch.syspath_prepend("here")
+    monkeypatch.setattr(ray_engine, "RayWorker", importlib.import_module("retain_here").Here)
+    with pytest.raises(UsageError, match="has no retain"):
+        work()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert work(jobs=1) == 0
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1", "x:99999"])
