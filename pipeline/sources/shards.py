@@ -74,7 +74,7 @@ def members(window: Window) -> Iterator[Member]:
             mark = window.read(tarfile.BLOCKSIZE)
     except SourceError:
         raise
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         if window.fault is not None:
             raise window.fault from None
         if window.start == 0 and window.head(262)[257:] != b"ustar":

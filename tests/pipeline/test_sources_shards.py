@@ -210,6 +210,7 @@ def test_hostile_headers_take_no_memory_and_end_at_once(tmp_path: Path) -> None:
         + b"%011o" % (1 << 32)
         + bytes(18)
         + end,
+        "names of names": (header("x", 1, tarfile.GNUTYPE_LONGNAME) + bytes(512)) * 3000 + end,
         "noise": b"no tar at all" * 100,
         "gzip": b"\x1f\x8b\x08" + bytes(1000),
     }
