@@ -117,7 +117,7 @@ class Run(ABC):
             finally:
                 if whole:
                     self.save()
-            self.share.wait()  # whoever goes on finds the checkpoint
+        self.share.wait()  # whoever goes on finds the checkpoint
         if heard:
             raise KeyboardInterrupt
 
