@@ -22,7 +22,7 @@ ENOUGH = 0.95
 SPREADS = 3.0
 """How far below what is usual in the first features others count as new: noise is the same
 everywhere, and must not use up the directions that what comes later needs. In spreads below the
-median; a spread is a normal distribution's standard deviation."""
+median, but no less than half of it; a spread is a normal distribution's standard deviation."""
 NEW = 0.01
 """Share of features that are new from which a direction is added for them."""
 
@@ -47,15 +47,15 @@ class Basis:
         rows = features.reshape(-1, self.dim)
         rows = rows[np.einsum("ne,ne->n", rows, rows) > 0]
         first = self.rank == 0
-        most = FIRST if first else min(CODE, self.rank + 1)
+        most, few = (FIRST, 0.0) if first else (min(CODE, self.rank + 1), NEW * len(rows))
         while self.rank < most:
             poor = self._shares(rows) < self.floor
-            if poor.sum() <= NEW * len(rows) * (not first):
+            if poor.sum() <= few:
                 break
             self._add(self._missing(rows[poor]))
         if first and len(rows):
             low, usual = np.quantile(self._shares(rows), (0.16, 0.5))
-            self.floor = min(ENOUGH, float(usual - SPREADS * (usual - low)))
+            self.floor = min(ENOUGH, float(max(usual - SPREADS * (usual - low), usual / 2)))
         return self.kept(rows)
 
     def codes(self, features: Floats) -> Floats:
