@@ -179,7 +179,13 @@ _here = ALONE
 
 
 def here() -> Share:
-    """The share of this process in the open ``session``; ``ALONE`` outside of one."""
+    """The share of this process in the open ``session``; ``ALONE`` outside of one. Raises
+    UsageError where torchrun has started several and none is open: they would do the same twice."""
+    if _here is ALONE and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(
+            "torchrun has started several processes of something that trains with one.",
+            hint="Start it without torchrun.",
+        )
     return _here
 
 

@@ -77,7 +77,7 @@ class Normed(Run):
         groups = [{"params": list(model.parameters())}]
         super().__init__(
             model, groups, {}, out,
-            steps=STEPS, seed=1, rate=lambda step: 0.1, average=0.9, clip_norm=1.0, batch=4,
+            steps=STEPS, seed=1, rate=lambda step: 0.1, average=0.9, clip_norm=1e9, batch=4,
         )  # fmt: skip
 
     def loss(self, step: int) -> Tensor:
@@ -137,7 +137,7 @@ def read_out(out: Path) -> list[float]:
         mock.patch.object(distil, "degrade", lambda image, *rest: mamba_parts.dulled(image)),
     ):
         material, cache = distil.Material(episodes=8, seed=3), out / "cache"
-        recipe = mamba.Recipe(rounds=STEPS, batch=4, judge_every=2, spoilt=0.5)
+        recipe = mamba.Recipe(rounds=STEPS, batch=4, judge_every=2, spoilt=0.5, lr=1e-6)
         losses: list[float] = []
         mamba.run(
             {"gated": recipe}, mamba_parts.HOST, material, out, cache,

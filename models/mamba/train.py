@@ -143,15 +143,13 @@ class Trainer:
 
     def train(self, tell: Callable[[Told], None], save_every_s: float = 30.0) -> None:
         """Until the last round. A KeyboardInterrupt or SIGTERM waits for the end of its round, on
-        all processes, saves and goes on upwards; a second one does not wait, and leaves the last
-        checkpoint as it is."""
-        r, saved = self.recipe, time.monotonic()
+        all processes, saves and goes on upwards; a second one does not wait, and saves nothing."""
+        r, saved, stop = self.recipe, time.monotonic(), False
         self.share.same(f"{asdict(r)} {self.host.digest} {self.round}", self.readout.state_dict())
         with patience(self.share.launched) as heard:
-            while self.round < r.rounds:
+            while self.round < r.rounds and not stop:
                 began = time.perf_counter()
-                loss = self._one()
-                self.round += 1
+                loss, self.round = self._one(), self.round + 1
                 if self.round % r.judge_every == 0 or self.round == r.rounds:
                     self._judge()
                 _, stop = self.share.settle(0.0, bool(heard))
@@ -160,9 +158,7 @@ class Trainer:
                 if stop or time.monotonic() - saved > save_every_s or self.round == r.rounds:
                     self.save()
                     saved = time.monotonic()
-                if stop:
-                    raise KeyboardInterrupt
-        if heard:
+        if heard or stop:
             raise KeyboardInterrupt
 
     def _one(self) -> float:
@@ -202,8 +198,8 @@ class Trainer:
         return episode, hit, other, astray
 
     def _run(self, readout: Readout, drawn: _Drawn) -> _Run:
-        own = self.recipe.kind == "control"
-        return _Run(self.host, readout, own, *drawn, self.recipe.caution)
+        r = self.recipe
+        return _Run(self.host, readout, r.kind == "control", *drawn, r.caution)
 
     def _follow(self) -> None:
         """The average; younger than its memory it is a plain mean, so that it forgets the start."""
