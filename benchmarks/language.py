@@ -1,8 +1,8 @@
 """The language field: a generated room, named by words from views its map has not seen.
 
 CLIP's weights are not in the project, so its part is played: words lie in a cone of 512 numbers,
-each patch of 8 pixels is as its middle pixel, and half of what it says is noise. The peer of such a
-map is the same teacher looking at the unseen view itself, which no map helps.
+each patch of 8 pixels is as its middle pixel, with noise half as long as what it means. The peer of
+such a map is the same teacher looking at the unseen view itself, which no map helps.
 """
 
 from __future__ import annotations
@@ -193,4 +193,4 @@ def _cost(one: Mapped) -> Row:
 
 
 if __name__ == "__main__":
-    script(measure, __doc__ or "")
+    script(measure, "The language field of a generated room")
