@@ -22,7 +22,7 @@ import pytest
 import typer
 import yaml
 
-from retain.apps.batch import ray_cluster, ray_engine
+from retain.apps.batch import fingerprint, ray_cluster, ray_engine
 from retain.apps.batch.engine import Job, Spec
 from retain.apps.batch.ray_cluster import connected
 from retain.apps.batch.ray_engine import RayEngine
@@ -53,6 +53,12 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(TESTS))
         with connected("", 2) as ray:
             yield ray
+
+
+@pytest.fixture(autouse=True)
+def _code_as_it_is_now() -> None:
+    """A worker's code is compared with that of its command, here a process of many tests."""
+    fingerprint.code.cache_clear()
 
 
 def clips(folder: Path) -> None:
