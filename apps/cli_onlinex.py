@@ -39,6 +39,10 @@ def train(
     ),
     minutes: MinutesOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run's pairs to begin with, instead of training them."),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 0,
     cache: CacheOption = None,
@@ -55,6 +59,7 @@ def train(
         rows=(row,),
         minutes=minutes,
         seed=seed,
+        init=init,
         device=device,
         threads=threads,
         cache=cache,

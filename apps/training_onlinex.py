@@ -37,6 +37,7 @@ class Options:
     rows: tuple[str, ...] = ("full",)
     minutes: float | None = None
     seed: int = 0
+    init: Path | None = None
     cost: int = 0
     device: str = "auto"
     threads: int = 0
@@ -56,6 +57,8 @@ def train(options: Options) -> int:
     device, cache = _ready(options)
     try:
         with told(options.out) as tell:
+            if options.init is not None:
+                study.init(options.out, options.init)
             base = study.lasting(base, options.out, options.minutes, cache, device, tell)
             scenes = study.pool(base.scenes, cache, tell)
             net = study.network(row, base, scenes, options.out, device, tell)

@@ -12,6 +12,7 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from retain.memory.evolve import Policy
@@ -21,7 +22,7 @@ from retain.models.onlinex.evaluate import Result
 from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.scenes import Pool, SceneConfig, open_pool
 from retain.models.onlinex.train import PairRun, Recipe, SequenceRun, Stage
-from retain.models.training import Progress, averaged
+from retain.models.training import CHECKPOINT, Progress, averaged
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.files import write_whole
 
@@ -39,9 +40,11 @@ CUT3R's. ``damped``: the state goes half of the way. ``explicit``: global Gaussi
 moved by the global pose."""
 LEVELS = ("constant pose", "true poses")
 """What needs no training of its own: see ``evaluate``."""
-ROOMS = 24
+ROOMS = 12
 """Unseen ones."""
 RECIPE = "recipe.json"
+INIT = "init"
+"""Folder of a relative part from elsewhere."""
 STAGES = ("pairs", "middle", "long")
 Tell = Callable[[str, int, int, Progress | None], None]
 """Hears what is being done, how much of it is, of how much; and of a training step all."""
@@ -77,13 +80,30 @@ def lasting(
     return base
 
 
-def pool(config: SceneConfig, cache: Path, tell: Tell, threads: int = 1) -> Pool:
-    """From ``cache``, drawn if it is not there yet."""
-    return open_pool(config, cache, lambda done, of: tell("rooms", done, of, None), threads)
+def pool(config: SceneConfig, cache: Path, tell: Tell) -> Pool:
+    """From ``cache``, drawn if it is not there yet, by as many threads as torch has."""
+
+    def told(done: int, of: int) -> None:
+        tell("drawing rooms", done, of, None)
+
+    return open_pool(config, cache, told, torch.get_num_threads())
+
+
+def init(out: Path, folder: Path) -> None:
+    """Let the rows in ``out`` begin with the relative part of the run in ``folder``. Raises
+    UsageError where there is none, StateError where ``out`` has begun with another."""
+    known, found = out / INIT / CHECKPOINT, folder / CHECKPOINT
+    averaged(folder)
+    if known.exists() and known.read_bytes() != found.read_bytes():
+        raise StateError(f"{out} has begun with another relative part than {folder}.")
+    write_whole(known, found.read_bytes())
 
 
 def pairs(base: Recipe, scenes: Pool, out: Path, device: str, tell: Tell) -> dict[str, Tensor]:
-    """The trained relative part, from ``out`` as far as it is there."""
+    """The trained relative part: what ``init`` has put into ``out``, or trained there as far as
+    that is not done."""
+    if (out / INIT / CHECKPOINT).exists():
+        return averaged(out / INIT)
     run = PairRun(base, scenes, out / f"pairs-{base.seed}", device)
     run.out.mkdir(parents=True, exist_ok=True)
     run.load()

@@ -29,8 +29,12 @@ from retain.pipeline.errors import UsageError
 
 SHARES = (0.2, 0.6, 0.2)
 """Of a run's time, by stage."""
+_SECOND = 5_000_000
+"""Steps of sequences draw from seeds above, as if so many pairs had been before."""
 _MEASURED = 3
 """Steps of each stage from which the length of a run is told."""
+_LATER = ("middle", "long", "late_lr", "window", "targets")
+"""Of a recipe: what the first stage does not depend on."""
 _HALVED = ("encoder", "relative", "director", "readout")
 """Parts that compute in bfloat16 on CUDA. Poses and heads do not: half a centimetre is lost there
 at arm's length."""
@@ -52,17 +56,20 @@ class Recipe:
     model: OnlineXConfig = field(default_factory=OnlineXConfig.tiny)
     scenes: SceneConfig = field(default_factory=SceneConfig)
     pairs: Stage = Stage(340, 3, (4, 4))
-    middle: Stage = Stage(170, 2, (4, 8))
-    long: Stage = Stage(40, 1, (8, 15))
+    middle: Stage = Stage(100, 2, (4, 8))
+    long: Stage = Stage(24, 1, (8, 15))
     """With fusion, where the model has it."""
     window: int = 8
     """Frames through which gradients go back."""
     targets: int = 4
     """Views of a sequence that are drawn and judged."""
     lr: float = 1e-3
+    """Of pairs, at its highest."""
+    late_lr: float = 5e-4
+    """Of sequences."""
     floor: float = 1e-5
     warm: int = 30
-    """Steps; again where sequences begin."""
+    """Steps, of pairs and of sequences."""
     decay: float = 0.05
     average: float = 0.99
     weights: Weights = field(default_factory=Weights)
@@ -77,17 +84,13 @@ class Recipe:
             raise UsageError(
                 f"The network sees {self.model.side} pixels, the rooms have {self.scenes.side}."
             )
-        if not self.lr > 0 or min(self.window, self.targets, self.warm) < 1:
+        if not min(self.lr, self.late_lr) > 0 or min(self.window, self.targets, self.warm) < 1:
             raise UsageError("A recipe needs lr, window, targets and warm above 0.")
 
-    @property
-    def steps(self) -> int:
-        return self.pairs.steps + self.middle.steps + self.long.steps
-
-    def rate(self, step: int) -> float:
-        """Of a step counted through all stages: up, then down along a cosine."""
-        along = math.cos(math.pi * min(1.0, step / self.steps))
-        return self.floor + (self.lr - self.floor) * 0.5 * (1 + along)
+    def rate(self, step: int, steps: int, highest: float) -> float:
+        """Of a step: up in a line, down along a cosine."""
+        along = 0.5 * (1 + math.cos(math.pi * step / steps))
+        return (self.floor + (highest - self.floor) * along) * min(1.0, (step + 1) / self.warm)
 
 
 def recipe(size: str) -> Recipe:
@@ -99,7 +102,7 @@ def recipe(size: str) -> Recipe:
             OnlineXConfig.small(),
             SceneConfig(side=128, rooms=512),
             Stage(1000, 96, (2, 2)), Stage(3000, 24, (4, 8)), Stage(1000, 12, (8, 15)),
-            lr=3e-4, warm=300, average=0.999,
+            lr=3e-4, late_lr=2e-4, warm=300, average=0.999,
         )  # fmt: skip
     raise UsageError(f"There is no size {size!r} of this network.", hint="tiny or small.")
 
@@ -112,17 +115,16 @@ class PairRun(Run):
         recipe = replace(recipe, model=replace(recipe.model, director="none", fusion=False))
         self.net = mixed(OnlineX(recipe.model).to(device))
         self.recipe, self.pool, self.device = recipe, pool, device
+        own = {k: v for k, v in asdict(recipe).items() if k not in _LATER}
         super().__init__(
-            self.net, _groups(self.net, recipe), asdict(recipe), out, steps=recipe.pairs.steps,
-            seed=recipe.seed, rate=self._rate, average=recipe.average, clip_norm=1.0,
+            self.net, _groups(self.net, recipe), own, out, steps=recipe.pairs.steps,
+            seed=recipe.seed, average=recipe.average, clip_norm=1.0,
+            rate=lambda step: recipe.rate(step, recipe.pairs.steps, recipe.lr),
         )  # fmt: skip
 
     def loss(self, step: int) -> Tensor:
         batch = _drawn(self.recipe, self.pool, self.recipe.pairs, step).to(self.device)
         return pair_loss(self.net, batch, self.recipe.weights)
-
-    def _rate(self, step: int) -> float:
-        return self.recipe.rate(step) * min(1.0, (step + 1) / self.recipe.warm)
 
 
 class SequenceRun(Run):
@@ -132,16 +134,17 @@ class SequenceRun(Run):
         torch.manual_seed(recipe.seed)
         self.net = mixed(OnlineX(recipe.model).to(device))
         self.recipe, self.pool, self.device = recipe, pool, device
+        steps = recipe.middle.steps + recipe.long.steps
         super().__init__(
-            self.net, _groups(self.net, recipe), asdict(recipe), out,
-            steps=recipe.middle.steps + recipe.long.steps, seed=recipe.seed, rate=self._rate,
-            average=recipe.average, clip_norm=1.0,
+            self.net, _groups(self.net, recipe), asdict(recipe), out, steps=steps,
+            seed=recipe.seed, average=recipe.average, clip_norm=1.0,
+            rate=lambda step: recipe.rate(step, steps, recipe.late_lr),
         )  # fmt: skip
 
     def loss(self, step: int) -> Tensor:
         r = self.recipe
         late = step >= r.middle.steps
-        batch = _drawn(r, self.pool, r.long if late else r.middle, r.pairs.steps + step)
+        batch = _drawn(r, self.pool, r.long if late else r.middle, _SECOND + step)
         chosen = np.random.default_rng([r.seed, step, 0x7A6]).permutation(
             2 * batch.images.shape[1] - 1
         )[: r.targets]
@@ -149,10 +152,6 @@ class SequenceRun(Run):
             self.net, batch.to(self.device), r.weights,
             targets=chosen.tolist(), window=r.window, fused=late and r.model.fusion,
         )  # fmt: skip
-
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / self.recipe.warm)
-        return self.recipe.rate(self.recipe.pairs.steps + step) * warm
 
     def begin_from(self, weights: dict[str, Tensor]) -> None:
         """Those of the parts that this network has in common with ``weights``."""

@@ -79,6 +79,21 @@ def test_rows_share_their_pairs(pool: Pool, tmp_path: Path) -> None:
     assert heard.count("full") == heard.count("no anchor") == 4
 
 
+def test_rows_may_begin_with_another_runs_pairs(pool: Pool, tmp_path: Path) -> None:
+    first = begun("pairs", pool, tmp_path / "pairs")
+    first.train(lambda progress: None)
+    study.init(tmp_path / "out", tmp_path / "pairs")
+    study.init(tmp_path / "out", tmp_path / "pairs")  # as before
+    found = study.pairs(RECIPE, pool, tmp_path / "out", "cpu", lambda *_: pytest.fail("trained"))
+    assert all(torch.equal(found[name], value) for name, value in first.average.items())
+    first.average["encoder.norm.bias"] += 1
+    first.save()
+    with pytest.raises(StateError, match="another relative part"):
+        study.init(tmp_path / "out", tmp_path / "pairs")
+    with pytest.raises(UsageError, match="no file"):
+        study.init(tmp_path / "out", tmp_path)
+
+
 @pytest.mark.parametrize("row", list(study.ROWS))
 def test_every_row_begins_with_the_relative_part(row: str, pool: Pool, tmp_path: Path) -> None:
     first = PairRun(RECIPE, pool, tmp_path)
