@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test check lint types layers gpu bench fuzz chaos floor clean
+.PHONY: help demo test check lint types layers docs gpu bench fuzz chaos floor clean
 
 help:
 	@echo "make demo    watch a real clip being remembered (installs what it needs)"
 	@echo "make test    run the tests                      (installs what it needs)"
 	@echo "make check   lint, types, layers, tests: what must be green before a commit lands"
+	@echo "make docs    build the documentation site: docs/_build/html/index.html"
 	@echo "make bench   measure every published number against its peer"
 	@echo "make fuzz    feed malformed messages and memory files, 10^5 and more, to what reads them"
 	@echo "make chaos   kill processes at random, 200 seeds; what is promised must hold (20 minutes)"
@@ -34,6 +35,9 @@ types: $(VENV)/.dev
 
 layers: $(VENV)/.dev
 	PYTHONPATH=.src $(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 gpu: $(VENV)/.dev
 	REQUIRE_CUDA=1 $(BIN)/python -m pytest -m gpu
@@ -68,5 +72,9 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-floor build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-floor build .mypy_cache .ruff_cache .pytest_cache docs/_build docs/reference

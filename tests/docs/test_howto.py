@@ -1,0 +1,156 @@
+"""docs/howto.md keeps its word: its files and lines are taken from the page and run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from doc_pages import DOCS, Block, code
+from memory_parts import features
+
+from retain.pipeline.catalog import Catalog
+from retain.pipeline.graph_yaml import load_graph
+from retain.pipeline.packet import Packet
+from retain.pipeline.results import Embedding
+from retain.pipeline.run import start
+
+BLOCKS = {block.remark: block for block in code(DOCS / "howto.md")}
+CATALOGS = {
+    "MEMORIES": "retain.memory.catalog",
+    "ENCODERS": "retain.models.catalog",
+    "SOURCES": "retain.pipeline.catalog",
+}
+Add = Callable[[str, str], ModuleType]
+
+
+def block(remark: str) -> Block:
+    assert remark in BLOCKS, f"howto.md has no block {remark!r}"
+    return BLOCKS[remark]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
+    """``add(file, catalogue)`` puts a file of the page in its place, and its line in the catalogue:
+    both for this test only."""
+
+    def put(file: str, catalogue: str = "") -> ModuleType:
+        name = "retain." + file.removesuffix(".py").replace("/", ".")
+        path = tmp_path / file.replace("/", "_")
+        path.write_text(block(f"file: {file}").text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        if catalogue:
+            listed: Catalog = getattr(importlib.import_module(CATALOGS[catalogue]), catalogue)
+            line: dict[str, str] = eval(block(f"line: {catalogue}").text)
+            monkeypatch.setattr(listed, "_entries", {**listed._entries, **line})
+            (key,) = line
+            assert listed.load(key).__module__ == name
+        return module
+
+    return put
+
+
+def test_a_memory_obeys_the_laws(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = add("memory/running_mean.py", "MEMORIES")
+    laws = _laws()
+    case = eval(block("case: running-mean").text, {**vars(module), "features": features, **laws})
+    monkeypatch.setitem(laws["CASES"], "running-mean", case)
+    laws["test_every_memory_of_the_catalogue_has_a_case"]()
+    checked = 0
+    for name, law in laws.items():
+        if name.startswith("test_") and "case" in getattr(law, "__annotations__", {}):
+            law(case)
+            checked += 1
+    assert checked >= 9
+
+
+def test_a_memory_without_a_case_is_noticed(add: Add) -> None:
+    add("memory/running_mean.py", "MEMORIES")
+    with pytest.raises(AssertionError):
+        _laws()["test_every_memory_of_the_catalogue_has_a_case"]()
+
+
+def _laws() -> dict[str, Any]:
+    path = Path(__file__).parents[1] / "memory" / "test_laws.py"
+    spec = importlib.util.spec_from_file_location("laws_of_memory", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+class Keep:
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+
+    def process(self, packet: Packet) -> None:
+        self.packets.append(packet)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_source_and_a_model_run_in_a_graph(add: Add, tmp_path: Path) -> None:
+    add("pipeline/sources/array.py", "SOURCES")
+    add("models/encoders/hues.py", "ENCODERS")
+    from retain.models.catalog import STAGES
+    from retain.pipeline.catalog import SINKS, SOURCES
+
+    pictures = np.zeros((6, 40, 48, 3), np.uint8)
+    pictures[:3, ..., 0], pictures[3:, ..., 2] = 200, 200  # red, then blue
+    np.save(tmp_path / "clip.npy", pictures)
+    graph_file = tmp_path / "graph.yaml"
+    graph_file.write_text(
+        "nodes:\n"
+        f"  video: {{source: array, with: {{source: {tmp_path / 'clip.npy'}, rate: 5}}}}\n"
+        "  encode: {stage: encode, with: {encoder: hues}}\n"
+        "edges:\n"
+        "  - video -> encode\n"
+    )
+    graph = load_graph(graph_file, {"source": SOURCES, "stage": STAGES, "sink": SINKS})
+    graph.sink("keep")
+    graph.connect("encode", "keep")
+    keep = Keep()
+    with start(graph, runner="inline", sinks={"keep": keep}) as run:
+        assert run.wait().ok
+    found = [packet.get("embedding", Embedding) for packet in keep.packets]
+    assert [packet.frame.seconds for packet in keep.packets] == pytest.approx(np.arange(6) / 5)
+    assert {one.encoder for one in found} == {"hues"}
+    assert found[0].vector @ found[2].vector == pytest.approx(1)
+    assert found[0].vector @ found[3].vector == pytest.approx(0)
+
+
+def test_the_source_says_what_it_cannot_read(add: Add, tmp_path: Path) -> None:
+    from retain.pipeline.errors import SourceError
+
+    module = add("pipeline/sources/array.py")
+    np.save(tmp_path / "grey.npy", np.zeros((2, 4, 4), np.uint8))
+    (tmp_path / "text.npy").write_text("not an array")
+    for name in ("grey.npy", "text.npy", "absent.npy"):
+        with pytest.raises(SourceError):
+            module.ArraySource(str(tmp_path / name)).open()
+
+
+def test_a_kernel_equals_its_definition(add: Add) -> None:
+    module = add("kernels/sharpness.py")
+    exec(compile(block("test: sharpness").text, "howto.md", "exec"), {})
+    import torch
+
+    ramp = torch.arange(5.0).expand(1, 4, 5)
+    assert float(module.sharpness(ramp)) == 0
+    with pytest.raises(ValueError, match="sides of 3 or more"):
+        module.sharpness(torch.zeros(1, 2, 5))
+    assert torch.ops.retain.sharpness(ramp).shape == (1,)
