@@ -133,6 +133,18 @@ class Finished(Generic[J, R]):
         return self.journal.footage_s / self.took_s
 
 
+def _refuse_unwritable(source: str) -> None:
+    """A name that is no text can be opened, but not told to other processes, nor written down."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        shown = source.encode(errors="surrogateescape").decode(errors="replace")
+        raise UsageError(
+            f"The name of {shown!r} is not UTF-8, so no result could say what it is of.",
+            hint="Rename the file, or link to it by another name.",
+        ) from None
+
+
 def run_stream(
     options: StreamOptions,
     *,
@@ -157,6 +169,7 @@ def run_stream(
     """
     if options.record is not None and options.record.exists():
         raise taken(options.record)
+    _refuse_unwritable(options.source)
     live = is_live(options.source)
     out = free_place(options.out, options.stream)
     with ExitStack() as stack:

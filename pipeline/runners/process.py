@@ -43,6 +43,8 @@ class Child:
         self.reason = ""
         """Why it had to be killed, or what it said before it ended."""
         stdin = _dup_stdin() if spec.role == "source" else None
+        # Before there is a process: one that is told nothing would wait for ever.
+        told = msgspec.json.encode(msgspec.structs.replace(spec, stdin=stdin))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "retain.pipeline.worker"],
             stdin=subprocess.PIPE,
@@ -54,9 +56,8 @@ class Child:
         if stdin is not None:
             os.close(stdin)
         assert self.process.stdin
-        told = msgspec.structs.replace(spec, stdin=stdin)
         with suppress(BrokenPipeError):  # it died at once: that is noticed by its exit code
-            self.process.stdin.write(msgspec.json.encode(told) + b"\n")
+            self.process.stdin.write(told + b"\n")
             self.process.stdin.flush()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ import psutil
 import pytest
 
 from retain.apps import cli
+from retain.apps.watch import WatchOptions, watch
 from retain.memory.snapshot import load
+from retain.pipeline.errors import UsageError
 
 WATCH = ("watch", "--runner", "inline", "--no-page", "--encoder", "pixels")
 
@@ -377,3 +380,10 @@ def wait_for(what: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError("did not happen within 30 s")
+
+
+def test_a_name_that_is_no_text_is_refused_at_once(tmp_path: Path) -> None:
+    source = str(tmp_path / os.fsdecode(b"lat\xefin.mp4"))
+    media.write_video(Path(source), 5)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        watch(WatchOptions(source=source, out=tmp_path / "out", page=False), lambda done: None)
