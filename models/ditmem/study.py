@@ -39,6 +39,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "frozen+LoRA, shared keys": {"training": "lora", "reader": "rows"},
     "oracle, shared keys": {"training": "frozen", "reader": "rows", "source": "oracle"},
     "cross-attention": {"training": "frozen", "reader": "cross"},
+    "cross-attention+LoRA": {"training": "lora", "reader": "cross"},
     "high band": {"training": "frozen", "encoder": replace(_ENCODER, bands=("high",))},
     "low band": {"training": "frozen", "encoder": replace(_ENCODER, bands=("low",))},
     "published encoder": {"training": "frozen", "encoder": replace(_ENCODER, mode="paper")},
