@@ -13,13 +13,15 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 @dataclass(frozen=True)
 class Block:
-    """``remark`` is the HTML comment right above, as ``compiled only: needs a camera``."""
+    """``remark`` is the HTML comment right above, as ``compiled only: needs a camera``; where that
+    is ``set-up``, its further lines are code that the page does not show, and run first."""
 
     page: Path
     line: int
     language: str
     text: str
     remark: str
+    before: str
 
     @property
     def where(self) -> str:
@@ -27,7 +29,8 @@ class Block:
 
 
 FENCE = re.compile(
-    r"(?:^<!-- (?P<remark>[^\n]*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
+    r"(?:^<!-- (?:set-up\n(?P<before>(?:(?!-->).)*?)|(?P<remark>[^\n]*?) )-->\n)?"
+    r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
     re.M | re.S,
 )
 
@@ -41,6 +44,7 @@ def fences(page: Path) -> list[Block]:
             found["language"],
             found["text"],
             found["remark"] or "",
+            found["before"] or "",
         )
         for found in FENCE.finditer(text)
     ]
