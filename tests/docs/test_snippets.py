@@ -200,3 +200,17 @@ def test_every_page_is_in_the_contents() -> None:
     assert sorted(p.stem for p in PAGES if p.stem != "index") == sorted(
         name for name in listed if name and not name.startswith(":") and "/" not in name
     )
+
+
+def our_code() -> Iterator[str]:
+    for folder in ("apps", "datasets", "kernels", "memory", "models", "pipeline"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.read_text()
+
+
+def test_quoted_messages_are_said_somewhere() -> None:
+    """troubleshooting.md is read by people who have a message before them."""
+    said = re.sub(r'"\s*\n\s*f?"', "", "".join(our_code()))
+    for quoted in re.findall("“([^”]+)”", (DOCS / "troubleshooting.md").read_text()):
+        for part in quoted.split("…"):
+            assert part.strip(" .,") in said, quoted
