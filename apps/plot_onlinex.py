@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,12 @@ def plot(found: Mapping[str, Result], path: Path, trained: int) -> None:
     picture = Image.new("RGB", (_SCALE * WIDTH, _SCALE * HEIGHT), "white")
     draw = ImageDraw.Draw(picture, "RGBA")
     wide = (WIDTH - 2 * _LEFT - _GAP) / 2
+    colours = dict(zip(found, cycle(_COLOURS)))
     for left, name, title, factor in (
         (_LEFT, "psnr", "PSNR of views from between the frames, dB", 1.0),
         (_LEFT + wide + _GAP, "translation", "distance from the true place, cm", 100.0),
     ):
-        panel = _Panel(draw, left, wide, curves(found, name, factor))
+        panel = _Panel(draw, left, wide, curves(found, name, factor), colours)
         panel.axes(title, trained)
         panel.lines()
     panel.names()
@@ -53,9 +55,12 @@ def plot(found: Mapping[str, Result], path: Path, trained: int) -> None:
 def curves(found: Mapping[str, Result], name: str, factor: float) -> dict[str, Curve]:
     """Of one measure, by row."""
     from retain.models.onlinex.evaluate import AT
+    from retain.models.onlinex.study import LEVELS
 
     out = {}
     for row, result in found.items():
+        if name == "translation" and row == LEVELS[1]:
+            continue  # nothing but zeros
         values = factor * np.asarray(getattr(result, name))
         out[row] = np.asarray(AT if name == "psnr" else range(values.shape[1])), values
     return out
@@ -65,9 +70,15 @@ class _Panel:
     """Axes and what is drawn in them."""
 
     def __init__(
-        self, draw: ImageDraw, left: float, wide: float, curves: Mapping[str, Curve]
+        self,
+        draw: ImageDraw,
+        left: float,
+        wide: float,
+        curves: Mapping[str, Curve],
+        colours: Mapping[str, tuple[int, int, int]],
     ) -> None:
-        self._draw, self._left, self._wide, self._curves = draw, left, wide, curves
+        self._draw, self._left, self._wide = draw, left, wide
+        self._curves, self._colours = curves, colours
         means = np.concatenate([values.mean(0) for _, values in curves.values()])
         self._step = nice_step(float(np.ptp(means)) or 1.0, 5)
         self._low = self._step * float(np.floor(means.min() / self._step))
@@ -91,8 +102,8 @@ class _Panel:
         self._draw.text((s * self._left, 10 * s), title, "black", _font(15))
 
     def lines(self) -> None:
-        for i, (frames, values) in enumerate(self._curves.values()):
-            colour = _COLOURS[i % len(_COLOURS)]
+        for i, (row, (frames, values)) in enumerate(self._curves.items()):
+            colour = self._colours[row]
             mean = values.mean(0)
             if i < _BANDS:
                 error = 2 * values.std(0, ddof=1) / np.sqrt(len(values))
@@ -104,10 +115,10 @@ class _Panel:
 
     def names(self) -> None:
         """Of the rows, in the corner where curves of errors are not."""
-        for i, row in enumerate(self._curves):
+        for i, (row, colour) in enumerate(self._colours.items()):
             x, y = _SCALE * (self._left + 14), _SCALE * (_TOP + 24 + 19 * i)
             line = [(x, y), (x + 24 * _SCALE, y)]
-            self._draw.line(line, fill=_COLOURS[i % len(_COLOURS)], width=3 * _SCALE)
+            self._draw.line(line, fill=colour, width=3 * _SCALE)
             self._draw.text((x + 32 * _SCALE, y), row, "black", _font(13), "lm")
 
     def _at(self, frame: float, value: float) -> tuple[float, float]:

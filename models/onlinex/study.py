@@ -38,8 +38,8 @@ ROWS: dict[str, dict[str, Any]] = {
 """``no anchor``: relative poses are chained. ``single``: one state that dense tokens write to, as
 CUT3R's. ``damped``: the state goes half of the way. ``explicit``: global Gaussians are local ones,
 moved by the global pose."""
-LEVELS = ("constant pose", "true poses")
-"""What needs no training of its own: see ``evaluate``."""
+LEVELS = ("still, frame copied", "true poses")
+"""What needs no training of its own: ``evaluate.constant_pose`` and ``true_poses``."""
 ROOMS = 12
 """Unseen ones."""
 RECIPE = "recipe.json"
@@ -150,7 +150,7 @@ def judged(
             write_whole(record, json.dumps(known).encode())
         found |= {name: Result(**values) for name, values in known["results"].items()}
     found[LEVELS[0]] = evaluate.constant_pose(test)
-    return found
+    return {name: found[name] for name in (*rows, *LEVELS) if name in found}
 
 
 def _recorded(record: Path) -> dict[str, Any]:
