@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reference_pages import as_restructured_text, write_pages  # noqa: E402
+from reference_pages import as_restructured_text, short_arrays, write_pages  # noqa: E402
 
 import retain  # noqa: E402
 
@@ -38,7 +38,7 @@ html_show_sphinx = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 OPTIONAL = ["diffusers", "ray", "pyarrow", "fsspec", "open_clip", "nibabel", "monai", "viser"]
 OPTIONAL += ["gsplat", "opentelemetry", "scenedetect", "webdataset", "trackers", "supervision"]
 OPTIONAL += ["imagezmq", "vidgear", "simplejpeg", "xfeat", "trackeval", "psutil", "triton"]
@@ -57,3 +57,4 @@ def link_files_outside(app, name, source):  # type: ignore[no-untyped-def]
 def setup(app):  # type: ignore[no-untyped-def]
     app.connect("source-read", link_files_outside)
     app.connect("autodoc-process-docstring", as_restructured_text)
+    app.connect("autodoc-process-signature", short_arrays)

@@ -83,6 +83,20 @@ def as_restructured_text(
     lines[:] = plain("\n".join(lines)).split("\n")
 
 
+ARRAY = re.compile(r"ndarray\[tuple\[(?:Any|int), \.\.\.\], dtype\[([^\[\]]+|\+?\w+\[.+?\])\]\]")
+
+
+def short_arrays(
+    app: Any, what: str, name: str, obj: Any, options: Any, given: str | None, back: str | None
+) -> tuple[str | None, str | None]:
+    """Sphinx' hook: ``NDArray[float32]`` as it is written, not as NumPy spells it out."""
+    return _short(given), _short(back)
+
+
+def _short(annotations: str | None) -> str | None:
+    return annotations and ARRAY.sub(r"NDArray[\1]", annotations)
+
+
 def plain(text: str) -> str:
     """Plain text as reStructuredText: prose is escaped, what is indented or a table stays as it is.
 
