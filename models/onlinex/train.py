@@ -56,8 +56,8 @@ class Recipe:
     model: OnlineXConfig = field(default_factory=OnlineXConfig.tiny)
     scenes: SceneConfig = field(default_factory=SceneConfig)
     pairs: Stage = Stage(340, 3, (4, 4))
-    middle: Stage = Stage(100, 2, (4, 8))
-    long: Stage = Stage(24, 1, (8, 15))
+    middle: Stage = Stage(300, 2, (4, 8))
+    long: Stage = Stage(60, 1, (8, 15))
     """With fusion, where the model has it."""
     window: int = 8
     """Frames through which gradients go back."""
