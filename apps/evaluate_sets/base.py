@@ -7,20 +7,22 @@ out before.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import retain
 from retain.apps import console
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.files import write_whole
 
-ITEMS, RUN, TABLES = "items", "run.json", "tables.json"
+ITEMS, RUN, TABLES, LOCK = "items", "run.json", "tables.json", ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,37 +58,81 @@ class Table:
 class Kept:
     """What was found out per item, in a folder; of these options alone.
 
-    Raises StateError when the folder holds results of other options or another version.
+    Raises StateError when the folder holds results of other options or another version, or another
+    run is at work in it; UsageError when it cannot be written.
     """
 
     def __init__(self, folder: Path, options: SetOptions, **more: object) -> None:
         self.folder = folder
         own = {k: v for k, v in asdict(options).items() if k not in ("limit", "out", "json")}
-        about = {**own, **more, "version": retain.__version__}
-        self._key = json.loads(json.dumps(about, default=str))
+        own["path"] = os.path.realpath(options.path)
+        about = {**own, **more, "weights_sha256": _digest(options.weights)}
+        self._key = json.loads(json.dumps({**about, "version": retain.__version__}, default=str))
+        self._lock = _locked(folder)
         mark = folder / RUN
-        if mark.exists() and json.loads(mark.read_bytes()) != self._key:
+        if mark.exists() and _read(mark) != self._key:
+            self.close()
             raise StateError(
-                f"{str(folder)!r} holds results of other options or of another version.",
+                f"{str(folder)!r} holds results of other options, weights or of another version.",
                 hint="Choose another --out, or remove that folder.",
             )
-        (folder / ITEMS).mkdir(parents=True, exist_ok=True)
         write_whole(mark, json.dumps(self._key, indent=1).encode())
 
+    def close(self) -> None:
+        """Others may work in the folder."""
+        self._lock.close()
+
     def ask(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The facts of item ``name``: from the folder, or of ``make``, which are kept."""
+        """The facts of item ``name``: from the folder, or of ``make``, which are kept. What has an
+        ``error`` is tried again the next time: its files may have been mended."""
         short = hashlib.sha256(name.encode()).hexdigest()[:16]
         path = self.folder / ITEMS / f"{short}.json"
         if path.exists():
-            try:
-                held = json.loads(path.read_bytes())
-                if held["item"] == name:
-                    return dict(held["facts"])
-            except (ValueError, KeyError, TypeError):
-                pass  # broken off while it was written by something else: found out again
+            held = _read(path)
+            if isinstance(held, dict) and held.get("item") == name and "facts" in held:
+                return dict(held["facts"])
         facts = dict(make())
-        write_whole(path, json.dumps({"item": name, "facts": facts}).encode())
+        if not facts.get("error"):
+            write_whole(path, json.dumps({"item": name, "facts": facts}).encode())
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
+
+
+def _locked(folder: Path) -> BinaryIO:
+    """The folder, made, for nobody else until this is closed."""
+    try:
+        (folder / ITEMS).mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("ab")
+    except OSError as error:
+        raise UsageError(
+            f"Results cannot be written to {str(folder)!r}: {error.strerror}.",
+            hint="Choose a folder you may write to with --out.",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise StateError(
+            f"Another `retain eval set` is at work in {str(folder)!r}.",
+            hint="Wait for it, or choose another --out.",
+        ) from error
+    return lock
+
+
+def _read(path: Path) -> object:
+    """Of JSON; None where it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def _digest(weights: str) -> str:
+    """SHA-256 of a file of weights; empty for a name, whose weights are of the version."""
+    path = Path(weights)
+    if not weights or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 Tell = Callable[[str, int, int], None]
@@ -105,11 +151,15 @@ class Known:
     """``module:function``."""
     splits: tuple[str, ...] = field(default=())
     """The published one first."""
+    network: bool = False
+    """Whether it has --weights and a --device to choose."""
 
 
 def chosen(options: SetOptions, known: Sequence[Known]) -> Known:
     """The protocol that was named, or the one for what lies at ``path``. Raises UsageError."""
     by = {one.name: one for one in known}
+    if not Path(options.path).exists():
+        raise UsageError(f"There is nothing at {options.path!r}.")
     if options.protocol:
         if options.protocol not in by:
             raise UsageError(
@@ -118,8 +168,6 @@ def chosen(options: SetOptions, known: Sequence[Known]) -> Known:
         found = by[options.protocol]
     else:
         path = Path(options.path)
-        if not path.exists():
-            raise UsageError(f"There is nothing at {options.path!r}.")
         fitting = [one for one in known if one.recognises(path)]
         if not fitting:
             raise UsageError(
@@ -132,6 +180,11 @@ def chosen(options: SetOptions, known: Sequence[Known]) -> Known:
         raise UsageError(
             f"{found.name} has the splits {', '.join(found.splits) or '(none)'}, "
             f"not {options.split!r}."
+        )
+    if not found.network and (options.weights or options.device not in ("cpu", "auto")):
+        raise UsageError(
+            f"What {found.name} judges has no network to choose.",
+            hint="Leave out --weights and --device.",
         )
     return found
 
@@ -159,7 +212,12 @@ def save(path: Path, tables: Sequence[Table]) -> None:
         return None if isinstance(value, float) and value - value != 0 else value
 
     document = [{**asdict(t), "rows": [[plain(v) for v in row] for row in t.rows]} for t in tables]
-    write_whole(path, json.dumps(document, indent=1).encode())
+    try:
+        write_whole(path, json.dumps(document, indent=1).encode())
+    except OSError as error:
+        raise UsageError(
+            f"The tables cannot be written to {str(path)!r}: {error.strerror}."
+        ) from error
 
 
 def _cell(value: str | float | int) -> str:
@@ -177,7 +235,8 @@ def told() -> Iterator[Tell]:
     if not screen.is_terminal:
         yield lambda text, done, of: None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    text = TextColumn("{task.description}", markup=False)  # a name may have brackets
+    columns = text, BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=screen, transient=True) as bar:
         task = bar.add_task("")
         yield lambda text, done, of: bar.update(

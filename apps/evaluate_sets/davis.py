@@ -25,9 +25,15 @@ _HEAD = ("", "objects", "J&F", "J mean", "J recall", "J decay", "F mean", "F rec
 def davis(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
     """One table: a row per sequence, then all objects of all sequences."""
     root = Path(options.path)
-    names, from_file = sequences(root, options.split or "val")
-    clips = Davis(root, names)
-    extract, why = Features(), []
+    names, from_file = sequences(root, options.split)
+    all_there = Davis(root)
+    there = {all_there[k].name for k in range(len(all_there))}
+    gone = [name for name in names if name not in there]
+    if names and len(gone) == len(names):
+        raise UsageError(f"None of the {len(names)} sequences of {from_file} is in {str(root)!r}.")
+    clips = Davis(root, [name for name in names if name in there])
+    extract = Features()
+    why = [f"{len(gone)} of {len(names)} sequences are not there: {', '.join(gone)}."] * bool(gone)
     rows: list[tuple[str | float | int, ...]] = []
     everything: list[Judged] = []
     chosen = list(limited(options, range(len(clips))))
@@ -58,20 +64,28 @@ def davis(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
 
 
 def sequences(root: Path, split: str) -> tuple[tuple[str, ...], str]:
-    """Names of the split, of 2017 where both are there, and the file that says so; all sequences
-    where none does."""
+    """Names of the split, of 2017 where both are there, and the file that says so; without a
+    ``split`` that of val, or all sequences where no file names them. Raises UsageError."""
+    name = split or "val"
     for year in ("2017", "2016"):
-        path = root / "ImageSets" / year / f"{split}.txt"
+        path = root / "ImageSets" / year / f"{name}.txt"
         if path.is_file():
-            return tuple(path.read_text().split()), f"{year} {split}"
+            if found := tuple(path.read_text().split()):
+                return found, f"{year} {name}"
+            raise UsageError(f"{str(path)!r} names no sequence.")
+    if split:
+        raise UsageError(
+            f"{str(root)!r} has no ImageSets/2017/{split}.txt, so no split {split!r}.",
+            hint="Add the file, one sequence a line, or leave the split out.",
+        )
     return (), ""
 
 
 def _facts(clip: Clip, extract: Features) -> Mapping[str, Any]:
-    first = clip[0].mask
-    if first is None or not objects_of(first):
-        return {"error": "its first frame shows no object", "objects": []}
     try:
+        first = clip[0].mask
+        if first is None or not objects_of(first):
+            return {"error": "its first frame shows no object", "objects": []}
         scored = score(clip, OPTIONS, extract)
     except RetainError as error:
         return {"error": error.what, "objects": []}

@@ -114,6 +114,8 @@ def _ef_table(name: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]
 def _judged(
     clips: Iterable[EchoClip], options: SetOptions, kept: Kept, tell: Tell, structures: str
 ) -> Iterator[dict[str, Any]]:
+    Segment(options.weights, structures, options.device)  # type: ignore[arg-type]
+    # ^ at once: weights that are none are no fault of the clips, which would all score 0
     for k, clip in enumerate(limited(options, clips)):
         tell(clip.name, k, options.limit)
         yield kept.ask(f"{clip.name} {clip.view}", partial(_facts, clip, options, structures))

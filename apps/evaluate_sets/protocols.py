@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from retain.apps import console
@@ -59,14 +60,14 @@ def _gebd(path: Path) -> bool:
 
 PROTOCOLS = (
     Known("echonet", "EchoNet-Dynamic: Dice of the left ventricle, EF", _echonet,
-          f"{_HERE}.echo:echonet", ("test", "val", "train")),
+          f"{_HERE}.echo:echonet", ("test", "val", "train"), network=True),
     Known("camus", "CAMUS: Dice, HD95, ASD by structure and phase; volumes, EF", _camus,
-          f"{_HERE}.echo:camus", ("test", "val", "train")),
+          f"{_HERE}.echo:camus", ("test", "val", "train"), network=True),
     Known("davis", "DAVIS: J and F, mean, recall and decay", _davis, f"{_HERE}.davis:davis",
           ("val", "train", "trainval")),
     Known("vid", "ImageNet VID: mAP, slow, medium, fast", _vid, f"{_HERE}.detection:vid",
-          ("val", "train")),
-    Known("mot", "MOTChallenge: HOTA, MOTA, IDF1", _mot, f"{_HERE}.detection:mot"),
+          ("val", "train"), network=True),
+    Known("mot", "MOTChallenge: HOTA, MOTA, IDF1", _mot, f"{_HERE}.detection:mot", network=True),
     Known("gebd", "Kinetics-GEBD: F1 at ten relative distances", _gebd, f"{_HERE}.gebd:gebd"),
     Known("scene", "TUM RGB-D, Replica, 7-Scenes, ScanNet, …: path errors, PSNR, depth", _scene,
           f"{_HERE}.scene:scene"),
@@ -77,11 +78,11 @@ def evaluate(options: SetOptions) -> int:
     """Print the tables of what lies at ``options.path`` and keep them. Exit code 0."""
     known = chosen(options, PROTOCOLS)
     out = options.out if options.out != Path() else Path("retain-out") / f"eval-{known.name}"
-    kept = Kept(out, options, name=known.name)
-    with told() as tell:
-        tables = list(load_class(known.run)(options, kept, tell))
-    show(tables)
-    for path in (out / TABLES, *([options.json] if options.json else [])):
-        save(path, tables)
-    console.messages().print(f"kept in {out}")
+    with closing(Kept(out, options, name=known.name)) as kept:
+        with told() as tell:
+            tables = list(load_class(known.run)(options, kept, tell))
+        show(tables)
+        for path in (out / TABLES, *([options.json] if options.json else [])):
+            save(path, tables)
+    console.messages().print(f"kept in {out}", markup=False)
     return 0

@@ -17,8 +17,9 @@ from typing import Any
 
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, Tell, limited, partly
 from retain.apps.reconstruct import run as job
+from retain.apps.running import INTERRUPTED
 from retain.datasets.scene.open import recognise
-from retain.pipeline.errors import RetainError
+from retain.pipeline.errors import RetainError, UsageError
 
 WIDTH = 320
 HOLDOUT = 8
@@ -36,15 +37,25 @@ _FACTS = (
 
 def scene(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
     """One table; a row per sequence at ``options.path``, and their mean."""
-    places = list(limited(options, sequences(Path(options.path))))
+    root = Path(options.path).resolve()
+    places = list(limited(options, sequences(root)))
+    if not places:
+        raise UsageError(
+            f"There is no scene of a known format in {options.path!r}.",
+            hint=f"retain data doctor {options.path} says what it is.",
+        )
     rows: list[tuple[str | float | int, ...]] = []
     why = []
     for k, place in enumerate(places):
-        tell(place.name, k, len(places))
-        facts = kept.ask(place.name, partial(_facts, place, kept.folder / "runs" / place.name))
+        # Two levels deep the same name comes again: chess/seq-01, fire/seq-01.
+        name = place.name if place == root else place.relative_to(root).as_posix()
+        tell(name, k, len(places))
+        facts = kept.ask(name, partial(_facts, place, kept.folder / "runs" / name))
         if "error" in facts:
-            why.append(f"{place.name}: {facts['error']}")
-        rows.append((place.name, *_numbers(facts)))
+            why.append(f"{name}: {facts['error']}")
+        rows.append((name, *_numbers(facts)))
+    if len(why) == len(places):
+        raise UsageError(f"No scene of {options.path!r} could be judged.", hint=why[0])
     if len(rows) > 1:
         rows.append(("mean", *(_mean([row[k] for row in rows]) for k in range(1, len(_HEAD)))))
     formats = ", ".join(sorted({recognise(str(place)) for place in places}))
@@ -73,17 +84,26 @@ def recognises(path: Path) -> bool:
 
 
 def _facts(place: Path, out: Path) -> Mapping[str, Any]:
-    """Of summary.json; an ``error`` where nothing could be mapped."""
+    """Of summary.json; an ``error`` where not all of it could be mapped. Raises KeyboardInterrupt:
+    what was mapped before Ctrl-C is not what is judged."""
     shutil.rmtree(out, ignore_errors=True)  # half a run from before
     options = job.ReconstructOptions(
         source=str(place), out=out, poses="estimated", width=WIDTH, holdout=HOLDOUT, finish=FINISH,
         page=False, runner="inline", exports=(), command="retain eval set",
     )  # fmt: skip
     try:
-        job.reconstruct(options, lambda done: None)
+        done = job.reconstruct(options, lambda done: None)
     except RetainError as error:
+        if error.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt from error
         return {"error": error.what}
+    if done.exit_code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if done.exit_code:
+        return {"error": "it broke off, see the messages"}
     summary = json.loads((out / "summary.json").read_bytes())
+    if 0 < summary["refined_steps"] < FINISH:  # there Ctrl-C means: enough
+        raise KeyboardInterrupt
     return {name: summary[name] for name in _FACTS}
 
 

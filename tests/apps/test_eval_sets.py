@@ -207,6 +207,7 @@ def test_a_damaged_record_is_found_out_again(tmp_path: Path) -> None:
     for path in (tmp_path / "items").iterdir():
         path.write_text("{")
     assert kept.ask("one", lambda: {"a": 2}) == {"a": 2}
+    kept.close()
 
 
 def renamed(places: tuple[str, ...]) -> list[Renamed]:
@@ -244,7 +245,8 @@ def test_mot_is_scored_by_its_own_evaluator(tmp_path: Path) -> None:
         for t in seen
     ]  # fmt: skip
     wanted = clip.names.index("pedestrian")
-    scores = [m.eval_sequence(detection.mot_data(seen, perfect, wanted))
+    scores = [m.eval_sequence(
+                  detection.mot_data(seen, perfect, wanted, detection._distracting(clip)))
               for m in detection._track_eval()]  # fmt: skip
     if any((t.real & (t.labels == wanted)).any() for t in seen):
         assert detection._mot_numbers(scores) == (100.0, 100.0, 100.0, 100.0, 100.0, 0, 0, 0)
@@ -255,8 +257,138 @@ def test_boxes_on_people_who_do_not_count_are_neither_right_nor_wrong() -> None:
     truth = truth_of((100, 50), boxes, [0, 6], [1, 2], [0, IGNORE])
     rows = [[0, 0, 10, 20, 0.9, 0, 7], [50, 0, 60, 20, 0.9, 0, 8], [80, 0, 90, 20, 0.9, 0, 9],
             [0, 0, 10, 20, 0.9, 0, -1]]  # fmt: skip
-    data = detection.mot_data([truth], [rows], 0)
+    data = detection.mot_data([truth], [rows], 0, [6])
     assert data["num_gt_dets"] == 1
     assert data["num_tracker_dets"] == 2  # the right one and the one on nothing
     assert data["tracker_ids"][0].tolist() == [0, 1]
     np.testing.assert_allclose(data["similarity_scores"][0], [[1.0, 0.0]])
+
+
+def test_boxes_on_cars_and_people_marked_zero_are_wrong_as_in_the_benchmark() -> None:
+    """Against TrackEval's own preprocessing, class by class."""
+    pytest.importorskip("trackeval", reason="assets.txt is not installed")
+    from trackeval.datasets import MotChallenge2DBox
+
+    from retain.datasets.detect.mot import CLASSES
+
+    rng = np.random.default_rng(0)
+    for benchmark in ("MOT17", "MOT20"):
+        rows = []
+        for label in [0, 0, *range(len(CLASSES))]:
+            x, y = rng.integers(0, 400, 2)
+            rows.append((label, [x, y, x + 20, y + 40], int(label == 0 and len(rows) != 1)))
+        boxes = np.array([box for _, box, _ in rows], np.float32)
+        labels = np.array([label for label, _, _ in rows])
+        counts = np.array([count for _, _, count in rows])
+        found = np.concatenate([boxes + 1, [[600, 0, 620, 40]]]).astype(np.float32)
+
+        theirs = MotChallenge2DBox.__new__(MotChallenge2DBox)
+        theirs.benchmark, theirs.do_preproc = benchmark, True
+        theirs.class_name_to_class_id = {n.replace(" ", "_"): k + 1 for k, n in enumerate(CLASSES)}
+        theirs.class_name_to_class_id["non_mot_vehicle"] = (
+            CLASSES.index("non motorized vehicle") + 1
+        )
+        theirs.valid_class_numbers = list(range(1, len(CLASSES) + 1))
+        truth = truth_of((640, 480), boxes, labels, range(len(boxes)), IGNORE * (counts == 0))
+        clip = Renamed(open_clips("objects://?seed=40&clips=1&frames=8")[0], CLASSES)
+        clip.name, clip.names = f"{benchmark}-01", CLASSES
+        wanted = theirs.get_preprocessed_seq_data({
+            "gt_ids": [np.arange(len(boxes))], "tracker_ids": [np.arange(len(found))],
+            "gt_dets": [boxes], "tracker_dets": [found], "gt_classes": [labels + 1],
+            "tracker_classes": [np.ones(len(found), int)],
+            "tracker_confidences": [np.ones(len(found))],
+            "similarity_scores": [detection.box_iou(boxes, found)],
+            "gt_extras": [{"zero_marked": counts}], "num_timesteps": 1, "seq": "x",
+        }, "pedestrian")  # fmt: skip
+        ours = detection.mot_data(
+            [truth], [[[*box, 1.0, 0, k] for k, box in enumerate(found.tolist())]], 0,
+            detection._distracting(clip),
+        )  # fmt: skip
+        assert ours["num_gt_dets"] == wanted["num_gt_dets"]
+        assert ours["num_tracker_dets"] == wanted["num_tracker_dets"]
+        np.testing.assert_allclose(ours["similarity_scores"][0], wanted["similarity_scores"][0])
+
+
+def test_sequences_of_one_name_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scene_ in ("chess", "fire"):
+        write_scene(Room(1, frames=2, width=32, height=24), tmp_path / scene_ / "seq-01", "tum")
+    monkeypatch.setattr(scene, "_facts", lambda place, out: {"error": f"{place.parent.name}"})
+    kept = Kept(tmp_path / "out", SetOptions(path=str(tmp_path)))
+    with pytest.raises(UsageError, match="No scene"):
+        list(scene.scene(SetOptions(path=str(tmp_path)), kept, lambda *told: None))
+    assert not list((tmp_path / "out/items").iterdir())  # tried again the next time
+    facts = dict.fromkeys(scene._FACTS, 1.0) | {"states": {}, "ms_per_frame": {}}
+    monkeypatch.setattr(
+        scene, "_facts", lambda place, out: facts | {"gaussians": len(str(place.parent.name))}
+    )
+    (table,) = scene.scene(SetOptions(path=str(tmp_path)), kept, lambda *told: None)
+    assert [(row[0], row[9]) for row in table.rows[:2]] == [("chess/seq-01", 5), ("fire/seq-01", 4)]
+    kept.close()
+
+
+@pytest.mark.parametrize("when", ["stream", "finish"])
+def test_a_scene_that_was_broken_off_is_not_kept(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scene(Room(1, frames=2, width=32, height=24), tmp_path / "set", "tum")
+
+    def stopped(options: object, tell: object) -> object:
+        options.out.mkdir(parents=True)  # type: ignore[attr-defined]
+        (options.out / "summary.json").write_text('{"refined_steps": 20}')  # type: ignore[attr-defined]
+        return scene.job.Finished(
+            out=tmp_path, exit_code=scene.INTERRUPTED if when == "stream" else 0, journal=None
+        )
+
+    monkeypatch.setattr(scene.job, "reconstruct", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tables(tmp_path / "set", tmp_path / "out")
+    assert not list((tmp_path / "out/items").iterdir())
+
+
+def test_weights_that_are_none_or_have_changed_are_refused(
+    clips: list[EchoClip], tmp_path: Path
+) -> None:
+    write_echonet(tmp_path / "set", clips[:1])
+    with pytest.raises(UsageError, match="minni"):
+        tables(tmp_path / "set", tmp_path / "out", weights="minni")
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    options = SetOptions(path=str(tmp_path), weights=str(file))
+    Kept(tmp_path / "kept", options).close()
+    Kept(tmp_path / "kept", options).close()
+    file.write_bytes(b"two")
+    with pytest.raises(StateError, match="weights"):
+        Kept(tmp_path / "kept", options)
+    with pytest.raises(UsageError, match="no network to choose"):
+        chosen(SetOptions(path=str(tmp_path), protocol="gebd", weights="x"), protocols.PROTOCOLS)
+
+
+def test_two_runs_at_once_are_refused_and_damage_is_told(tmp_path: Path) -> None:
+    first = Kept(tmp_path / "out", SetOptions(path="x"))
+    with pytest.raises(StateError, match="at work"):
+        Kept(tmp_path / "out", SetOptions(path="x"))
+    first.close()
+    (tmp_path / "out/run.json").write_text("{")
+    with pytest.raises(StateError, match="other options"):
+        Kept(tmp_path / "out", SetOptions(path="x"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Kept(tmp_path / "file", SetOptions(path="x"))
+
+
+def test_part_of_davis_is_judged_and_a_split_that_is_not_there_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(davis, "OPTIONS", TrackerOptions(side=72))
+    made = open_clips("objects://?seed=40&clips=1&frames=6&width=96&height=72")
+    write_clips([made[0]], tmp_path, "davis")
+    with pytest.raises(UsageError, match="no split 'train'"):
+        tables(tmp_path, tmp_path / "out", split="train")
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    listed = tmp_path / "ImageSets/2017/val.txt"
+    listed.write_text(f"{made[0].name}\ngone\n")
+    (table,) = tables(tmp_path, tmp_path / "out2").values()
+    assert "1 of 2 sequences are not there: gone." in table.notes
+    listed.write_text("gone\n")
+    with pytest.raises(UsageError, match="None of the 1"):
+        tables(tmp_path, tmp_path / "out3")
