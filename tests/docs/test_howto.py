@@ -16,6 +16,7 @@ from doc_pages import DOCS, Block, code
 from memory_parts import features
 
 from retain.pipeline.catalog import Catalog
+from retain.pipeline.errors import SourceError, StateError
 from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
@@ -26,6 +27,7 @@ CATALOGS = {
     "MEMORIES": "retain.memory.catalog",
     "ENCODERS": "retain.models.catalog",
     "SOURCES": "retain.pipeline.catalog",
+    "STAGES": "retain.models.catalog",
 }
 Add = Callable[[str, str], ModuleType]
 
@@ -103,39 +105,64 @@ class Keep:
         pass
 
 
-def test_a_source_and_a_model_run_in_a_graph(add: Add, tmp_path: Path) -> None:
-    add("pipeline/sources/array.py", "SOURCES")
-    add("models/encoders/hues.py", "ENCODERS")
+def run(tmp_path: Path, **changes: str) -> list[Packet]:
+    """What comes out behind array, hues and unlike: three red pictures, then three blue ones."""
     from retain.models.catalog import STAGES
     from retain.pipeline.catalog import SINKS, SOURCES
 
     pictures = np.zeros((6, 40, 48, 3), np.uint8)
-    pictures[:3, ..., 0], pictures[3:, ..., 2] = 200, 200  # red, then blue
+    pictures[:3, ..., 0], pictures[3:, ..., 2] = 200, 200
     np.save(tmp_path / "clip.npy", pictures)
     graph_file = tmp_path / "graph.yaml"
     graph_file.write_text(
         "nodes:\n"
         f"  video: {{source: array, with: {{source: {tmp_path / 'clip.npy'}, rate: 5}}}}\n"
         "  encode: {stage: encode, with: {encoder: hues}}\n"
+        "  unlike: {stage: unlike, with: {dim: 8, half_life: 1.0}}\n"
         "edges:\n"
-        "  - video -> encode\n"
+        "  - video -> encode -> unlike\n"
     )
-    graph = load_graph(graph_file, {"source": SOURCES, "stage": STAGES, "sink": SINKS})
+    catalogs = {"source": SOURCES, "stage": STAGES, "sink": SINKS}
+    graph = load_graph(graph_file, catalogs, changes)  # type: ignore[arg-type]
     graph.sink("keep")
-    graph.connect("encode", "keep")
+    graph.connect("unlike", "keep")
     keep = Keep()
-    with start(graph, runner="inline", sinks={"keep": keep}) as run:
-        assert run.wait().ok
-    found = [packet.get("embedding", Embedding) for packet in keep.packets]
-    assert [packet.frame.seconds for packet in keep.packets] == pytest.approx(np.arange(6) / 5)
+    state = {"unlike": str(tmp_path / "state.safetensors")}
+    with start(graph, runner="inline", sinks={"keep": keep}, save=state) as running:
+        assert running.wait().ok
+    return keep.packets
+
+
+def test_a_source_an_encoder_and_a_stage_run_in_a_graph(add: Add, tmp_path: Path) -> None:
+    add("memory/running_mean.py", "MEMORIES")
+    add("pipeline/sources/array.py", "SOURCES")
+    add("models/encoders/hues.py", "ENCODERS")
+    add("models/unlike.py", "STAGES")
+    packets = run(tmp_path, **{"unlike.least": "-1.0"})  # lets everything through
+    found = [packet.get("embedding", Embedding) for packet in packets]
+    assert [packet.frame.seconds for packet in packets] == pytest.approx(np.arange(6) / 5)
     assert {one.encoder for one in found} == {"hues"}
     assert found[0].vector @ found[2].vector == pytest.approx(1)
     assert found[0].vector @ found[3].vector == pytest.approx(0)
+    # By hand: before the second blue one the mean is 7/16 red and 1/2 blue, at 1 - 0.753.
+    assert [packet.frame.seq for packet in run(tmp_path)] == [0, 3, 4]
+
+
+def test_the_stage_goes_on_where_it_was_saved(add: Add, tmp_path: Path) -> None:
+    add("memory/running_mean.py")
+    module = add("models/unlike.py", "STAGES")
+    add("pipeline/sources/array.py", "SOURCES")
+    add("models/encoders/hues.py", "ENCODERS")
+    (*_, last) = run(tmp_path, **{"unlike.least": "-1.0"})
+    one, other = module.Unlike(8, half_life=1.0), module.Unlike(7, half_life=1.0)
+    one.load(str(tmp_path / "state.safetensors"))
+    assert one.process(last) is None  # it looks like what was saved
+    assert module.Unlike(8, half_life=1.0).process(last) is last
+    with pytest.raises(StateError, match="dim"):
+        other.load(str(tmp_path / "state.safetensors"))
 
 
 def test_the_source_says_what_it_cannot_read(add: Add, tmp_path: Path) -> None:
-    from retain.pipeline.errors import SourceError
-
     module = add("pipeline/sources/array.py")
     np.save(tmp_path / "grey.npy", np.zeros((2, 4, 4), np.uint8))
     (tmp_path / "text.npy").write_text("not an array")
