@@ -48,11 +48,14 @@ def run(
     graph: GraphFile,
     changes: SetOption = None,
     runner: RunnerOption = RunnerName.LOCAL,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Go on from a snapshot of such a graph.")
+    ] = None,
 ) -> None:
     """Run the graph in a file until it ends."""
     from retain.apps import graphs
 
-    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value))
+    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value, resume))
 
 
 def show(

@@ -9,25 +9,37 @@ from rich.table import Table
 
 from retain.apps import console
 from retain.apps.catalogs import CATALOGS
+from retain.models.budget import divided, outside, shares
 from retain.pipeline.errors import RetainError
 from retain.pipeline.graph import Graph
 from retain.pipeline.graph_yaml import load_graph
+from retain.pipeline.metrics import GraphStats
 from retain.pipeline.redact import redact
 from retain.pipeline.run import Runner, run_until_done, start
 
 INTERRUPTED = 130
 
 
-def run(path: Path, changes: Mapping[str, str], runner: Runner) -> int:
-    """Run the graph in ``path`` to its end; the exit code."""
+def load(path: Path, changes: Mapping[str, str]) -> tuple[Graph, dict[str, int]]:
+    """The graph in ``path``, its budget divided among the stages, and the bytes each got (empty
+    without a budget). Raises GraphError or UsageError."""
     graph = load_graph(path, CATALOGS, changes)
-    with start(graph, runner=runner) as running:
+    return divided(graph), shares(graph)
+
+
+def run(path: Path, changes: Mapping[str, str], runner: Runner, resume: Path | None = None) -> int:
+    """Run the graph in ``path`` to its end, from the snapshot in ``resume`` on if there is one;
+    the exit code."""
+    graph, divided_bytes = load(path, changes)
+    with start(graph, runner=runner, resume=resume) as running:
         report = run_until_done(running)
     table = _table("node", "received", "sent", "dropped", "failed", "ms per packet")
     for node in report.stats.nodes:
         numbers = node.received, node.sent, sum(node.dropped.values()), node.failed
         table.add_row(node.name, *map(str, numbers), f"{node.service_ms.mean:.2f}")
     console.output().print(table)
+    if divided_bytes:
+        console.output().print(_budget(graph, divided_bytes, report.stats))
     for fault in report.errors:
         console.say_error(RetainError(fault.message))
     return 1 if report.errors else INTERRUPTED if report.stopped else 0
@@ -35,13 +47,15 @@ def run(path: Path, changes: Mapping[str, str], runner: Runner) -> int:
 
 def show(path: Path, changes: Mapping[str, str], only_check: bool) -> None:
     """Print the nodes and edges of the graph in ``path``; raises GraphError when it is wrong."""
-    graph = load_graph(path, CATALOGS, changes)
+    graph, divided_bytes = load(path, changes)
     out = console.output()
     if only_check:
         out.print(f"{path}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, valid")
         return
     out.print(_nodes(graph))
     out.print(_edges(graph))
+    if divided_bytes:
+        out.print(_budget(graph, divided_bytes))
 
 
 def _nodes(graph: Graph) -> Table:
@@ -56,6 +70,20 @@ def _edges(graph: Graph) -> Table:
     table = _table("from", "to", "policy")
     for edge in graph.edges:
         table.add_row(edge.src, edge.dst, str(edge.policy))
+    return table
+
+
+def _budget(graph: Graph, shares: Mapping[str, int], stats: GraphStats | None = None) -> Table:
+    """The share of each stage and, of a run, what it held at its end."""
+    assert graph.budget is not None
+    table = _table("stage", "share, bytes", *(("held",) if stats else ()))
+    held = {node.name: node.memory_bytes for node in stats.nodes} if stats else {}
+    for name, nbytes in shares.items():
+        table.add_row(name, f"{nbytes:,}", *((f"{held[name]:,}",) if stats else ()))
+    sums = f"{sum(shares.values()):,} of {graph.budget.nbytes:,}"
+    table.add_row("all", sums, *((f"{sum(held[name] for name in shares):,}",) if stats else ()))
+    for name in outside(graph):
+        table.add_row(name, "outside", *((f"{held[name]:,}",) if stats else ()))
     return table
 
 

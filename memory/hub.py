@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,41 @@ from retain.pipeline.errors import StateError, UsageError, nearest
 AnyMemory = Memory[Any, Any, Any]
 
 
+def apportion(
+    budget_bytes: int, least: Mapping[str, int], weights: Mapping[str, float]
+) -> dict[str, int]:
+    """Bytes for each name: its ``least``, and of what is left a share by its weight (1 where none
+    is given), rounded down. They add up to at most ``budget_bytes``.
+
+    Raises UsageError when the least of all is more than the budget, or a weight is no number >= 0.
+    """
+    for name, weight in weights.items():
+        if name not in least:
+            raise UsageError(f"There is nothing called {name!r} to share with.",
+                             hint=nearest(name, least))  # fmt: skip
+        if not (math.isfinite(weight) and weight >= 0):
+            raise UsageError(f"The weight of {name!r} must be a number >= 0, got {weight}.")
+    spare = budget_bytes - sum(least.values())
+    if spare < 0:
+        told = ", ".join(f"{name!r} {need}" for name, need in least.items())
+        raise UsageError(
+            f"Together they need at least {sum(least.values())} bytes ({told}), but the budget is "
+            f"{budget_bytes}.",
+            hint="Raise the budget or configure smaller memories.",
+        )
+    # Exact: a float's rounding up could hand out a byte that is not there.
+    exact = {name: Fraction(weights.get(name, 1.0)) for name in least}
+    total = sum(exact.values())
+    return {
+        name: least[name] + (int(spare * exact[name] / total) if total else 0) for name in least
+    }
+
+
 class Hub:
     """Named memories of ``stream`` that together stay within ``budget_bytes``.
 
-    Each gets its ``min_bytes`` and a share of the rest by weight; whenever one is added, all are
-    told their new limit.
+    Each gets its ``min_bytes`` and a share of the rest by weight; whenever one is added or removed,
+    all are told their new limit.
     """
 
     def __init__(self, budget_bytes: int, stream: str) -> None:
@@ -28,7 +60,7 @@ class Hub:
         """Take ``memory`` in. Raises UsageError when the budget cannot hold its minimum."""
         if name in self._memories or not name or "/" in name:
             raise UsageError(f"A memory called {name!r} cannot be added: taken, empty or with '/'.")
-        if weight < 0:
+        if not (math.isfinite(weight) and weight >= 0):
             raise UsageError(f"The weight of memory {name!r} must be >= 0, got {weight}.")
         least = memory.min_bytes + sum(m.min_bytes for m, _ in self._memories.values())
         if least > self.budget_bytes:
@@ -38,18 +70,27 @@ class Hub:
                 hint="Raise the budget or configure smaller memories.",
             )
         self._memories[name] = memory, weight
-        for key, limit in self.shares().items():
-            self._memories[key][0].shrink_to(self.stream, limit)
+        self._tell()
+
+    def remove(self, name: str) -> AnyMemory:
+        """Let a memory go, with what it holds; the others may grow into its share. Raises
+        UsageError when there is none of this name."""
+        memory = self[name]
+        del self._memories[name]
+        self._tell()
+        return memory
+
+    def _tell(self) -> None:
+        for name, limit in self.shares().items():
+            self._memories[name][0].shrink_to(self.stream, limit)
 
     def shares(self) -> dict[str, int]:
         """Bytes each memory may use; they add up to at most the budget."""
-        minimum = {name: memory.min_bytes for name, (memory, _) in self._memories.items()}
-        spare = self.budget_bytes - sum(minimum.values())
-        total = sum(weight for _, weight in self._memories.values())
-        return {
-            name: minimum[name] + (int(spare * weight / total) if total else 0)
-            for name, (_, weight) in self._memories.items()
-        }
+        return apportion(
+            self.budget_bytes,
+            {name: memory.min_bytes for name, (memory, _) in self._memories.items()},
+            {name: weight for name, (_, weight) in self._memories.items()},
+        )
 
     def __getitem__(self, name: str) -> AnyMemory:
         if name not in self._memories:

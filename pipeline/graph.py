@@ -44,6 +44,16 @@ class Edge(msgspec.Struct, frozen=True):
     policy: Policy = BLOCK
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """Bytes that all stages of a graph may remember in, together."""
+
+    nbytes: int
+    weights: dict[str, float] = {}
+    """By stage: its part of what is left when all have their least; 1 where none is given."""
+    least: dict[str, int] = {}
+    """By stage: bytes below which it cannot work, where it needs more than is known of it."""
+
+
 class Graph(msgspec.Struct):
     """Nodes and edges: add them with ``source``, ``stage``, ``sink``, ``connect``."""
 
@@ -51,6 +61,7 @@ class Graph(msgspec.Struct):
     promise: Promise = "finite"
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
+    budget: Budget | None = None
 
     def source(self, name: str, target: str, /, **options: Option) -> str:
         return self._add(Node(name, "source", target, options))

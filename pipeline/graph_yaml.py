@@ -11,6 +11,7 @@ nodes:
 edges:
   - video -> encode -> remember   # block, unless a policy is given:
   - remember -> log: drop_oldest(8)
+budget: {mb: 64, weights: {remember: 2}}   # optional, of all stages together
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import GraphError, UsageError, nearest
-from retain.pipeline.graph import PROMISES, Graph, Promise, Role
+from retain.pipeline.graph import PROMISES, Budget, Graph, Promise, Role
 from retain.pipeline.yaml_nodes import Marked
 
 MAX_BYTES = 1_000_000
 _ROLES: tuple[Role, ...] = ("source", "stage", "sink")
-_TOP = ("graph", "promise", "nodes", "edges")
+_TOP = ("graph", "promise", "nodes", "edges", "budget")
 
 
 def load_graph(
@@ -69,11 +70,16 @@ class _Reader(Marked):
         graph = Graph(name=str(name), promise=self._promise(top), nodes={}, edges=[])
         nodes = self._mapping(top["nodes"], "nodes")
         for key, override in overrides.items():
-            self._override(nodes, key, override)
+            if key == "budget.mb" and "budget" in top:
+                top["budget"] = self._with(top["budget"], "mb", override)
+            else:
+                self._override(nodes, key, override)
         for node_name, node in nodes.items():
             self._node(graph, node_name, node)
         if "edges" in top:
             self._edges(graph, top["edges"])
+        if "budget" in top:
+            graph.budget = self._budget(graph, top["budget"])
         try:
             graph.validate()
         except GraphError as error:
@@ -88,6 +94,32 @@ class _Reader(Marked):
             self._fail(top["promise"], f"A graph promises nothing called {value!r}.",
                        nearest(str(value), PROMISES))  # fmt: skip
         return "live" if value == "live" else "finite"
+
+    def _budget(self, graph: Graph, node: yaml.Node) -> Budget:
+        parts = self._mapping(node, "budget", ("mb", "weights", "least_mb"))
+        if "mb" not in parts:
+            self._fail(node, "The budget needs 'mb': 10^6 bytes of all stages together.")
+        weights = self._by_stage(graph, parts.get("weights"), "weights")
+        least = self._by_stage(graph, parts.get("least_mb"), "least_mb")
+        return Budget(
+            int(1e6 * self._number(parts["mb"], "mb")),
+            weights,
+            {name: int(1e6 * value) for name, value in least.items()},
+        )
+
+    def _by_stage(self, graph: Graph, node: yaml.Node | None, what: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, value in (self._mapping(node, what) if node else {}).items():
+            if name not in graph.nodes:
+                self._fail(value, f"There is no node {name!r}.", nearest(name, graph.nodes))
+            found[name] = self._number(value, f"{what} of {name!r}")
+        return found
+
+    def _number(self, node: yaml.Node, what: str) -> float:
+        value = self._value(node)
+        if type(value) not in (int, float) or not 0 <= value < float("inf"):
+            self._fail(node, f"The budget's {what} must be a number >= 0, got {value!r}.")
+        return float(value)
 
     def _node(self, graph: Graph, name: str, node: yaml.Node) -> None:
         parts = self._mapping(node, f"node {name!r}", (*_ROLES, "with"))
@@ -167,16 +199,23 @@ class _Reader(Marked):
         if name not in nodes:
             raise UsageError(f"--set {key}: there is no node {name!r}.", hint=nearest(name, nodes))
         node = nodes[name]
-        value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode(
-            "tag:yaml.org,2002:null", ""
-        )
-        value.start_mark = node.start_mark
         if not isinstance(node, yaml.MappingNode):
             return
         holder = next((v for k, v in node.value if k.value == "with"), None)
         if holder is None:
             holder = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark)
-            node.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", "with"), holder))
-        kept = [(k, v) for k, v in holder.value if k.value != option]
-        word = yaml.ScalarNode("tag:yaml.org,2002:str", option, node.start_mark)
-        holder.value = [*kept, (word, value)]
+        rest = [(k, v) for k, v in node.value if k.value != "with"]
+        word = yaml.ScalarNode("tag:yaml.org,2002:str", "with", node.start_mark)
+        node.value = [*rest, (word, self._with(holder, option, text))]
+
+    def _with(self, holder: yaml.Node, key: str, text: str) -> yaml.Node:
+        """The mapping with one value replaced by ``text``, a value in YAML notation."""
+        value = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.ScalarNode(
+            "tag:yaml.org,2002:null", ""
+        )
+        value.start_mark = holder.start_mark
+        if not isinstance(holder, yaml.MappingNode):
+            return holder
+        kept = [(k, v) for k, v in holder.value if k.value != key]
+        word = yaml.ScalarNode("tag:yaml.org,2002:str", key, holder.start_mark)
+        return yaml.MappingNode(holder.tag, [*kept, (word, value)], holder.start_mark)
