@@ -31,10 +31,11 @@ STILLBORN = 3
 _START_S = 60.0
 """What a worker may take to begin, which no item is charged for."""
 _TICK_S = 0.2
-_THREADS = (
+THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
     "OPENCV_FOR_THREADS_NUM",
 )
+"""What a worker has set to 1: an item is one thread's work, and so the same bits everywhere."""
 
 
 def cores() -> int:
@@ -140,7 +141,7 @@ class LocalEngine:
         return _room(self._need + growth)
 
     def _start(self, selector: selectors.BaseSelector) -> _Worker:
-        one = dict.fromkeys(_THREADS, "1")
+        one = dict.fromkeys(THREADS, "1")
         home = str(Path(retain.__file__).parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(

@@ -21,7 +21,7 @@ import retain
 from retain.apps import console
 from retain.apps.batch.engine import Job, Outcome, Spec
 from retain.apps.batch.items import ABSENT, look
-from retain.apps.batch.local import _THREADS, FIRST_GUESS, STILLBORN, cores
+from retain.apps.batch.local import FIRST_GUESS, STILLBORN, THREADS, cores
 from retain.apps.batch.ray_cluster import connected, request, room
 from retain.apps.batch.ray_worker import Greeting, Place, RayWorker, mark_of
 from retain.pipeline.errors import RetainError, UsageError
@@ -166,7 +166,7 @@ class RayEngine:
             mark = mark_of(self._spec)
             self._place = Place(os.getcwd(), str(token), retain.__version__, mark)
         asked = request(self._ray, self._need, self._gpus)
-        one = dict.fromkeys(_THREADS, "1")
+        one = dict.fromkeys(THREADS, "1")
         actor = self._actor.options(**asked).remote(msgspec.json.encode(self._spec), one)
         begun = actor.begin.remote(msgspec.json.encode(self._place))
         self._pool.append(_Worker(actor, begun, time.monotonic()))
