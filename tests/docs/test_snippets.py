@@ -214,3 +214,21 @@ def test_quoted_messages_are_said_somewhere() -> None:
     for quoted in re.findall("“([^”]+)”", (DOCS / "troubleshooting.md").read_text()):
         for part in quoted.split("…"):
             assert part.strip(" .,") in said, quoted
+
+
+def test_switches_of_deviations_exist() -> None:
+    from retain.memory.evolve import Policy
+    from retain.memory.router import RouterConfig
+    from retain.models.ditmem.config import EncoderConfig
+    from retain.models.ditmem.guided import GuideConfig
+    from retain.models.ditmem.released import ReleasedEncoder
+    from retain.models.gdkvm.config import GdkvmConfig
+    from retain.models.onlinex.config import OnlineXConfig
+
+    made = (Policy, RouterConfig, EncoderConfig, GuideConfig, GdkvmConfig, OnlineXConfig)
+    space = {kind.__name__: kind for kind in (*made, ReleasedEncoder)}
+    text = (DOCS / "deviations.md").read_text()
+    calls = re.findall(r"`([A-Z]\w+\([^`…]*\))`", text)
+    assert len(calls) >= 12
+    for call in calls:
+        eval(call, dict(space))
