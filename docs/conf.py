@@ -39,9 +39,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
-OPTIONAL = ["diffusers", "ray", "pyarrow", "fsspec", "open_clip", "nibabel", "monai", "viser"]
-OPTIONAL += ["gsplat", "opentelemetry", "scenedetect", "webdataset", "trackers", "supervision"]
-OPTIONAL += ["imagezmq", "vidgear", "simplejpeg", "xfeat", "trackeval", "psutil", "triton"]
+OPTIONAL = ["diffusers", "triton", "viser"]  # what some module imports at its top
 autodoc_mock_imports = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 # Classes of one short name in two modules: a bare `Frame` in a signature could be either.
 suppress_warnings = ["ref.python"]
