@@ -42,7 +42,7 @@ TAKES: dict[str, Takes] = {
     "retain.models.mamba.stage:Detect": Takes("budget_mb", 10**6, lambda _: 500_000),
     "retain.models.object.stage:SegmentObject": Takes("budget_mb", 10**6, _object),
     "retain.models.ditmem.stage:Imagine": Takes("budget_mb", 10**6, lambda _: 200_000),
-    "retain.models.scene.stage:Reconstruct": Takes("budget_mb", 10**6, lambda _: 16_000_000),
+    "retain.models.scene.stage:Reconstruct": Takes("budget_mb", 10**6, lambda _: 32_000_000),
 }
 """Stages with a budget, by import path."""
 

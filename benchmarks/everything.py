@@ -1,0 +1,125 @@
+"""What the graph of docs/examples/everything.yaml costs: time and CPU per frame, bytes held beside
+the budget, and the state of all of it: size, time to take, time until another process has gone on.
+
+Wall times are of this machine as loaded as it is; the peer of the graph's rate is the sum of what
+its stages take by themselves in the same run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from retain.apps.bench import Row, script
+from retain.apps.graphs import load
+from retain.pipeline.graph import CALLER, Graph, Node
+from retain.pipeline.packet import Packet
+from retain.pipeline.run import start
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+SNAPSHOTS = 5
+
+
+class Middle:
+    """Waits at frame ``at`` until it may go on."""
+
+    def __init__(self, at: int = sys.maxsize) -> None:
+        self.at, self.first_s = at, 0.0
+        self.here, self.go = threading.Event(), threading.Event()
+
+    def process(self, packet: Packet) -> None:
+        self.first_s = self.first_s or time.perf_counter()
+        if packet.frame.seq >= self.at:
+            self.here.set()
+            self.go.wait(60)
+
+    def close(self) -> None: ...
+
+
+def graph(frames: int) -> tuple[Graph, dict[str, int]]:
+    mask = str(EXAMPLES / "everything-mask.png")
+    changes = {"camera.limit": str(frames), "follow.mask": mask}
+    made, shares = load(EXAMPLES / "everything.yaml", changes)
+    made.nodes["log"] = Node("log", "sink", CALLER)
+    return made, shares
+
+
+def measure(quick: bool = False) -> list[Row]:
+    frames = 16 if quick else 60
+    return [*_run(frames), *_state(frames)]
+
+
+def _run(frames: int) -> list[Row]:
+    made, shares = graph(frames)
+    out = Middle()
+    cpu = time.process_time()
+    with start(made, runner="inline", sinks={"log": out}) as running:
+        report = running.wait(600)
+    cpu, took = time.process_time() - cpu, time.perf_counter() - out.first_s
+    assert report.ok, report.errors
+    stages = {node.name: node for node in report.stats.nodes if node.role == "stage"}
+    alone = sum(node.service_ms.mean for node in stages.values())
+    rate, peer = (frames - 1) / took, 1000 / alone
+    held = sum(stages[name].memory_bytes for name in shares)
+    assert made.budget is not None
+    rows = [
+        Row(name=f"{frames} frames of 160x120 through all stages, one process", value=rate,
+            unit="frames/s", peer="1 / sum of the stages' means", peer_value=peer,
+            ratio=rate / peer),
+        Row(name="… CPU of the process, start-up and weights included", value=1000 * cpu / frames,
+            unit="ms/frame"),
+        Row(name="remembered by all stages at the end", value=held / 1e6, unit="MB",
+            peer="budget", peer_value=made.budget.nbytes / 1e6, ratio=made.budget.nbytes / held,
+            bar="<= budget", met=held <= made.budget.nbytes),
+    ]  # fmt: skip
+    for name, share in shares.items():
+        mine = stages[name].memory_bytes
+        rows.append(
+            Row(name=f"… {name}", value=mine / 1e6, unit="MB", peer="its share",
+                peer_value=share / 1e6, ratio=share / mine, bar="<= share", met=mine <= share)
+        )  # fmt: skip
+    return rows
+
+
+def _state(frames: int) -> list[Row]:
+    """Of the graph in its middle. Taking it is timed on the run's own thread: what the stream waits
+    for it; the smallest of ``SNAPSHOTS``."""
+    out, times = Middle(frames // 2), []
+    with tempfile.TemporaryDirectory() as spare:
+        folder = Path(spare) / "0"
+        with start(graph(frames)[0], runner="inline", sinks={"log": out}) as running:
+            assert out.here.wait(600)
+            write = running._write  # type: ignore[attr-defined]
+            for number in range(SNAPSHOTS):  # the thread of the run stands still meanwhile
+                began = time.perf_counter()
+                write(Path(spare) / str(number))
+                times.append(time.perf_counter() - began)
+            out.go.set()
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        command = [sys.executable, __file__, "--go-on", str(folder), str(frames)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        first = float(done.stdout)
+    return [
+        Row(name="state of the whole graph", value=size / 1e6, unit="MB"),
+        Row(name=f"… taken, least of {SNAPSHOTS}", value=1000 * min(times), unit="ms"),
+        Row(name="… another process: from its start of the graph to the next result", value=first,
+            unit="s"),
+    ]  # fmt: skip
+
+
+def _go_on(folder: str, frames: int) -> None:
+    out, began = Middle(), time.perf_counter()
+    report = start(graph(frames)[0], runner="inline", sinks={"log": out}, resume=folder).wait(600)
+    assert report.ok, report.errors
+    print(out.first_s - began)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--go-on"]:
+        _go_on(sys.argv[2], int(sys.argv[3]))
+    else:
+        script(measure, "everything on one stream")

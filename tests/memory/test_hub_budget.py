@@ -1,0 +1,107 @@
+"""A hub whose memories come and go never holds more than its budget, whatever they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retain.memory.hub import Hub, apportion
+from retain.pipeline.errors import UsageError
+
+
+def _cases() -> Any:
+    """How to make each memory of the catalogue and what to write into it, as the laws do."""
+    path = Path(__file__).parent / "test_laws.py"
+    spec = importlib.util.spec_from_file_location("laws_of_memories", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.CASES
+
+
+CASES = _cases()
+NAMES = st.sampled_from("abcdefgh")
+STEPS = 60
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(NAMES, st.integers(0, 2**62), max_size=6),
+    st.dictionaries(NAMES, st.floats(0, 1e300)),
+    st.integers(0, 2**63),
+)
+def test_shares_hold_the_least_and_the_budget(
+    least: dict[str, int], weights: dict[str, float], budget: int
+) -> None:
+    weights = {name: weight for name, weight in weights.items() if name in least}
+    if sum(least.values()) > budget:
+        with pytest.raises(UsageError, match=f"at least {sum(least.values())} bytes .* {budget}"):
+            apportion(budget, least, weights)
+        return
+    shares = apportion(budget, least, weights)
+    assert set(shares) == set(least)
+    assert sum(shares.values()) <= budget
+    assert all(shares[name] >= need for name, need in least.items())
+    heaviest = max(least, key=lambda name: weights.get(name, 1.0), default=None)
+    if heaviest and weights.get(heaviest, 1.0):  # nothing is left over but what rounding takes
+        assert budget - sum(shares.values()) < len(least)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_number(weight: float) -> None:
+    with pytest.raises(UsageError, match="number >= 0"):
+        apportion(10, {"a": 1}, {"a": weight})
+    with pytest.raises(UsageError, match=">= 0"):
+        Hub(10**9, "s").add("notes", CASES["notes"].make(), weight)
+
+
+@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("seed", range(4))
+def test_memories_that_come_and_go_stay_within_the_budget(seed: int, part: int) -> None:
+    """At every moment: after each write, each arrival and each departure. The three parts of a
+    seed are the whole catalogue."""
+    rng = random.Random(seed)
+    kinds = rng.sample(sorted(CASES), len(CASES))[part::3]
+    made = {kind: CASES[kind].make() for kind in kinds}
+    least = sum(memory.min_bytes for memory in made.values())
+    most = sum(CASES[kind].budget for kind in kinds)
+    hub = Hub(least + int(rng.random() ** 2 * max(most - least, 1)), "s")
+    items = {kind: CASES[kind].items(3 * STEPS, seed) for kind in kinds}
+    away = list(kinds)
+    for _ in range(STEPS):
+        if away and (not len(hub) or rng.random() < 0.3):
+            kind = away.pop(rng.randrange(len(away)))
+            hub.add(kind, made[kind], rng.choice((0.0, 0.3, 1.0, 5.0)))
+        elif len(hub) > 1 and rng.random() < 0.1:
+            away.append(kind := rng.choice(list(hub)))
+            assert hub.remove(kind) is made[kind]
+            made[kind].reset("s")
+        else:
+            kind = rng.choice(list(hub))
+            for _ in range(rng.randint(1, 3)):
+                made[kind].write("s", next(items[kind]))
+        shares = hub.shares()
+        assert sum(shares.values()) <= hub.budget_bytes
+        for name, share in shares.items():
+            assert hub[name].nbytes("s") <= share, (name, seed)
+        assert hub.nbytes <= hub.budget_bytes
+
+
+def test_what_is_left_grows_into_the_share_of_what_goes() -> None:
+    hub = Hub(100_000, "s")
+    for name in ("one", "two"):
+        hub.add(name, CASES["keyframes"].make())
+    before = hub.shares()["one"]
+    hub.remove("two")
+    assert hub.shares() == {"one": 100_000}
+    assert before < 100_000
+    with pytest.raises(UsageError, match="No memory is called 'two'"):
+        hub.remove("two")
