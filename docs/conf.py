@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reference_pages import as_restructured_text, short_arrays, write_pages  # noqa: E402
+from reference_pages import as_restructured_text, short_types, write_pages  # noqa: E402
 
 import retain  # noqa: E402
 
@@ -55,4 +55,4 @@ def link_files_outside(app, name, source):  # type: ignore[no-untyped-def]
 def setup(app):  # type: ignore[no-untyped-def]
     app.connect("source-read", link_files_outside)
     app.connect("autodoc-process-docstring", as_restructured_text)
-    app.connect("autodoc-process-signature", short_arrays)
+    app.connect("autodoc-process-signature", short_types)

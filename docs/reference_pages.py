@@ -46,9 +46,8 @@ when they do.
 
 
 def packages(folder: Path) -> Iterator[Path]:
-    """The folder itself and every package below it."""
-    yield folder
-    yield from sorted(init.parent for init in folder.rglob("__init__.py"))
+    """The folder itself and every folder of modules below it."""
+    yield from sorted({module.parent for module in folder.rglob("*.py")})
 
 
 def package_page(root: Path, package: Path, about: str) -> str:
@@ -83,18 +82,27 @@ def as_restructured_text(
     lines[:] = plain("\n".join(lines)).split("\n")
 
 
-ARRAY = re.compile(r"ndarray\[tuple\[(?:Any|int), \.\.\.\], dtype\[([^\[\]]+|\+?\w+\[.+?\])\]\]")
+ARRAY = re.compile(
+    r"~numpy\.ndarray\[tuple\[(?:~typing\.Any|int), \.\.\.\], "
+    r"~numpy\.dtype\[(~?[\w.]+(?:\[[^\]]+\])?)\]\]"
+)
+JSON = "str | int | float | bool | None | list[Json] | dict[str, Json]"
 
 
-def short_arrays(
+def short_types(
     app: Any, what: str, name: str, obj: Any, options: Any, given: str | None, back: str | None
 ) -> tuple[str | None, str | None]:
-    """Sphinx' hook: ``NDArray[float32]`` as it is written, not as NumPy spells it out."""
+    """Sphinx' hook: ``NDArray[float32]`` and ``Json`` as they are written, not spelt out."""
     return _short(given), _short(back)
 
 
 def _short(annotations: str | None) -> str | None:
-    return annotations and ARRAY.sub(r"NDArray[\1]", annotations)
+    if annotations is None:
+        return None
+    before, text = "", ARRAY.sub(r"~numpy.typing.NDArray[\1]", annotations)
+    while before != text:  # Json holds itself
+        before, text = text, text.replace(JSON, "Json")
+    return text
 
 
 def plain(text: str) -> str:
