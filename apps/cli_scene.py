@@ -171,8 +171,13 @@ def render(
     download: Annotated[
         bool, typer.Option("--download", help="Let what reads the word fetch its weights.")
     ] = False,
+    weights: Annotated[
+        str, typer.Option(help="Of a neural map.", show_default="where they were")
+    ] = "",
 ) -> None:
     """Draw a map along a path as a video; `--query WORD` lights up what the word names."""
     from retain.apps.reconstruct import show as job
 
-    raise typer.Exit(job.show(job.RenderOptions(results, out, path, width, query, download)))
+    raise typer.Exit(
+        job.show(job.RenderOptions(results, out, path, width, query, download, weights))
+    )

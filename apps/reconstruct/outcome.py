@@ -124,7 +124,7 @@ def judge(
     view = mapper.map.read(mapper.stream, "all")
     poses = mapper.map.poses(mapper.stream)
     path = tuple((place, corrected(place, poses)) for place in journal.path)
-    scores = tuple(_score(view.gaussians, held, poses) for held in journal.held_out)
+    scores = tuple(_score(view.gaussians, held, poses, metric=metric) for held in journal.held_out)
     stable = mapper.map.read(mapper.stream, "stable")
     camera = mapper.kind.camera
     tracked = journal.states["tracked"] + journal.states["recovered"]
@@ -156,9 +156,11 @@ def seen_from(gaussians: Gaussians, held: HeldOut, c2w: Matrix) -> Rendered:
     return render(gaussians, held.camera, c2w)
 
 
-def _score(gaussians: Gaussians, held: HeldOut, poses: dict[int, Matrix]) -> Score:
+def _score(gaussians: Gaussians, held: HeldOut, poses: dict[int, Matrix], *, metric: bool) -> Score:
     c2w = corrected(held, poses)
-    drawn, image, depth = seen_from(gaussians, held, c2w), held.image(), held.depth()
+    drawn, image = seen_from(gaussians, held, c2w), held.image()
+    # The neural profile makes a map without a unit of pictures that come with depth in metres.
+    depth = held.depth() if metric else None
     covered = drawn.alpha > SEEN
     return Score(
         held, c2w,

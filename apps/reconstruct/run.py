@@ -81,15 +81,34 @@ class ReconstructOptions(StreamOptions):
         for name in self.exports:
             if name not in EXPORTS:
                 raise UsageError(f"There is no export {name!r}.", hint=nearest(name, EXPORTS))
-        if self.language and self.profile == "neural":
+        if self.profile == "neural":
+            self._refuse_classic()
+        elif self.weights != "auto":
             raise UsageError(
-                "The neural profile gives its own language codes.", hint="Leave --language out."
+                "--weights are of the neural profile.", hint="Write --profile neural too."
             )
         if not self.language and (self.dinoiser or self.download):
             raise UsageError(
                 "--dinoiser and --download are of --language, and there is none.",
                 hint="Write --language clip.",
             )
+
+    def _refuse_classic(self) -> None:
+        """What only the classic profile knows is refused, not passed over."""
+        if self.language:
+            raise UsageError(
+                "The neural profile gives its own language codes.", hint="Leave --language out."
+            )
+        if self.poses == "given":
+            raise UsageError("The neural profile estimates poses; it cannot take given ones.")
+        for name in ("features", "cell", "refine", "refine_ms", "finish"):
+            value = getattr(self, name)
+            if value and value != getattr(ReconstructOptions, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is of the classic profile: the network says the "
+                    "map.",
+                    hint="Leave it out.",
+                )
 
     def of_stage(self) -> dict[str, Any]:
         """Options of the stage that maps."""
@@ -230,7 +249,7 @@ def _write_outputs(
     if journal.codes is not None:
         words = {"names": journal.names, "codes": journal.codes.tolist()}
         write_json(folder / SCENE, words)
-    own = outcome.facts(made, journal, mapper.kind)
+    own = outcome.facts(made, journal, mapper.kind) | _made_by(options)
     write_json(folder / SUMMARY, run_facts(options, report, journal, took) | own)
     write_report(
         folder,
@@ -238,10 +257,19 @@ def _write_outputs(
         journal=journal,
         outcome=made,
         report=report,
-        environment=environment(options, poses=own["poses"], cell=options.cell, seed=options.seed),
+        environment=environment(
+            options, poses=own["poses"], **_made_by(options), seed=options.seed
+        ),
         incomplete=incomplete(report, journal),
     )
     return made
+
+
+def _made_by(options: ReconstructOptions) -> dict[str, Any]:
+    """The profile, and what of it has to be known to repeat the run."""
+    if options.profile == "classic":
+        return {"profile": "classic", "cell": options.cell}
+    return {"profile": "neural", "weights": options.weights}
 
 
 def _nothing_mapped(

@@ -54,6 +54,8 @@ class RenderOptions:
     query: str = ""
     download: bool = False
     """May what reads ``query`` fetch its weights."""
+    weights: str = ""
+    """Of a neural map, where they lie now; empty: where they did."""
 
 
 def show(options: RenderOptions) -> int:
@@ -67,7 +69,7 @@ def show(options: RenderOptions) -> int:
         )
     if options.out.exists():
         raise UsageError(f"{str(options.out)!r} is there already; nothing is ever overwritten.")
-    gaussians, camera = read_map(str(folder / MAP))
+    gaussians, camera = read_map(str(folder / MAP), options.weights)
     lens = camera.resized(options.width, round(options.width * camera.height / camera.width))
     like = _like(options, gaussians) if options.query else None
     poses = _poses(options, folder)

@@ -9,6 +9,7 @@ with the features they are fused by, at most ``budget``).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +36,7 @@ from retain.models.onlinex.fusion import Fused
 from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.types import Maps, State
 from retain.models.scene.kind import Kind, kind_in, lens_of
-from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.results import Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -186,7 +187,7 @@ class NeuralMapper:
             "unit": np.array([kind.unit]),
             "counters": np.array([self._steps, self._keyframes, self.held_out]),
             "budget": np.array([self._options.budget_bytes]),
-            "weights": np.frombuffer(str(self._options.weights).encode(), np.uint8),
+            "weights": np.frombuffer(_lasting(self._options.weights).encode(), np.uint8),
             "digest": np.frombuffer(self._digest.encode(), np.uint8),
         })  # fmt: skip
         try:
@@ -243,9 +244,13 @@ class NeuralMapper:
         return Fused(1, **{name: torch.from_numpy(value) for name, value in held.items()})
 
 
-def read_neural(path: str, notes: Mapping[str, np.ndarray]) -> tuple[Gaussians, Camera]:
-    """All Gaussians of a saved state with these ``notes``, and the camera that saw them. Raises
-    StateError when it is damaged or its weights are gone."""
+def read_neural(
+    path: str, notes: Mapping[str, np.ndarray], weights: str = ""
+) -> tuple[Gaussians, Camera]:
+    """All Gaussians of a saved state with these ``notes``, and the camera that saw them.
+    ``weights``: where those it was made with lie now, if not where they did.
+
+    Raises StateError when it is damaged or was made with others, UsageError when they are gone."""
     from retain.models.scene.mapper import MapperOptions
 
     try:
@@ -253,9 +258,18 @@ def read_neural(path: str, notes: Mapping[str, np.ndarray]) -> tuple[Gaussians, 
     except (KeyError, ValueError) as error:
         raise StateError(f"{path} holds no neural map: {error}.") from error
     options = MapperOptions(
-        budget_bytes=budget, refine=0, refine_s=0.0, cell=1.0, seed=0, threads=1, weights=name
-    )
-    mapper = NeuralMapper.open(path, options)
+        budget_bytes=budget, refine=0, refine_s=0.0, cell=1.0, seed=0, threads=1,
+        weights=weights or name,
+    )  # fmt: skip
+    try:
+        mapper = NeuralMapper.open(path, options)
+    except (UsageError, SourceError) as error:
+        if weights:
+            raise
+        raise UsageError(
+            f"The weights that {path} was made with cannot be read: {error.what}",
+            hint="Name where they lie now: --weights FILE.",
+        ) from error
     return mapper.gaussians(), mapper.kind.camera
 
 
@@ -292,6 +306,12 @@ def digest(net: OnlineX) -> str:
         sha.update(name.encode())
         sha.update(value.contiguous().numpy().tobytes())
     return sha.hexdigest()
+
+
+def _lasting(name: str) -> str:
+    """The name of weights as it can be read from any folder."""
+    path = weights.locate(name)
+    return name if path.parent == weights.locate("auto").parent else os.path.realpath(path)
 
 
 def is_neural(memories: Mapping[str, object]) -> bool:

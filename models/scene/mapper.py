@@ -379,15 +379,15 @@ class Mapper:
         return mapper
 
 
-def read_map(path: str) -> tuple[Gaussians, Camera]:
+def read_map(path: str, weights: str = "") -> tuple[Gaussians, Camera]:
     """All Gaussians of a saved state, and the camera that saw them; its options do not matter.
-    Raises StateError when ``path`` is no map."""
+    ``weights``: of a neural map, where they lie now. Raises StateError when ``path`` is no map."""
     from retain.memory.snapshot import load
     from retain.models.onlinex.mapper import is_neural, read_neural
 
     memories = load(path).memories
     if is_neural(memories):
-        return read_neural(path, memories["notes"][1].tensors)
+        return read_neural(path, memories["notes"][1].tensors, weights)
     if not {"map", "notes"} <= set(memories):
         raise StateError(f"{path} holds no map of a scene.")
     config, state = memories["map"]
