@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retain.apps import console
-from retain.apps.cli_options import RunnerName, RunnerOption, TokenOption
+from retain.apps.cli_options import PortOption, RunnerName, RunnerOption, TokenOption
 from retain.pipeline.errors import UsageError
 
 GraphFile = Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="A graph; see docs.")]
@@ -51,11 +51,14 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Go on from a snapshot of such a graph.")
     ] = None,
+    page: Annotated[bool, typer.Option("--page", help="Serve the live page.")] = False,
+    port: PortOption = 0,
 ) -> None:
     """Run the graph in a file until it ends."""
     from retain.apps import graphs
 
-    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value, resume))
+    page_port = port if page else None
+    raise typer.Exit(graphs.run(graph, _changes(changes), runner.value, resume, page_port))
 
 
 def show(

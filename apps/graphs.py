@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from retain.apps import console
 from retain.apps.catalogs import CATALOGS
 from retain.models.budget import divided, outside, shares
-from retain.pipeline.errors import RetainError
+from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.graph import Graph
 from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.metrics import GraphStats
 from retain.pipeline.redact import redact
-from retain.pipeline.run import Runner, run_until_done, start
+from retain.pipeline.run import Runner, RunReport, run_until_done, start
+
+if TYPE_CHECKING:
+    from retain.apps.page.server import Page
 
 INTERRUPTED = 130
+PAGE = "page"
 
 
 def load(path: Path, changes: Mapping[str, str]) -> tuple[Graph, dict[str, int]]:
@@ -27,12 +34,55 @@ def load(path: Path, changes: Mapping[str, str]) -> tuple[Graph, dict[str, int]]
     return divided(graph), shares(graph)
 
 
-def run(path: Path, changes: Mapping[str, str], runner: Runner, resume: Path | None = None) -> int:
-    """Run the graph in ``path`` to its end, from the snapshot in ``resume`` on if there is one;
-    the exit code."""
+def run(
+    path: Path,
+    changes: Mapping[str, str],
+    runner: Runner,
+    resume: Path | None = None,
+    page_port: int | None = None,
+    linger_s: float = 10.0,
+) -> int:
+    """Run the graph in ``path`` to its end, from the snapshot in ``resume`` on if there is one,
+    with the live page at ``page_port`` (0: a free one) if that is given; the exit code."""
     graph, divided_bytes = load(path, changes)
-    with start(graph, runner=runner, resume=resume) as running:
-        report = run_until_done(running)
+    with nullcontext() if page_port is None else _page(graph, page_port) as page:
+        sinks = {PAGE: page} if page else {}
+        with start(graph, runner=runner, sinks=sinks, resume=resume) as running:
+            if page:
+                page.attach(running)
+            report = run_until_done(running)
+        _tell(graph, divided_bytes, report)
+        if page:
+            page.finish(None, "The stream has ended.", failed=bool(report.errors))
+            ended = time.monotonic()
+            with suppress(KeyboardInterrupt):
+                while page.state.latest.watchers and time.monotonic() < ended + linger_s:
+                    time.sleep(0.1)
+    return 1 if report.errors else INTERRUPTED if report.stopped else 0
+
+
+@contextmanager
+def _page(graph: Graph, port: int) -> Iterator[Page]:
+    """A page, as one more sink of ``graph`` beside its first. Raises UsageError for a graph that
+    has none, or a node of that name."""
+    from retain.apps.page.server import Page
+
+    last = next((e.src for e in graph.edges if graph.nodes[e.dst].role == "sink"), None)
+    if last is None or PAGE in graph.nodes:
+        raise UsageError(f"A page needs a graph with a sink, and without a node {PAGE!r}.")
+    graph.sink(PAGE)
+    graph.connect(last, PAGE, policy="drop_oldest(64)" if graph.promise == "live" else "block")
+    source = next(node for node in graph.order() if node.role == "source")
+    page = Page(graph.name, redact(str(source.options.get("source", ""))), port, view="everything")
+    try:
+        page.start()
+        console.messages().print(f"live page: [link={page.url}]{page.url}[/link]")
+        yield page
+    finally:
+        page.stop()
+
+
+def _tell(graph: Graph, divided_bytes: Mapping[str, int], report: RunReport) -> None:
     table = _table("node", "received", "sent", "dropped", "failed", "ms per packet")
     for node in report.stats.nodes:
         numbers = node.received, node.sent, sum(node.dropped.values()), node.failed
@@ -42,7 +92,6 @@ def run(path: Path, changes: Mapping[str, str], runner: Runner, resume: Path | N
         console.output().print(_budget(graph, divided_bytes, report.stats))
     for fault in report.errors:
         console.say_error(RetainError(fault.message))
-    return 1 if report.errors else INTERRUPTED if report.stopped else 0
 
 
 def show(path: Path, changes: Mapping[str, str], only_check: bool) -> None:

@@ -18,14 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class JsonLines:
-    """One JSON object per packet: stream, seq, pts, time_base, seconds and results without arrays.
+    """One JSON object per packet: stream, seq, pts, time_base, seconds and results, without arrays
+    of more than ``arrays`` numbers.
 
     Lines go to ``PATH.partial``, which becomes ``PATH`` when the run has ended; a run cut short
     leaves the partial file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, arrays: int = 0) -> None:
         self.path = Path(path)
+        self._arrays = arrays
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] | None = self.partial.open("wb")
@@ -41,7 +43,9 @@ class JsonLines:
             "pts": frame.pts,
             "time_base": str(frame.time_base),
             "seconds": round(frame.seconds, 6),
-            "results": {name: _plain(result) for name, result in packet.results.items()},
+            "results": {
+                name: _plain(result, self._arrays) for name, result in packet.results.items()
+            },
         }
         line = self._encoder.encode(record) + b"\n"
         self._file.write(line)
@@ -91,12 +95,12 @@ class Count:
         return {"packets": self.packets}
 
 
-def _plain(result: Any) -> dict[str, Any]:
-    """A record as JSON can say it: arrays left out, the kind with its version kept."""
+def _plain(result: Any, arrays: int) -> dict[str, Any]:
+    """A record as JSON can say it: large arrays left out, the kind with its version kept."""
     fields = msgspec.structs.asdict(result)
     kind = result.__struct_config__.tag
     return {"type": kind} | {
-        name: msgspec.to_builtins(value)
+        name: value.tolist() if isinstance(value, np.ndarray) else msgspec.to_builtins(value)
         for name, value in fields.items()
-        if not isinstance(value, np.ndarray)
+        if not isinstance(value, np.ndarray) or (arrays and value.size <= arrays)
     }

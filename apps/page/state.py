@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from retain.apps.drawing import jpeg, shrink
-from retain.apps.page import detect, heart, imagine, memory, objects, scene, words
+from retain.apps.page import detect, everything, heart, imagine, memory, objects, scene, words
 from retain.apps.page.section import Clock, Json, Section
 from retain.apps.page.stages import table
 from retain.pipeline.frame import Image
@@ -25,7 +25,9 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held
 
-View = Literal["watch", "segment", "object", "text", "scene", "detect", "imagine", "console"]
+View = Literal[
+    "watch", "segment", "object", "text", "scene", "detect", "imagine", "everything", "console"
+]
 """Kinds of pages: which results travel decides which sections and panels there are."""
 
 PREVIEW_WIDTH = 640
@@ -40,6 +42,7 @@ _OF = {
     "scene": scene,
     "detect": detect,
     "imagine": imagine,
+    "everything": everything,
 }
 """What a kind of page knows; the others are of memories."""
 
@@ -58,6 +61,8 @@ def _sections(view: View) -> list[Section]:
         return detect.sections()
     if view == "imagine":
         return imagine.sections()
+    if view == "everything":
+        return everything.sections()
     return [memory.Points(), memory.Whole(), memory.Kept()]
 
 

@@ -15,7 +15,7 @@ from retain.models.object.tracker import Tracker, TrackerOptions
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Masks
+from retain.pipeline.results import Masks, Route
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class SegmentObject:
     threads    of torch; results are the same bits for the same number only
     resume     a state saved by ``save``; frames it has seen are passed over
 
-    One stage follows the objects of one stream. After a cut they are looked for everywhere.
+    One stage follows the objects of one stream. After a cut, of the source or by the router where
+    one stands before, they are looked for everywhere.
     Raises SourceError or UsageError for a mask that cannot be used.
     """
 
@@ -87,9 +88,9 @@ class SegmentObject:
                 return None
             assert self._tracker is not None
             if planes is None:
-                planes = self._tracker.look(
-                    frame.image, frame.seq, frame.seconds, cut=frame.discontinuity
-                )
+                route = packet.results.get("route")
+                cut = frame.discontinuity or (isinstance(route, Route) and route.cut)
+                planes = self._tracker.look(frame.image, frame.seq, frame.seconds, cut=cut)
         self._seq = frame.seq
         return packet.plus(masks=self._masks(planes, frame))
 

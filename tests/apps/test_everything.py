@@ -11,8 +11,11 @@ import everything_parts as parts
 import pytest
 from everything_parts import EXAMPLES, FRAMES, Listener, everything
 
+from retain.apps import graphs
 from retain.apps.catalogs import CATALOGS
 from retain.models.budget import shares
+from retain.pipeline.errors import GraphError, UsageError
+from retain.pipeline.graph import CALLER, Node
 from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.run import start
 
@@ -63,3 +66,63 @@ def test_another_process_goes_on_bit_for_bit(whole: Listener, tmp_path: Path) ->
     assert [tuple(row) for row in rows] == whole.rows[sent:]
     assert before.rows[:sent] == whole.rows[:sent]
     assert digest == whole.map.digest
+
+
+def test_the_command_tells_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
+    graphs.show(EXAMPLES / "everything.yaml", {"budget.mb": "50"}, only_check=False)
+    shown = capsys.readouterr().out
+    assert "50,000,000" in shown
+    for name, nbytes in graphs.load(EXAMPLES / "everything.yaml", {"budget.mb": "50"})[1].items():
+        assert any(name in line and f"{nbytes:,}" in line for line in shown.splitlines())
+
+
+def test_a_budget_that_cannot_do_is_one_clear_error() -> None:
+    with pytest.raises(UsageError, match=r"need at least \d+ bytes \('watch' 500000, .* 3000000"):
+        graphs.load(EXAMPLES / "everything.yaml", {"budget.mb": "3"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("budget: {weights: {}}", "needs 'mb'"),
+        ("budget: {mb: many}", "budget's mb must be a number >= 0"),
+        ("budget: {mb: -1}", "number >= 0, got -1"),
+        ("budget: {mb: .nan}", "number >= 0"),
+        ("budget: {mb: 9, weights: {watsch: 1}}", "no node 'watsch'.*Did you mean 'watch'"),
+        ("budget: {mb: 9, weight: {}}", "'weight' is not a key.*Did you mean 'weights'"),
+    ],
+)
+def test_a_wrong_budget_is_named_where_it_stands(wrong: str, told: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / "everything.yaml").read_text().partition("budget:")[0]
+    line = text.count("\n") + 1
+    (tmp_path / "g.yaml").write_text(text + wrong)
+    with pytest.raises(GraphError, match=rf"g.yaml, line {line},.*{told}"):
+        graphs.load(tmp_path / "g.yaml", {})
+
+
+def test_the_command_goes_on_from_a_snapshot_and_serves_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a graph of two cheap stages; lines of both parts are those of one run."""
+    (tmp_path / "g.yaml").write_text(
+        "nodes:\n"
+        "  in: {source: synthetic, with: {source: 'synthetic://scenes?frames=12&size=64x48'}}\n"
+        "  encode: {stage: encode, with: {encoder: pixels}}\n"
+        "  keep: {stage: remember}\n"
+        f"  log: {{sink: jsonl, with: {{path: '{tmp_path / 'all.jsonl'}'}}}}\n"
+        "edges: [in -> encode -> keep -> log]\n"
+        "budget: {mb: 2}\n"
+    )
+    assert graphs.run(tmp_path / "g.yaml", {}, "inline", page_port=0) == 0
+    assert "live page: http://127.0.0.1:" in capsys.readouterr().err
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    out = Listener(wait_at=5)
+    graph, _ = graphs.load(tmp_path / "g.yaml", {})
+    graph.nodes["log"] = Node("log", "sink", CALLER)
+    with start(graph, runner="inline", sinks={"log": out}) as running:
+        assert out.here.wait(60)
+        running.snapshot(tmp_path / "state")
+    sent = json.loads((tmp_path / "state" / "graph.json").read_bytes())["nodes"][0]["sent"]
+    rest = {"log.path": str(tmp_path / "rest.jsonl")}
+    assert graphs.run(tmp_path / "g.yaml", rest, "inline", tmp_path / "state") == 0
+    assert (tmp_path / "rest.jsonl").read_text().splitlines() == lines[sent:]

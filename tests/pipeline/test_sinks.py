@@ -37,6 +37,16 @@ def test_lines_say_all_but_arrays(tmp_path: Path) -> None:
     assert not sink.partial.exists()
 
 
+def test_small_arrays_are_told_where_that_is_asked_for(tmp_path: Path) -> None:
+    told = {}
+    for most in (0, 3, 4):
+        sink = JsonLines(str(tmp_path / f"{most}.jsonl"), arrays=most)
+        sink.process(packet(0))
+        sink.close()
+        told[most] = json.loads(sink.path.read_text())["results"]["e"].get("vector")
+    assert told == {0: None, 3: None, 4: [1.0] * 4}
+
+
 def test_a_run_cut_short_leaves_the_partial_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

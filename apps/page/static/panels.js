@@ -31,5 +31,6 @@ export const views = {
   scene: [status, view3d, video, growth, drift, above, stages],
   detect: [status, video, recall, boxes, decided, stages],
   imagine: [status, video, novelty, imagined, stages],
+  everything: [status, video, plot, budget, areas, recall, growth, above, novelty, strip, stages],
   console: [control, streams, stages],
 };

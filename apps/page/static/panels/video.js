@@ -79,9 +79,9 @@ function draw(picture, view, reasons) {
   setText(ui.time, clock(view.seconds));
   setText(ui.size, `#${view.seq} · ${view.width}×${view.height}`);
   if (view.objects) return followed(view);
-  if (view.outlines) return measured(view);
+  if (view.outlines && !view.state) return measured(view);
   if (view.tracking) return placed(view);
-  if (view.boxes) return found(view);
+  if (view.boxes && !view.state) return found(view);
   if (!view.state) return;
   ui.badge.replaceChildren(badge(view.state));
   setText(ui.score, `score ${score(view.score)}`);
