@@ -138,7 +138,7 @@ def _refuse_unwritable(source: str) -> None:
     try:
         source.encode()
     except UnicodeEncodeError:
-        shown = source.encode(errors="surrogateescape").decode(errors="replace")
+        shown = source.encode(errors="replace").decode()
         raise UsageError(
             f"The name of {shown!r} is not UTF-8, so no result could say what it is of.",
             hint="Rename the file, or link to it by another name.",

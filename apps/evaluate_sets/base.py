@@ -85,7 +85,7 @@ class Kept:
     def ask(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The facts of item ``name``: from the folder, or of ``make``, which are kept. What has an
         ``error`` is tried again the next time: its files may have been mended."""
-        short = hashlib.sha256(name.encode()).hexdigest()[:16]
+        short = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
         path = self.folder / ITEMS / f"{short}.json"
         if path.exists():
             held = _read(path)
@@ -195,14 +195,14 @@ def show(tables: Iterable[Table]) -> None:
 
     say = console.output().print
     for table in tables:
-        out = Rich(title=table.title, title_justify="left")
+        out = Rich(title=_text(table.title), title_justify="left")
         for k, column in enumerate(table.head):
             out.add_column(column, justify="right" if k else "left")
         for row in table.rows:
             out.add_row(*(_cell(value) for value in row))
         say(out)
         for note in table.notes:
-            say(f"  {note}", style="dim", highlight=False)
+            say(f"  {_text(note)}", style="dim", highlight=False)
 
 
 def save(path: Path, tables: Sequence[Table]) -> None:
@@ -222,8 +222,13 @@ def save(path: Path, tables: Sequence[Table]) -> None:
 
 def _cell(value: str | float | int) -> str:
     if isinstance(value, str | int):
-        return str(value)
+        return _text(str(value))
     return "" if value != value else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _text(value: str) -> str:
+    """As it can be printed: names of files need not be text."""
+    return value.encode(errors="replace").decode()
 
 
 @contextmanager
@@ -240,7 +245,7 @@ def told() -> Iterator[Tell]:
     with Progress(*columns, console=screen, transient=True) as bar:
         task = bar.add_task("")
         yield lambda text, done, of: bar.update(
-            task, description=text, completed=done, total=of or None
+            task, description=_text(text), completed=done, total=of or None
         )
 
 

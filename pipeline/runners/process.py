@@ -43,18 +43,20 @@ class Child:
         self.reason = ""
         """Why it had to be killed, or what it said before it ended."""
         stdin = _dup_stdin() if spec.role == "source" else None
-        # Before there is a process: one that is told nothing would wait for ever.
-        told = msgspec.json.encode(msgspec.structs.replace(spec, stdin=stdin))
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "retain.pipeline.worker"],
-            stdin=subprocess.PIPE,
-            stdout=2,  # results are the caller's to print
-            env=environment,
-            start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
-            pass_fds=() if stdin is None else (stdin,),
-        )
-        if stdin is not None:
-            os.close(stdin)
+        try:
+            # Before there is a process: one that is told nothing would wait for ever.
+            told = msgspec.json.encode(msgspec.structs.replace(spec, stdin=stdin))
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "retain.pipeline.worker"],
+                stdin=subprocess.PIPE,
+                stdout=2,  # results are the caller's to print
+                env=environment,
+                start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
+                pass_fds=() if stdin is None else (stdin,),
+            )
+        finally:
+            if stdin is not None:
+                os.close(stdin)
         assert self.process.stdin
         with suppress(BrokenPipeError):  # it died at once: that is noticed by its exit code
             self.process.stdin.write(told + b"\n")

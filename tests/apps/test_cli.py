@@ -387,3 +387,5 @@ def test_a_name_that_is_no_text_is_refused_at_once(tmp_path: Path) -> None:
     media.write_video(Path(source), 5)
     with pytest.raises(UsageError, match="not UTF-8"):
         watch(WatchOptions(source=source, out=tmp_path / "out", page=False), lambda done: None)
+    with pytest.raises(UsageError, match="not UTF-8"):  # as a list in JSON may hold it
+        watch(WatchOptions(source="a\ud800.mp4", out=tmp_path / "out", page=False), lambda d: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from detect_parts import Renamed
 from media import write_video
 
-from retain.apps.evaluate_sets import davis, detection, echo, protocols, scene
+from retain.apps.evaluate_sets import base, davis, detection, echo, protocols, scene
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
 from retain.datasets.detect.base import IGNORE, truth_of
 from retain.datasets.detect.open import open_clips
@@ -198,6 +199,17 @@ def test_what_has_no_protocol_is_refused(clips: list[EchoClip], tmp_path: Path) 
         chosen(options(protocol="echonte"), protocols.PROTOCOLS)
     with pytest.raises(UsageError, match="splits test, val, train"):
         chosen(options(protocol="camus", split="valid"), protocols.PROTOCOLS)
+
+
+def test_names_need_not_be_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"[red]lat\xefin[b]")
+    kept = Kept(tmp_path, SetOptions(path="x"))
+    assert kept.ask(name, lambda: {"a": 1}) == kept.ask(name, lambda: {"a": 2}) == {"a": 1}
+    kept.close()
+    table = Table("t", ("", "n"), [(name, 1)], (name,))
+    base.show([table])
+    base.save(tmp_path / "t.json", [table])
+    assert capsys.readouterr().out.count("[red]lat?in[b]") == 2
 
 
 def test_a_damaged_record_is_found_out_again(tmp_path: Path) -> None:
