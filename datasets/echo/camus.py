@@ -66,17 +66,23 @@ class Camus:
         self.root = Path(root)
         self.problems = Problems()
         """Of the last ``clips``, in the order met."""
-        folders = (self.root / name for name in (".", "database_nifti", "training", "testing"))
-        self._files = {
-            path.name: path
-            for folder in folders
-            for pattern in ("patient*/patient*", "frames/patient*", "masks/patient*")
-            for path in folder.glob(pattern)
-        }
+        self._files: dict[str, Path] = {}
+        self._twice: set[str] = set()
+        for name in (".", "database_nifti", "training", "testing"):
+            self._add(self.root / name)
         found = {match.groups() for name in self._files if (match := _PATIENT.match(name))}
         self._items = sorted((str(patient), str(view)) for patient, view in found)
         if not self._items:
             raise wrong_folder(self.root, "CAMUS", EXPECTED)
+
+    def _add(self, folder: Path) -> None:
+        """The files of a folder of patients, but for patients of whom an earlier one has the same:
+        the first release counts from patient0001 in training and, others, in testing."""
+        patterns = ("patient*/patient*", "frames/patient*", "masks/patient*")
+        found = {path.name: path for pattern in patterns for path in folder.glob(pattern)}
+        twice = {name.split("_")[0] for name in found.keys() & self._files.keys()}
+        self._twice |= twice
+        self._files |= {n: path for n, path in found.items() if n.split("_")[0] not in twice}
 
     def clips(
         self, split: Split | None = None, views: tuple[str, ...] = VIEWS, strict: bool = False
@@ -97,6 +103,12 @@ class Camus:
         self, splits: dict[str, str], split: str | None, views: tuple[str, ...], strict: bool
     ) -> Iterator[EchoClip]:
         self.problems.clear()
+        if self._twice:
+            what = (
+                f"{len(self._twice)} patients are in two folders, such as {min(self._twice)}; the "
+                "first is read (database_nifti, training, testing)."
+            )
+            self.problems.note("testing", Trouble.DUPLICATE, what)
         listed = {patient for patient, group in splits.items() if split in (None, group)}
         absent = sorted(listed - {patient for patient, _ in self._items})
         if absent:

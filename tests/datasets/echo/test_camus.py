@@ -174,6 +174,23 @@ def test_pictures_of_the_two_phases_alone_make_a_clip(tmp_path: Path, flat: bool
     assert reader.problems == []
 
 
+def test_testing_patients_of_the_first_release_do_not_take_the_place_of_training_ones(
+    tmp_path: Path,
+) -> None:
+    """Both are numbered from 1; testing has pictures alone."""
+    write_camus(tmp_path, clips(), "mhd")
+    other = tmp_path / "other"
+    write_camus(other, [drawn("z", patient="p", view="2CH", frames=7)], "mhd")
+    (tmp_path / "testing").mkdir()
+    (other / "training" / "patient0001").rename(tmp_path / "testing" / "patient0001")
+    for path in (tmp_path / "testing").glob("*/*_gt*"):
+        path.unlink()
+    reader = Camus(tmp_path)
+    for one, written in zip(reader.clips(), clips(), strict=True):
+        same(one, written)
+    assert ["two folders" in problem.what for problem in reader.problems] == [True]
+
+
 def test_another_folder_is_told_by_what_is_in_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist.*CAMUS is a folder with"):
         Camus(tmp_path / "nowhere")
