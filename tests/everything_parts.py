@@ -14,20 +14,25 @@ import numpy as np
 from retain.apps.graphs import load
 from retain.pipeline.graph import CALLER, Graph, Node
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Pose, Recall, SplatDelta
+from retain.pipeline.results import Held, Novelty, Pose, Recall, SplatDelta
 from retain.pipeline.run import Runner, start
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 FRAMES = 12
+BUDGET_MB = 9
+"""Little more than the least: most of the stages must let something go."""
 
 
-def everything(**changes: str) -> Graph:
-    """With a sink of the caller in place of the file."""
-    told = {"camera.limit": str(FRAMES), "follow.mask": str(EXAMPLES / "everything-mask.png")}
-    told |= {name.replace("__", "."): value for name, value in changes.items()}
-    graph, _ = load(EXAMPLES / "everything.yaml", told)
+def everything() -> tuple[Graph, dict[str, int]]:
+    """With a sink of the caller in place of the file; and the stages' shares."""
+    changes = {
+        "camera.limit": str(FRAMES),
+        "budget.mb": str(BUDGET_MB),
+        "follow.mask": str(EXAMPLES / "everything-mask.png"),
+    }
+    graph, shares = load(EXAMPLES / "everything.yaml", changes)
     graph.nodes["log"] = Node("log", "sink", CALLER)
-    return graph
+    return graph, shares
 
 
 def said(packet: Packet) -> str:
@@ -80,11 +85,21 @@ class Listener:
         self.rows: list[tuple[int, str]] = []
         self.names: list[set[str]] = []
         self.map = Map()
+        self.held: list[dict[str, tuple[int, int]]] = []
+        """By result: the bytes its stage held after each frame, and those it may hold."""
         self.here, self.go, self._wait_at = threading.Event(), threading.Event(), wait_at
 
     def process(self, packet: Packet) -> None:
         self.rows.append((packet.frame.seq, said(packet)))
         self.names.append(set(packet.results))
+        told = packet.results.items()
+        self.held.append(
+            {
+                name: (r.nbytes, r.byte_budget)
+                for name, r in told
+                if isinstance(r, Held | Novelty | Pose | Recall)
+            }
+        )
         if isinstance(delta := packet.results.get("splats"), SplatDelta):
             self.map.take(delta)
         if packet.frame.seq >= self._wait_at:
@@ -96,7 +111,7 @@ class Listener:
 
 def heard(runner: Runner, resume: str | None = None) -> Listener:
     out = Listener()
-    report = start(everything(), runner=runner, sinks={"log": out}, resume=resume).wait(120)
+    report = start(everything()[0], runner=runner, sinks={"log": out}, resume=resume).wait(120)
     assert report.ok, report.errors
     return out
 

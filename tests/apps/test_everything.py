@@ -12,11 +12,8 @@ import pytest
 from everything_parts import EXAMPLES, FRAMES, Listener, everything
 
 from retain.apps import graphs
-from retain.apps.catalogs import CATALOGS
-from retain.models.budget import shares
 from retain.pipeline.errors import GraphError, UsageError
 from retain.pipeline.graph import CALLER, Node
-from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.run import start
 
 
@@ -24,10 +21,10 @@ from retain.pipeline.run import start
 def whole() -> Listener:
     """An uninterrupted run in one process."""
     out = Listener()
-    report = start(everything(), runner="inline", sinks={"log": out}).wait(120)
+    graph, divided = everything()
+    report = start(graph, runner="inline", sinks={"log": out}).wait(120)
     assert report.ok, report.errors
     held = {node.name: node.memory_bytes for node in report.stats.nodes}
-    divided = shares(load_graph(EXAMPLES / "everything.yaml", CATALOGS))
     assert len(divided) == 5
     assert all(0 < held[name] <= nbytes for name, nbytes in divided.items())
     return out
@@ -41,6 +38,17 @@ def test_all_results_come_with_their_frame(whole: Listener) -> None:
     assert whole.map.records
 
 
+def test_no_frame_finds_more_remembered_than_the_budget(whole: Listener) -> None:
+    """What each stage says with its result, at every frame; the budget is tight."""
+    most = 0
+    for told in whole.held:
+        assert {"held", "recall", "pose"} <= set(told)
+        assert all(0 < nbytes <= budget for nbytes, budget in told.values())
+        most = max(most, sum(nbytes for nbytes, _ in told.values()))
+        assert sum(budget for _, budget in told.values()) <= 1e6 * parts.BUDGET_MB
+    assert most > 0.3e6 * parts.BUDGET_MB
+
+
 def test_processes_say_the_same_bits(whole: Listener) -> None:
     other = parts.heard("local")
     assert other.rows == whole.rows
@@ -49,7 +57,7 @@ def test_processes_say_the_same_bits(whole: Listener) -> None:
 
 def test_another_process_goes_on_bit_for_bit(whole: Listener, tmp_path: Path) -> None:
     before = Listener(wait_at=FRAMES // 2)
-    with start(everything(), runner="inline", sinks={"log": before}) as running:
+    with start(everything()[0], runner="inline", sinks={"log": before}) as running:
         assert before.here.wait(60)
         running.snapshot(tmp_path / "state")
     manifest = json.loads((tmp_path / "state" / "graph.json").read_bytes())
