@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from retain.apps.graphs import load
+from retain.apps.page.state import PageState
 from retain.pipeline.graph import CALLER, Graph, Node
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held, Novelty, Pose, Recall, SplatDelta
@@ -85,6 +86,7 @@ class Listener:
         self.rows: list[tuple[int, str]] = []
         self.names: list[set[str]] = []
         self.map = Map()
+        self.page: PageState | None = None
         self.held: list[dict[str, tuple[int, int]]] = []
         """By result: the bytes its stage held after each frame, and those it may hold."""
         self.here, self.go, self._wait_at = threading.Event(), threading.Event(), wait_at
@@ -92,6 +94,8 @@ class Listener:
     def process(self, packet: Packet) -> None:
         self.rows.append((packet.frame.seq, said(packet)))
         self.names.append(set(packet.results))
+        if self.page:
+            self.page.observe(packet)
         told = packet.results.items()
         self.held.append(
             {

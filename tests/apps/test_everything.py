@@ -12,6 +12,7 @@ import pytest
 from everything_parts import EXAMPLES, FRAMES, Listener, everything
 
 from retain.apps import graphs
+from retain.apps.page.state import PageState
 from retain.pipeline.errors import GraphError, UsageError
 from retain.pipeline.graph import CALLER, Node
 from retain.pipeline.run import start
@@ -21,6 +22,7 @@ from retain.pipeline.run import start
 def whole() -> Listener:
     """An uninterrupted run in one process."""
     out = Listener()
+    out.page = PageState("everything", "room", view="everything")
     graph, divided = everything()
     report = start(graph, runner="inline", sinks={"log": out}).wait(120)
     assert report.ok, report.errors
@@ -36,6 +38,20 @@ def test_all_results_come_with_their_frame(whole: Listener) -> None:
     assert all(always <= found for found in whole.names)
     assert sum("novelty" in found for found in whole.names) >= 2
     assert whole.map.records
+
+
+def test_the_page_has_something_of_each(whole: Listener) -> None:
+    page = whole.page
+    assert page is not None
+    names = [section.name for section in page.sections]
+    assert len(set(names)) == len(names), "a section would hide another"
+    shown = page.patch({})
+    assert {"state", "score", "boxes", "outlines", "width"} <= set(shown["latest"])
+    assert len(shown["points"]["points"]) == len(shown["areas"]["points"]) == FRAMES
+    assert len(shown["novelty"]["points"]) == sum("novelty" in found for found in whole.names)
+    assert shown["map"]["byte_budget"] == whole.held[-1]["pose"][1]
+    assert shown["recall"]["byte_budget"] == whole.held[-1]["recall"][1]
+    assert page.picture(0), "the first frame is kept, with its picture"
 
 
 def test_no_frame_finds_more_remembered_than_the_budget(whole: Listener) -> None:
