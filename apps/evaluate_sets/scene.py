@@ -89,7 +89,7 @@ def _facts(place: Path, out: Path) -> Mapping[str, Any]:
     shutil.rmtree(out, ignore_errors=True)  # half a run from before
     options = job.ReconstructOptions(
         source=str(place), out=out, poses="estimated", width=WIDTH, holdout=HOLDOUT, finish=FINISH,
-        page=False, runner="inline", exports=(), command="retain eval set",
+        page=False, runner="inline", exports=(), command="retain eval set", whole=True,
     )  # fmt: skip
     try:
         done = job.reconstruct(options, lambda done: None)

@@ -74,6 +74,8 @@ class ReconstructOptions(StreamOptions):
     """Teacher of language codes; empty: those of the source, if any."""
     dinoiser: Path | None = None
     download: bool = False
+    whole: bool = False
+    """A stream that is stopped by hand is worth nothing: KeyboardInterrupt in place of results."""
     exports: tuple[str, ...] = ("ply", "html")
     command: str = "retain reconstruct"
 
@@ -228,6 +230,8 @@ def _write_outputs(
     from retain.apps.reconstruct import outcome
     from retain.apps.reconstruct.report import write_report
 
+    if options.whole and interrupted(report, journal):
+        raise KeyboardInterrupt
     failed = error_of(report.errors[0]) if report.errors else None
     if failed and not (folder / MAP).is_file():
         raise failed

@@ -7,6 +7,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -355,6 +356,16 @@ def test_a_scene_that_was_broken_off_is_not_kept(
     with pytest.raises(KeyboardInterrupt):
         tables(tmp_path / "set", tmp_path / "out")
     assert not list((tmp_path / "out/items").iterdir())
+
+
+def test_a_stream_that_was_stopped_is_not_refined_first(tmp_path: Path) -> None:
+    from retain.apps.reconstruct.run import ReconstructOptions, _write_outputs
+
+    report = SimpleNamespace(stopped="drained", errors=())
+    journal = SimpleNamespace(reached=False)
+    options = ReconstructOptions(source="room://", whole=True)
+    with pytest.raises(KeyboardInterrupt):
+        _write_outputs(options, None, tmp_path, report, journal, 1.0)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_none_or_have_changed_are_refused(
