@@ -185,6 +185,17 @@ def test_boundaries_are_judged_at_ten_distances(tmp_path: Path) -> None:
     assert table.head[1:] == [f"{k / 20:.2f}" for k in range(1, 11)] + ["mean"]
     assert table.rows[0][1:] == [1.0] * 11
     assert any("1 are not there" in note for note in table.notes)
+    assert not any("another number" in note for note in table.notes)
+    half = pickle.dumps({"seen": {**clip, "num_frames": 120, "fps": 20.0}}, 4)
+    (tmp_path / "k400_mr345_val.pkl").write_bytes(half)
+    (table,) = tables(tmp_path, tmp_path / "out2").values()
+    assert any("seen, have another number of frames" in note for note in table.notes)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no annotations"):
+        tables(tmp_path / "empty", tmp_path / "out4", protocol="gebd")
+    (tmp_path / "seen.mp4").write_bytes(b"nothing")
+    with pytest.raises(UsageError):
+        tables(tmp_path, tmp_path / "out3")
 
 
 def test_what_has_no_protocol_is_refused(clips: list[EchoClip], tmp_path: Path) -> None:
