@@ -25,7 +25,7 @@ from retain.datasets.echo.echonet import EchoNet
 from retain.datasets.echo.reading import Problems
 from retain.models.gdkvm.place import masks_on_frame
 from retain.models.gdkvm.stage import Segment
-from retain.pipeline.errors import RetainError
+from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Masks
@@ -40,6 +40,7 @@ def echonet(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
     reader = EchoNet(options.path)
     clips = reader.clips(options.split or "test")  # type: ignore[arg-type]
     found = list(_judged(clips, options, kept, tell, "cavity"))
+    _refuse_none(found, options, reader.problems)
     rows = []
     for phase in (*_PHASES, "both"):
         names = _PHASES if phase == "both" else (phase,)
@@ -68,6 +69,7 @@ def camus(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
     reader = Camus(options.path)
     split: str | None = options.split or ("test" if _has_splits(Path(options.path)) else None)
     found = list(_judged(reader.clips(split), options, kept, tell, "all"))  # type: ignore[arg-type]
+    _refuse_none(found, options, reader.problems)
     rows: list[tuple[str | float | int, ...]] = []
     for name in LABELS:
         for phase in _PHASES:
@@ -96,6 +98,15 @@ def camus(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
         ("EDV in ml", [(a["edv"], b["edv"]) for a, b in both]),
         ("ESV in ml", [(a["esv"], b["esv"]) for a, b in both]),
     ])  # fmt: skip
+
+
+def _refuse_none(found: Sequence[object], options: SetOptions, problems: Problems) -> None:
+    """Raises UsageError where a table would be of nothing."""
+    if not found:
+        raise UsageError(
+            f"No clip of {options.path!r} could be judged.",
+            hint=_problems(problems)[0] if problems else "Its split holds none: try --split.",
+        )
 
 
 def _ef_table(name: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> Table:

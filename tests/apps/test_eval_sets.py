@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from detect_parts import Renamed
 from media import write_video
 
-from retain.apps.evaluate_sets import base, davis, detection, echo, protocols, scene
+from retain.apps.evaluate_sets import davis, detection, echo, protocols, scene
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
 from retain.datasets.detect.base import IGNORE, truth_of
 from retain.datasets.detect.open import open_clips
@@ -213,27 +212,6 @@ def test_what_has_no_protocol_is_refused(clips: list[EchoClip], tmp_path: Path) 
         chosen(options(protocol="camus", split="valid"), protocols.PROTOCOLS)
 
 
-def test_names_need_not_be_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = os.fsdecode(b"[red]lat\xefin[b]")
-    kept = Kept(tmp_path, SetOptions(path="x"))
-    assert kept.ask(name, lambda: {"a": 1}) == kept.ask(name, lambda: {"a": 2}) == {"a": 1}
-    kept.close()
-    table = Table("t", ("", "n"), [(name, 1)], (name,))
-    base.show([table])
-    base.save(tmp_path / "t.json", [table])
-    assert capsys.readouterr().out.count("[red]lat?in[b]") == 2
-
-
-def test_a_damaged_record_is_found_out_again(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, SetOptions(path="x"))
-    assert kept.ask("one", lambda: {"a": 1}) == {"a": 1}
-    assert kept.ask("one", lambda: pytest.fail("known")) == {"a": 1}
-    for path in (tmp_path / "items").iterdir():
-        path.write_text("{")
-    assert kept.ask("one", lambda: {"a": 2}) == {"a": 2}
-    kept.close()
-
-
 def renamed(places: tuple[str, ...]) -> list[Renamed]:
     made = open_clips("objects://?seed=40&clips=2&frames=8")
     return [Renamed(made[k], places) for k in range(2)]
@@ -369,6 +347,18 @@ def test_a_scene_that_was_broken_off_is_not_kept(
     assert not list((tmp_path / "out/items").iterdir())
 
 
+def test_a_table_of_nothing_is_none(clips: list[EchoClip], tmp_path: Path) -> None:
+    write_echonet(tmp_path / "set", clips[:1])
+    with pytest.raises(UsageError, match="No clip") as told:
+        tables(tmp_path / "set", tmp_path / "out", split="train")
+    assert "--split" in told.value.hint
+    for path in (tmp_path / "set/Videos").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="No clip") as told:
+        tables(tmp_path / "set", tmp_path / "out2")
+    assert "clip0" in told.value.hint
+
+
 def test_a_stream_that_was_stopped_is_not_refined_first(tmp_path: Path) -> None:
     from retain.apps.reconstruct.run import ReconstructOptions, _write_outputs
 
@@ -395,19 +385,6 @@ def test_weights_that_are_none_or_have_changed_are_refused(
         Kept(tmp_path / "kept", options)
     with pytest.raises(UsageError, match="no network to choose"):
         chosen(SetOptions(path=str(tmp_path), protocol="gebd", weights="x"), protocols.PROTOCOLS)
-
-
-def test_two_runs_at_once_are_refused_and_damage_is_told(tmp_path: Path) -> None:
-    first = Kept(tmp_path / "out", SetOptions(path="x"))
-    with pytest.raises(StateError, match="at work"):
-        Kept(tmp_path / "out", SetOptions(path="x"))
-    first.close()
-    (tmp_path / "out/run.json").write_text("{")
-    with pytest.raises(StateError, match="other options"):
-        Kept(tmp_path / "out", SetOptions(path="x"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
-        Kept(tmp_path / "file", SetOptions(path="x"))
 
 
 def test_part_of_davis_is_judged_and_a_split_that_is_not_there_refused(
