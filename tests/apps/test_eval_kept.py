@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retain.apps.evaluate_sets import base
-from retain.apps.evaluate_sets.base import Kept, SetOptions, Table
+from retain.apps.evaluate_sets import base, protocols
+from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, chosen
 from retain.pipeline.errors import StateError, UsageError
 
 
@@ -44,3 +44,18 @@ def test_two_runs_at_once_are_refused_and_damage_is_told(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         Kept(tmp_path / "file", SetOptions(path="x"))
+
+
+def test_what_has_no_protocol_is_refused(tmp_path: Path) -> None:
+    def options(**more: object) -> SetOptions:
+        return SetOptions(**{"path": str(tmp_path), **more})  # type: ignore[arg-type]
+
+    with pytest.raises(UsageError, match="none of the data sets") as told:
+        chosen(options(), protocols.PROTOCOLS)
+    assert "data doctor" in told.value.hint
+    with pytest.raises(UsageError, match="nothing at"):
+        chosen(options(path=str(tmp_path / "gone")), protocols.PROTOCOLS)
+    with pytest.raises(UsageError, match="no protocol 'echonte'"):
+        chosen(options(protocol="echonte"), protocols.PROTOCOLS)
+    with pytest.raises(UsageError, match="splits test, val, train"):
+        chosen(options(protocol="camus", split="valid"), protocols.PROTOCOLS)

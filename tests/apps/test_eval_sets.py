@@ -197,21 +197,6 @@ def test_boundaries_are_judged_at_ten_distances(tmp_path: Path) -> None:
         tables(tmp_path, tmp_path / "out3")
 
 
-def test_what_has_no_protocol_is_refused(clips: list[EchoClip], tmp_path: Path) -> None:
-    def options(**more: object) -> SetOptions:
-        return SetOptions(**{"path": str(tmp_path), **more})  # type: ignore[arg-type]
-
-    with pytest.raises(UsageError, match="none of the data sets") as told:
-        chosen(options(), protocols.PROTOCOLS)
-    assert "data doctor" in told.value.hint
-    with pytest.raises(UsageError, match="nothing at"):
-        chosen(options(path=str(tmp_path / "gone")), protocols.PROTOCOLS)
-    with pytest.raises(UsageError, match="no protocol 'echonte'"):
-        chosen(options(protocol="echonte"), protocols.PROTOCOLS)
-    with pytest.raises(UsageError, match="splits test, val, train"):
-        chosen(options(protocol="camus", split="valid"), protocols.PROTOCOLS)
-
-
 def renamed(places: tuple[str, ...]) -> list[Renamed]:
     made = open_clips("objects://?seed=40&clips=2&frames=8")
     return [Renamed(made[k], places) for k in range(2)]
