@@ -64,6 +64,8 @@ class Kept:
 
     def __init__(self, folder: Path, options: SetOptions, **more: object) -> None:
         self.folder = folder
+        self.failed = 0
+        """Items that could not be judged."""
         own = {k: v for k, v in asdict(options).items() if k not in ("limit", "out", "json")}
         own["path"] = os.path.realpath(options.path)
         about = {**own, **more, "weights_sha256": _digest(options.weights)}
@@ -92,7 +94,9 @@ class Kept:
             if isinstance(held, dict) and held.get("item") == name and "facts" in held:
                 return dict(held["facts"])
         facts = dict(make())
-        if not facts.get("error"):
+        if facts.get("error"):
+            self.failed += 1
+        else:
             write_whole(path, json.dumps({"item": name, "facts": facts}).encode())
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
 

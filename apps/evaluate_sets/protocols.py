@@ -75,7 +75,8 @@ PROTOCOLS = (
 
 
 def evaluate(options: SetOptions) -> int:
-    """Print the tables of what lies at ``options.path`` and keep them. Exit code 0."""
+    """Print the tables of what lies at ``options.path`` and keep them; the exit code: 3 when some
+    items could not be judged."""
     known = chosen(options, PROTOCOLS)
     out = options.out if options.out != Path() else Path("retain-out") / f"eval-{known.name}"
     with closing(Kept(out, options, name=known.name)) as kept:
@@ -85,4 +86,4 @@ def evaluate(options: SetOptions) -> int:
         for path in (out / TABLES, *([options.json] if options.json else [])):
             save(path, tables)
     console.messages().print(f"kept in {out}", markup=False)
-    return 0
+    return 3 if kept.failed else 0

@@ -185,6 +185,10 @@ def test_boundaries_are_judged_at_ten_distances(tmp_path: Path) -> None:
     assert table.rows[0][1:] == [1.0] * 11
     assert any("1 are not there" in note for note in table.notes)
     assert not any("another number" in note for note in table.notes)
+    (tmp_path / "gone.mp4").write_bytes(b"nothing")
+    options = SetOptions(path=str(tmp_path), out=tmp_path / "out1")
+    assert protocols.evaluate(options) == 3  # the other one is judged
+    (tmp_path / "gone.mp4").unlink()
     half = pickle.dumps({"seen": {**clip, "num_frames": 120, "fps": 20.0}}, 4)
     (tmp_path / "k400_mr345_val.pkl").write_bytes(half)
     (table,) = tables(tmp_path, tmp_path / "out2").values()
