@@ -91,7 +91,9 @@ class OnlineX(nn.Module):
         global_, features = maps.moved(here), raw.features
         if self.readout is not None and self.global_maps is not None:
             said = self.global_maps(self.readout(dense, words), image)
-            global_, features = self._implicit(said, local, here, size, colours), said.features
+            features = said.features
+            if not first:  # the first camera's maps are where they belong
+                global_ = self._implicit(said, local, here, size, colours)
         out = Out(maps.moved(step), global_, step, here, features, local[..., 2], size)
         return out, State(anchors, weight, tokens, image, here, state.step + 1)
 
