@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -337,5 +338,20 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
+def alone() -> None:
+    """``main``, of a process that is nothing else."""
+    try:
+        main()
+    except SystemExit as ending:
+        if ending.code != INTERRUPTED:
+            raise
+        # An interrupt that came while C code ran Python makes Python kill itself by SIGINT at its
+        # very end, whatever was made of it. So it ends here, and in the code that was said.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
 if __name__ == "__main__":
-    main()
+    alone()

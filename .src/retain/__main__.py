@@ -1,6 +1,6 @@
 """`python -m retain`, which `torchrun -m retain` runs too."""
 
-from retain.apps.cli import main
+from retain.apps.cli import alone
 
 if __name__ == "__main__":
-    main()
+    alone()
