@@ -72,7 +72,7 @@ class Guided(nn.Module):
         self.config = c = config
         self.dit = dit or VideoDit(c.dit)
         self.dit.requires_grad_(c.training == "joint")
-        if c.reader == "own":
+        if c.reader == "own" and c.source != "none":
             self.pairs = RowPairs(self.dit)
         if c.training == "lora":
             add_lora(self.dit, c.rank)

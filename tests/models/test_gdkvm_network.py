@@ -128,6 +128,19 @@ def test_every_rule_of_the_ablation_answers_differently() -> None:
             assert not torch.equal(answers[one], answers[two]), (one, two)
 
 
+def test_alone_the_memory_carries_all_of_the_past() -> None:
+    model, pictures = tiny(carry=False), clip(1, 3)
+    _, state = stream(model, pictures[:, :2])
+    seen = model.describe(pictures[:, 2])
+    with torch.no_grad():
+        out, _ = model.step(seen, state, first=False)
+        littered = state._replace(sensory=state.sensory + 1, mask=1 - state.mask)
+        again, _ = model.step(seen, littered, first=False)
+        other, _ = model.step(seen, state._replace(delta=state.delta + 1), first=False)
+    assert torch.equal(out.logits, again.logits)
+    assert not torch.equal(out.logits, other.logits)
+
+
 def test_lagging_pixel_features_are_those_of_the_picture_before() -> None:
     plain, lagging, pictures = tiny(), tiny(pixfeat_lag=1), clip(1, 3)
     seen = [plain.describe(pictures[:, t]) for t in range(3)]

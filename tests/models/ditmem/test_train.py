@@ -168,6 +168,12 @@ def test_a_study_judges_every_condition_and_does_nothing_twice(
         study.recipe("forzen", BASE)
 
 
+def test_nothing_is_read_where_nothing_is_shown() -> None:
+    names = dict(Guided(guide(training="lora", source="none")).named_parameters())
+    assert not any(name.startswith("pairs") for name in names)
+    assert any(name.startswith("pairs") for name, _ in Guided(guide()).named_parameters())
+
+
 def test_the_guide_survives_json() -> None:
     config = guide(training="joint", reader="cross")
     assert GuideConfig.from_json(config.as_json()) == config

@@ -178,6 +178,16 @@ def test_explicit_global_maps_are_local_ones_moved_rigidly(changes: dict[str, ob
         assert torch.equal(out.global_.scales, out.relative.scales)
 
 
+@pytest.mark.parametrize("implicit", ["residual", "published"])
+def test_the_first_pictures_maps_are_in_place_already(implicit: str) -> None:
+    outs, _ = play(network(implicit=implicit), pictures(2))
+    for name in ("centres", "scales", "opacities", "colours", "codes", "confidence"):
+        here, there = (getattr(maps, name) for maps in (outs[0].global_, outs[0].relative))
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+    moved = outs[1].relative.moved(inverse(outs[1].relative_pose)).moved(outs[1].pose)
+    assert not torch.allclose(outs[1].global_.centres, moved.centres, atol=1e-3)
+
+
 def test_centres_of_rays_lie_on_the_rays_of_their_blocks() -> None:
     out = play(network(), pictures(2))[0][-1]
     local = transform(inverse(out.relative_pose), out.relative.centres)
