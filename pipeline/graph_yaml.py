@@ -27,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import GraphError, UsageError, nearest
+from retain.pipeline.files import similar
 from retain.pipeline.graph import PROMISES, Budget, Graph, Promise, Role
 from retain.pipeline.yaml_nodes import Marked
 
@@ -48,7 +49,9 @@ def load_graph(
     try:
         text = file.read_bytes()
     except OSError as error:
-        raise UsageError(f"The graph {str(file)!r} cannot be read: {error.strerror}.") from None
+        hint = similar(file) if isinstance(error, FileNotFoundError) else ""
+        told = f"The graph {str(file)!r} cannot be read: {error.strerror}."
+        raise UsageError(told, hint=hint) from None
     if len(text) > MAX_BYTES:
         raise UsageError(f"The graph {str(file)!r} is larger than {MAX_BYTES:,} bytes.")
     return _Reader(file.name, catalogs).read(text, overrides or {})

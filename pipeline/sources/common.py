@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import math
 import os
@@ -10,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
+from retain.pipeline.files import similar
 from retain.pipeline.redact import redact
 
 IMAGE_SUFFIXES = frozenset(
@@ -161,7 +161,7 @@ def check_file(path: Path) -> None:
     """Raise SourceError in one sentence unless ``path`` is a readable, non-empty file."""
     if not path.exists():
         raise SourceError(
-            SourceFault.NOT_FOUND, f"There is no file {redact(str(path))!r}.", hint=_similar(path)
+            SourceFault.NOT_FOUND, f"There is no file {redact(str(path))!r}.", hint=similar(path)
         )
     if path.is_dir():
         raise SourceError(
@@ -185,25 +185,6 @@ def denied(path: Path) -> SourceError:
         f"You may not read {str(path)!r}.",
         hint="Change its permissions or run as a user who may.",
     )
-
-
-def _similar(path: Path) -> str:
-    """Name the nearest existing name in the folder, or say that the folder itself is missing."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f"The folder {str(folder)!r} does not exist either."
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return ""
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(path.name.lower(), by_lower, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {str(folder / by_lower[close[0]])!r}?"
-    if not names:
-        return f"The folder {str(folder)!r} is empty."
-    shown = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
-    return f"The folder {str(folder)!r} holds: {shown}"
 
 
 def sniff(head: bytes) -> str:

@@ -116,3 +116,23 @@ def test_yaml_objects_are_not_built(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         load_graph(tmp_path / "none.yaml", CATALOGS)
+
+
+def test_a_missing_file_names_the_one_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs" / "examples").mkdir(parents=True)
+    (tmp_path / "docs" / "examples" / "watch.yaml").touch()
+    for asked in ("examples/watch.yaml", "docs/examples/wach.yaml"):
+        with pytest.raises(UsageError) as error:
+            load_graph(asked, CATALOGS)
+        assert error.value.hint == "Did you mean 'docs/examples/watch.yaml'?"
+
+
+def test_a_link_to_nowhere_says_where_it_leads(tmp_path: Path) -> None:
+    link = tmp_path / "graph.yaml"
+    link.symlink_to("gone.yaml")
+    with pytest.raises(UsageError) as error:
+        load_graph(link, CATALOGS)
+    assert error.value.hint == "It is a link to 'gone.yaml', which is not there."
