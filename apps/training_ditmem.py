@@ -16,7 +16,7 @@ from retain.apps.training import INTERRUPTED, WEIGHTS, launched, shown
 from retain.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from retain.datasets.worlds.metrics import Interval
+    from retain.datasets.bootstrap import Interval
     from retain.models.ditmem.study import Result
     from retain.models.ditmem.train import Recipe
     from retain.models.training import Progress

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retain.apps import console
 from retain.apps.bench import Row
 from retain.apps.training import INTERRUPTED, WEIGHTS, shown
+from retain.datasets.bootstrap import of_mean
 
 if TYPE_CHECKING:
-    from retain.datasets.worlds.metrics import Interval
     from retain.models.onlinex.evaluate import Result
     from retain.models.onlinex.study import Tell
     from retain.models.onlinex.train import Recipe
@@ -122,7 +121,7 @@ def show(found: Mapping[str, Result], name: str, title: str, digits: int) -> Non
             continue
         cells = []
         for first, last in SPANS:
-            mean = _interval(_SCALES.get(name, 1.0) * result.mean(name, first, last))
+            mean = of_mean(_SCALES.get(name, 1.0) * result.mean(name, first, last))
             cells.append(f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]")
         out.add_row(row, *cells)
     console.output().print(out)
@@ -145,7 +144,7 @@ def bars(found: Mapping[str, Result]) -> list[Row]:
         ):  # fmt: skip
             first, last = TRAINED + 1, SPANS[-1][1]
             gain = found[FULL].mean(name, first, last) - result.mean(name, first, last)
-            mean = _interval(scale * gain)
+            mean = of_mean(scale * gain)
             rows.append(
                 Row(
                     name=f"full better than {row}, {name}, frames {first} to {last} "
@@ -164,7 +163,7 @@ def _ate(row: str, found: Mapping[str, Result]) -> Row:
     from retain.models.onlinex.study import FULL
 
     full, other = (100 * np.asarray(found[name].ate) for name in (FULL, row))
-    mean = _interval(other - full)
+    mean = of_mean(other - full)
     return Row(
         name=f"full better than {row}, ATE over all frames [{mean.low:.2f}, {mean.high:.2f}]",
         value=mean.value,
@@ -195,13 +194,6 @@ def _cost(options: Options, base: Recipe, cache: Path, tell: Tell) -> list[Row]:
             met=early / late >= 0.8,
         )
     ]
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    """The mean over rooms, and its interval from resampling them."""
-    from retain.datasets.worlds.metrics import interval
-
-    return interval(lambda v: float(v.mean()), values)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from retain.apps.bench import Row, script
+from retain.datasets.bootstrap import of_mean
 from retain.datasets.worlds import metrics
 from retain.datasets.worlds.config import KINDS, ODD, Kind, WorldConfig
 from retain.datasets.worlds.draw import Clips, draw
@@ -98,7 +99,7 @@ def _error(found: Frames, clips: Clips) -> Frames:
 
 
 def _row(name: str, errors: Frames) -> Row:
-    value, low, high = metrics.interval(lambda column: float(column.mean()), errors)
+    value, low, high = of_mean(errors)
     return Row(name=f"{name}: E", value=value, unit=f"px, {low:.2f} to {high:.2f}")
 
 

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from retain.apps.evaluate_moments.charts import Kind, Point, curve, dots, scatter
-from retain.apps.evaluate_moments.results import Bar, Score, Table, interval
+from retain.apps.evaluate_moments.results import Bar, Score, Table
 from retain.apps.evaluate_moments.verdicts import (
     AHEAD,
     OFFLINE,
@@ -204,11 +204,7 @@ def _curves(table: Table, group: Group) -> list[str]:
                     points.append(Point(row, value, kind(table, row), x=x))
             if len(points) > 1:
                 thin = [
-                    [
-                        (x, interval(s.values)[0])
-                        for row, x in members
-                        for s in _one(table, row, column, stream)
-                    ]
+                    [(x, s.mean) for row, x in members for s in _one(table, row, column, stream)]
                     for stream in group.streams
                 ]
                 title = f"{column} over {name}"

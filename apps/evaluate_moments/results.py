@@ -31,7 +31,7 @@ class Score:
 
     @property
     def mean(self) -> float:
-        return interval(self.values)[0]
+        return float(np.mean(self.values)) if self.values else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +61,6 @@ class Table:
     def means(self) -> dict[tuple[str, str, str], float]:
         """(stream, row, column) -> mean over seeds."""
         return {(s.stream, s.row, s.column): s.mean for s in self.scores}
-
-
-def interval(values: Sequence[float], resamples: int = 2000) -> tuple[float, float, float]:
-    """Mean of ``values`` and the 95 % percentile bootstrap interval of it: (mean, low, high).
-
-    NaN thrice for no values. The same values give the same interval.
-
-    >>> interval([0.5, 0.5])
-    (0.5, 0.5, 0.5)
-    """
-    if not values:
-        return math.nan, math.nan, math.nan
-    v = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(0).integers(0, len(v), (resamples, len(v)))
-    low, high = np.quantile(v[drawn].mean(axis=1), [0.025, 0.975])
-    return float(v.mean()), float(low), float(high)
 
 
 def save(path: Path, tables: Sequence[tuple[Table, Mapping[str, Any]]]) -> None:

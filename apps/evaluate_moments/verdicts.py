@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from retain.apps.evaluate_moments.policies import CONTENDERS
-from retain.apps.evaluate_moments.results import Score, Table, interval
+from retain.apps.evaluate_moments.results import Score, Table
+from retain.datasets import bootstrap
 
 OFFLINE = frozenset(c.name for c in CONTENDERS if c.offline)
 """Rows that saw the whole stream: marks to measure by, no competitors."""
@@ -58,19 +59,11 @@ class Group:
         return f"{len(self.streams)} kinds of streams"
 
 
-def estimate(scores: Sequence[Score], resamples: int = 2000) -> Estimate:
+def estimate(scores: Sequence[Score]) -> Estimate:
     """Mean over streams of their means over seeds; the seeds of each stream are resampled. NaN
     thrice without a value."""
-    cells = [np.asarray(score.values, np.float64) for score in scores if score.values]
-    if not cells:
-        return Estimate(math.nan, math.nan, math.nan, 0, 0)
-    rng = np.random.default_rng(0)
-    drawn = np.zeros(resamples)
-    for cell in cells:
-        drawn += cell[rng.integers(0, len(cell), (resamples, len(cell)))].mean(axis=1)
-    low, high = np.quantile(drawn / len(cells), [0.025, 0.975])
-    mean = float(np.mean([cell.mean() for cell in cells]))
-    return Estimate(mean, float(low), float(high), len(cells), sum(map(len, cells)))
+    cells = [score.values for score in scores if score.values]
+    return Estimate(*bootstrap.of_mean(*cells), len(cells), sum(map(len, cells)))
 
 
 def groups(table: Table) -> list[Group]:
@@ -151,9 +144,9 @@ def differ(a: Score, b: Score) -> bool:
     if min(len(a.values), len(b.values)) < ENOUGH:
         return False
     if len(a.values) == len(b.values):
-        _, low, high = interval([x - y for x, y in zip(a.values, b.values, strict=True)])
+        _, low, high = bootstrap.of_mean(np.subtract(a.values, b.values))
         return low > 0 or high < 0
-    (_, low_a, high_a), (_, low_b, high_b) = interval(a.values), interval(b.values)
+    (_, low_a, high_a), (_, low_b, high_b) = map(bootstrap.of_mean, (a.values, b.values))
     return low_a > high_b or low_b > high_a
 
 

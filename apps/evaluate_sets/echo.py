@@ -44,7 +44,7 @@ def echonet(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
     rows = []
     for phase in (*_PHASES, "both"):
         names = _PHASES if phase == "both" else (phase,)
-        some = metrics.bootstrap(
+        some = metrics.patient_mean(
             [one["patient"] for one in found for _ in names],
             [_of(one, "cavity", name, "dice") for one in found for name in names],
         )
@@ -76,7 +76,7 @@ def camus(options: SetOptions, kept: Kept, tell: Tell) -> Iterable[Table]:
             patients = [one["patient"] for one in found]
             numbers: list[float] = []
             for score in ("dice", "hd95", "asd"):
-                each = metrics.bootstrap(patients, [_of(o, name, phase, score) for o in found])
+                each = metrics.patient_mean(patients, [_of(o, name, phase, score) for o in found])
                 numbers += [each.mean, each.high - each.low]
             missing = sum(_of(one, name, phase, "dice") is None for one in found)
             rows.append((f"{name}, {phase}", *numbers, len(found) - missing, missing))

@@ -106,7 +106,7 @@ class Errors:
         """What references do to the error, in a sentence; empty for too few."""
         if len(self.groups) < ENOUGH:
             return ""
-        from retain.datasets.worlds.metrics import interval
+        from retain.datasets.bootstrap import interval
 
         guided, plain, _ = np.array(self.groups, np.float32).T
         found = interval(_change, guided, plain)

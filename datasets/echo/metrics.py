@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retain.datasets import bootstrap
+
 Mask = NDArray[np.bool_]
 
 
@@ -32,7 +34,7 @@ class Distances(NamedTuple):
     """Mean of the distances of both directions together."""
 
 
-class Interval(NamedTuple):
+class PatientMean(NamedTuple):
     """A mean over patients with its 95 % bootstrap interval; NaN when nothing could be scored."""
 
     mean: float
@@ -119,9 +121,9 @@ def temporal_error(predicted: Mask, truth: Mask) -> float | None:
     return float(np.mean(steps)) if steps else None
 
 
-def bootstrap(
-    patients: Sequence[str], scores: Iterable[float | None], seed: int = 0, resamples: int = 2000
-) -> Interval:
+def patient_mean(
+    patients: Sequence[str], scores: Iterable[float | None], seed: int = 0
+) -> PatientMean:
     """Mean over patients of their cases' means, and its interval from resampling patients.
 
     The same seed gives the same interval, whatever the order of the cases.
@@ -133,14 +135,9 @@ def bootstrap(
             skipped += 1
         else:
             by_patient.setdefault(patient, []).append(score)
+    means = [float(np.mean(sorted(by_patient[patient]))) for patient in sorted(by_patient)]
     cases = sum(map(len, by_patient.values()))
-    if not cases:
-        return Interval(math.nan, math.nan, math.nan, 0, 0, skipped)
-    means = np.array([np.mean(sorted(by_patient[patient])) for patient in sorted(by_patient)])
-    rng = np.random.default_rng(seed)
-    drawn = [means[rng.integers(len(means), size=len(means))].mean() for _ in range(resamples)]
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(float(means.mean()), float(low), float(high), len(means), cases, skipped)
+    return PatientMean(*bootstrap.of_mean(means, seed=seed), len(means), cases, skipped)
 
 
 def agreement(predicted: Sequence[float], reference: Sequence[float]) -> Agreement:

@@ -6,9 +6,6 @@ The first ``given`` frames were shown and are not judged. A score is per clip, f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -163,38 +160,11 @@ def scores(frames: Frames, clips: Clips, given: int = GIVEN) -> dict[str, Frames
     }
 
 
-class Interval(NamedTuple):
-    """A statistic over worlds with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def interval(
-    statistic: Callable[..., float],
-    *columns: NDArray[np.floating],
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Interval:
-    """``statistic(*columns)`` of columns [W, ...], and its interval from resampling worlds.
-
-    The columns are resampled together, so differences and ratios of conditions are paired:
-    ``interval(lambda a, b: a.mean() - b.mean(), wrong, right)``.
-    """
-    rng, worlds = np.random.default_rng(seed), len(columns[0])
-    drawn = [
-        statistic(*(column[rows] for column in columns))
-        for rows in (rng.integers(worlds, size=worlds) for _ in range(resamples))
-    ]
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    return Interval(float(statistic(*columns)), float(low), float(high))
-
-
 def gain(
     none: NDArray[np.floating], right: NDArray[np.floating], floor: NDArray[np.floating]
 ) -> float:
-    """The share of the way from no memory's error to the floor: a statistic for ``interval``."""
+    """The share of the way from no memory's error to the floor: a statistic for
+    ``bootstrap.interval``."""
     return float((none.mean() - right.mean()) / (none.mean() - floor.mean()))
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from retain.datasets.bootstrap import Interval, interval
 from retain.datasets.worlds.config import PARAMS
-from retain.datasets.worlds.metrics import Interval, interval
 from retain.models.ditmem import evaluate, train
 from retain.models.ditmem.backbone import VideoDit
 from retain.models.ditmem.config import EncoderConfig

@@ -102,10 +102,10 @@ def judge(segment: evaluate.Segmenter, clips: Sequence[EchoClip]) -> dict[str, l
 
 def difference(
     one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]
-) -> metrics.Interval:
+) -> metrics.PatientMean:
     """Mean of ``one`` - ``other``, paired by seed and clip; the interval resamples the clips."""
     clips, scores = [], []
     for a, b in zip(one, other, strict=True):
         clips += [str(i) for i in range(len(a))]
         scores += [x - y for x, y in zip(a, b, strict=True)]
-    return metrics.bootstrap(clips, scores)
+    return metrics.patient_mean(clips, scores)

@@ -66,11 +66,11 @@ def normalised(clip: EchoClip) -> NDArray[np.float32]:
 class Score:
     """Means over clips, each with its bootstrap interval."""
 
-    ends: metrics.Interval
+    ends: metrics.PatientMean
     """Cavity Dice at end-diastole and end-systole."""
-    middle: metrics.Interval
+    middle: metrics.PatientMean
     """Cavity Dice of the frames between."""
-    hd95_mm: metrics.Interval
+    hd95_mm: metrics.PatientMean
     ef: metrics.Agreement
     """Single-plane area-length EF from the masks against the phantom's exact one, per cent."""
 
@@ -106,8 +106,8 @@ class _Cases:
         self.patients.append(clip.patient)
         self.scores.append(score)
 
-    def interval(self) -> metrics.Interval:
-        return metrics.bootstrap(self.patients, self.scores)
+    def interval(self) -> metrics.PatientMean:
+        return metrics.patient_mean(self.patients, self.scores)
 
 
 def _ef(found: NDArray[np.bool_], clip: EchoClip) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from retain.apps.evaluate_moments import ablations, offline, policies, results, run, streams, tables
 from retain.apps.evaluate_moments.policies import CONTENDERS, Budget, Contender
-from retain.apps.evaluate_moments.results import Bar, Score, Table, interval
+from retain.apps.evaluate_moments.results import Bar, Score, Table
 from retain.apps.evaluate_moments.run import EvalOptions, evaluate
 from retain.apps.evaluate_moments.streams import Stream, planted
 from retain.apps.evaluate_moments.tables import Options, recall_columns
@@ -169,15 +169,6 @@ def test_the_turn_is_what_tells_a_flash() -> None:
         (kept,) = policies.memory(config, stream, [len(stream.times_s) - 1])
         share[name] = float(np.isin(stream.flashes, kept.frames).mean())
     assert share["robust"] < 0.2 < share["no flash rule (turn never looked at)"]
-
-
-def test_intervals() -> None:
-    assert all(math.isnan(v) for v in interval([]))
-    assert interval([0.25]) == (0.25, 0.25, 0.25)
-    mean, low, high = interval([0.0, 1.0] * 20)
-    assert mean == 0.5
-    assert 0.3 < low < 0.45 < 0.55 < high < 0.7
-    assert interval([0.0, 1.0] * 20) == (mean, low, high)
 
 
 def test_bars_know_their_side() -> None:

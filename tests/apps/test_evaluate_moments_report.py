@@ -20,7 +20,7 @@ from retain.apps.cli import app
 from retain.apps.evaluate_moments import run
 from retain.apps.evaluate_moments.charts import Axis, Point, dots, scatter
 from retain.apps.evaluate_moments.report import write_report
-from retain.apps.evaluate_moments.results import Bar, Score, Table, interval, load
+from retain.apps.evaluate_moments.results import Bar, Score, Table, load
 from retain.apps.evaluate_moments.tables import Options
 from retain.apps.evaluate_moments.verdicts import (
     best,
@@ -32,6 +32,7 @@ from retain.apps.evaluate_moments.verdicts import (
     sentences,
     summary,
 )
+from retain.datasets.bootstrap import of_mean
 
 SEEDS = 8
 
@@ -77,14 +78,14 @@ def test_every_row_column_and_stream_is_in_the_report_escaped(tmp_path: Path) ->
 def test_cells_show_the_bootstrap_interval_of_their_values(tmp_path: Path) -> None:
     values = near(0.5, 0.1)
     page = written(tmp_path, Table("t", "T", "", [Score("robust", "c", "s", values)]))
-    mean, low, high = interval(values)
+    mean, low, high = of_mean(values)
     assert f"{mean:.3f} <small>{low:.3f}–{high:.3f}</small>" in page
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=6), min_size=1, max_size=4))
 def test_streams_weigh_the_same_and_the_mean_lies_in_its_interval(cells: list[list[float]]) -> None:
     scores = [Score("r", "c", str(k), cell) for k, cell in enumerate(cells)]
-    found = estimate(scores, 200)
+    found = estimate(scores)
     assert found.mean == pytest.approx(np.mean([np.mean(cell) for cell in cells]))
     everything = [v for cell in cells for v in cell]
     assert min(everything) - 1e-9 <= found.low <= found.high <= max(everything) + 1e-9
@@ -94,7 +95,7 @@ def test_streams_weigh_the_same_and_the_mean_lies_in_its_interval(cells: list[li
 def test_one_stream_has_the_interval_of_its_seeds() -> None:
     values = near(0.3)
     found = estimate([Score("r", "c", "s", values)])
-    assert (found.mean, found.low, found.high) == pytest.approx(interval(values))
+    assert (found.mean, found.low, found.high) == pytest.approx(of_mean(values))
 
 
 def test_the_best_causal_row_is_marked_and_offline_ones_are_not(tmp_path: Path) -> None:
