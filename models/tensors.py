@@ -1,4 +1,5 @@
-"""Named tensors on disk: safetensors with a JSON header and a checksum over both."""
+"""Named tensors on disk: safetensors with a JSON header and a checksum over both; and where the
+files lie that come with the package."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.files import write_whole
 
 
@@ -49,6 +50,19 @@ def read(path: Path, schema: str, hint: str) -> tuple[dict[str, Tensor], dict[st
     if not whole:
         raise StateError(f"{str(path)!r} was altered or damaged after it was written.", hint=hint)
     return tensors, head
+
+
+def locate(source: str | Path, shipped: Mapping[str, Path]) -> Path:
+    """The file that ``source`` names: one of ``shipped``, or its own. Raises UsageError for a name
+    nobody knows; a path need not exist."""
+    path, name = Path(source), str(source)
+    if name in shipped:
+        return shipped[name]
+    if "/" not in name and not path.exists():
+        raise UsageError(
+            f"There are no weights called {name!r}, and no such file.", hint=nearest(name, shipped)
+        )
+    return path
 
 
 def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from retain.models import tensors
 from retain.models.ditmem.guided import GuideConfig, Guided
-from retain.pipeline.errors import RetainError, StateError, UsageError, nearest
+from retain.pipeline.errors import RetainError, StateError
 
 SCHEMA = "retain-ditmem/1"
 AUTO = "ball-12"
-SHIPPED = {AUTO: "ball-12.safetensors"}
+SHIPPED = {AUTO: Path(__file__).parent / "shipped" / "ball-12.safetensors"}
 """Weights that come with the package, by name; see MODEL_CARD.md beside them."""
 _HINT = "`retain train ditmem` writes such files."
 _SCALE = "scale/"
@@ -99,14 +99,7 @@ def digest(guided: Guided) -> str:
 
 def locate(source: str | Path) -> Path:
     """The file that ``source`` names. Raises UsageError for a name nobody knows."""
-    path, name = Path(source), AUTO if str(source) == "auto" else str(source)
-    if name in SHIPPED:
-        return Path(__file__).parent / "shipped" / SHIPPED[name]
-    if "/" not in name and not path.exists():
-        raise UsageError(
-            f"There are no weights called {name!r}, and no such file.", hint=nearest(name, SHIPPED)
-        )
-    return path
+    return tensors.locate(AUTO if str(source) == "auto" else source, SHIPPED)
 
 
 def _unlike(path: Path) -> StateError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from retain.models import tensors
-from retain.pipeline.errors import StateError, UsageError, nearest
+from retain.pipeline.errors import StateError, UsageError
 
 if TYPE_CHECKING:
     from retain.models.mamba.host import Host
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "retain-mamba/1"
 _HINT = "`retain train mamba` writes such files."
-SHIPPED = {"yolox-nano": "readout-yolox-nano.safetensors", "small": "readout-small.safetensors"}
+SHIPPED = {
+    name: Path(__file__).parent / "shipped" / f"readout-{name}.safetensors"
+    for name in ("yolox-nano", "small")
+}
 """Weights that come with the package, by name; see MODEL_CARD.md beside them."""
 
 
@@ -82,8 +85,7 @@ def kinds(source: str | Path) -> list[str]:
 
 def shipped_for(host: Host) -> str | None:
     """The name of the shipped weights that fit ``host``, if any do."""
-    for name in SHIPPED:
-        path = _shipped(name)
+    for name, path in SHIPPED.items():
         if path.is_file() and read(path)[1].get("host") == host.digest:
             return name
     return None
@@ -91,15 +93,4 @@ def shipped_for(host: Host) -> str | None:
 
 def locate(source: str | Path) -> Path:
     """The file that ``source`` names. Raises UsageError for a name nobody knows."""
-    path, name = Path(source), str(source)
-    if name in SHIPPED:
-        return _shipped(name)
-    if "/" not in name and not path.exists():
-        raise UsageError(
-            f"There are no weights called {name!r}, and no such file.", hint=nearest(name, SHIPPED)
-        )
-    return path
-
-
-def _shipped(name: str) -> Path:
-    return Path(__file__).parent / "shipped" / SHIPPED[name]
+    return tensors.locate(source, SHIPPED)

@@ -12,11 +12,11 @@ import torch
 from retain.models import tensors
 from retain.models.onlinex.config import OnlineXConfig
 from retain.models.onlinex.network import OnlineX
-from retain.pipeline.errors import RetainError, StateError, UsageError, nearest
+from retain.pipeline.errors import RetainError, StateError
 
 SCHEMA = "retain-onlinex/1"
 AUTO = "tiny"
-SHIPPED = {AUTO: "tiny.safetensors"}
+SHIPPED = {AUTO: Path(__file__).parent / "shipped" / "tiny.safetensors"}
 """Weights that come with the package, by name; see MODEL_CARD.md beside them."""
 _HINT = "`retain train onlinex` writes such files."
 
@@ -64,11 +64,4 @@ def opened(source: str | Path = "auto", device: str | torch.device = "cpu") -> O
 
 def locate(source: str | Path) -> Path:
     """The file that ``source`` names. Raises UsageError for a name nobody knows."""
-    path, name = Path(source), AUTO if str(source) == "auto" else str(source)
-    if name in SHIPPED:
-        return Path(__file__).parent / "shipped" / SHIPPED[name]
-    if "/" not in name and not path.exists():
-        raise UsageError(
-            f"There are no weights called {name!r}, and no such file.", hint=nearest(name, SHIPPED)
-        )
-    return path
+    return tensors.locate(AUTO if str(source) == "auto" else source, SHIPPED)

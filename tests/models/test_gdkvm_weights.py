@@ -10,6 +10,7 @@ import torch
 from gdkvm_parts import clip, tiny, tiny_config
 from safetensors import safe_open
 
+from retain.models import tensors
 from retain.models.gdkvm import weights
 from retain.pipeline.errors import StateError, UsageError
 
@@ -41,7 +42,7 @@ def test_the_file_is_safetensors_with_a_readable_header(saved: Path) -> None:
 @pytest.mark.parametrize("length", [0, 5, 200, -1])
 def test_the_start_of_a_file_is_refused(saved: Path, length: int) -> None:
     saved.write_bytes(saved.read_bytes()[:length])
-    with pytest.raises(StateError, match="is not a weights file of ours, or is damaged"):
+    with pytest.raises(StateError, match="is not a file of ours, or is damaged"):
         weights.load(saved)
 
 
@@ -76,7 +77,7 @@ def test_a_file_that_contradicts_itself_is_refused(
     tmp_path: Path, head: dict[str, object], sentence: str
 ) -> None:
     path = tmp_path / "w.safetensors"
-    weights.write(path, tiny().state_dict(), head)
+    tensors.write(path, tiny().state_dict(), head, str(head.pop("schema", weights.SCHEMA)))
     with pytest.raises(StateError, match=sentence):
         weights.load(path)
 
@@ -84,7 +85,7 @@ def test_a_file_that_contradicts_itself_is_refused(
 def test_unknown_names_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no weights called 'minni'.*Did you mean 'mini'"):
         weights.load("minni")
-    with pytest.raises(UsageError, match="There is no weights file"):
+    with pytest.raises(UsageError, match="There is no file"):
         weights.load(tmp_path / "none.safetensors")
 
 
@@ -101,7 +102,7 @@ class Trap:
 def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
     path, sprung = tmp_path / "w.safetensors", tmp_path / "sprung"
     path.write_bytes(pickle.dumps(Trap(sprung)))
-    with pytest.raises(StateError, match="not a weights file of ours"):
+    with pytest.raises(StateError, match="not a file of ours"):
         weights.load(path)
     assert not sprung.exists()
 

@@ -61,4 +61,4 @@ def test_structures_choose_their_weights() -> None:
     assert weights.load("mini").config.objects[0] == "cavity"
     assert weights.load("mini-all").config.objects == ("cavity", "myocardium", "atrium")
     assert Segment(structures="all").stats()["weights"] == "mini-all"
-    assert weights.shipped("mini").stat().st_size < 5_000_000
+    assert weights.SHIPPED["mini"].stat().st_size < 5_000_000

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from retain.models import tensors
 from retain.models.mamba.small.network import Network
-from retain.pipeline.errors import StateError, UsageError, nearest
+from retain.pipeline.errors import StateError
 
 SCHEMA = "retain-small-detector/1"
-SHIPPED = {"small": "small-detector.safetensors"}
+SHIPPED = {"small": Path(__file__).parents[1] / "shipped" / "small-detector.safetensors"}
 """Weights that come with the package, by name. See MODEL_CARD.md beside them."""
 _HINT = "`retain train detector` writes such files; 'small' are the weights that come with retain."
 
@@ -43,9 +43,7 @@ def load(source: str | Path) -> tuple[Network, tuple[str, ...], dict[str, Any]]:
     """A network ready to use, its classes' names and the file's header, from a file or by the name
     of shipped weights. Raises StateError for a file that is damaged or of another network,
     UsageError for a name nobody knows."""
-    name, path = str(source), Path(source)
-    if name in SHIPPED or ("/" not in name and not path.exists()):
-        path = shipped(name)
+    path = tensors.locate(source, SHIPPED)
     kept, head = tensors.read(path, SCHEMA, _HINT)
     names = tuple(head.get("names", ()))
     network = folded(Network(max(len(names), 1)))
@@ -54,16 +52,6 @@ def load(source: str | Path) -> tuple[Network, tuple[str, ...], dict[str, Any]]:
         raise StateError(f"{str(path)!r} holds weights of another network.", hint=_HINT)
     network.load_state_dict({k: v.float() for k, v in kept.items()})
     return network.eval().requires_grad_(False), names, head
-
-
-def shipped(name: str) -> Path:
-    """Where the weights called ``name`` lie in the package. Raises UsageError."""
-    if name not in SHIPPED:
-        raise UsageError(
-            f"There are no detector weights called {name!r}, and no such file.",
-            hint=nearest(name, SHIPPED),
-        )
-    return Path(__file__).parents[1] / "shipped" / SHIPPED[name]
 
 
 def numbers(network: Network) -> list[Tensor]:

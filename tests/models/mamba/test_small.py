@@ -203,8 +203,8 @@ def test_a_picture_twice_as_large_has_boxes_twice_as_large(shipped: SmallDetecto
 
 
 def test_shipped_weights_are_small_and_named_by_their_numbers(shipped: SmallDetector) -> None:
-    assert weights.shipped("small").stat().st_size < 8_000_000
-    again = SmallDetector.load(weights.shipped("small"), "cpu")
+    assert weights.SHIPPED["small"].stat().st_size < 8_000_000
+    again = SmallDetector.load(weights.SHIPPED["small"], "cpu")
     assert shipped.names == again.names == NAMES
     assert shipped.digest == again.digest
     network, _, _ = weights.load("small")

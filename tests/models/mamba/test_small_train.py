@@ -414,7 +414,7 @@ def test_files_that_are_not_weights_are_refused(small_run: Path, tmp_path: Path)
             weights.load(broken)
     with pytest.raises(StateError, match="schema"):
         weights.load(small_run / CHECKPOINT)
-    with pytest.raises(UsageError, match="no detector weights called 'smal'"):
+    with pytest.raises(UsageError, match="no weights called 'smal'"):
         weights.load("smal")
     with pytest.raises(UsageError, match="no file"):
         weights.load(tmp_path / "nowhere.safetensors")
