@@ -133,7 +133,8 @@ def pixels(
     """
     order = cpu_tiles.by_depth(depths, radii)
     channels = colors.shape[1] + with_depth
-    splats = np.empty((len(order), CHANNELS + channels), np.float32)
+    # Zeros, because the operator returns it and its eighth column is only there to align by.
+    splats = np.zeros((len(order), CHANNELS + channels), np.float32)
     room = np.empty(len(order), np.int32)
     share_out(
         cpu_tiles.prepare, len(order), _GAUSSIANS, order, means2d, conics, opacities, colors,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from retain.kernels.bank_read import cpu, geo, op, reference
+from retain.kernels.bank_read import geo, op, reference
 from retain.kernels.bank_read.reference import Geo
 
 Read = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -75,11 +75,6 @@ def test_cpu_computes_the_definition(
     wide = query.double(), keys.double(), values.double()
     limit = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3}[dtype]
     torch.testing.assert_close(got.double(), reference.attend(*wide, *rest), atol=limit, rtol=limit)
-
-
-def test_more_queries_than_a_block() -> None:
-    read = given_read(1, cpu.QUERIES + 3, cpu.ROWS + 1, count=cpu.ROWS + 5)
-    torch.testing.assert_close(op.read(*read), reference.attend(*read), atol=1e-12, rtol=0)
 
 
 def test_extreme_scores_do_not_overflow() -> None:
@@ -158,31 +153,14 @@ def test_place_age_and_confidence_of_a_row_need_no_matrix_of_their_own() -> None
     torch.testing.assert_close(got, wanted, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize("own", [1, 3])
-@pytest.mark.parametrize("listed", [False, True])
-def test_gradients(own: int, listed: bool) -> None:
-    query, keys, values, index, bias = given_read(2, 3, 6, 3, 4, 2, own, 7)
-    leaves = [x.requires_grad_() for x in (query, keys, values, bias)]
-
-    def run(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Tensor:
-        return op.read(q, k, v, index, b) if listed else op.read(q, k, v)
-
-    inputs = leaves if listed else leaves[:3]
-    assert torch.autograd.gradcheck(run if listed else op.read, tuple(inputs))
-    wanted = torch.autograd.grad(
-        reference.attend(*leaves[:3], *((index, bias) if listed else ())).square().sum(), inputs
-    )
-    got = torch.autograd.grad(run(*leaves).square().sum(), inputs)
-    for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_torch_accepts_the_operator() -> None:
+def test_torch_compiles_the_operator() -> None:
     query, keys, values, index, bias = given_read(dtype=torch.float32)
     leaves = [x.requires_grad_() for x in (query, keys, values)]
     torch.library.opcheck(
-        torch.ops.retain.bank_read.default, (*leaves, index, bias.requires_grad_(), 0.5)
+        torch.ops.retain.bank_read.default,
+        (*leaves, index, bias.requires_grad_(), 0.5),
+        test_utils="test_aot_dispatch_dynamic",
     )
 
 

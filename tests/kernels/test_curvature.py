@@ -217,21 +217,6 @@ def test_the_scan_equals_the_recurrence() -> None:
     torch.testing.assert_close(reference.linear_scan(0.93, x), y)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_torch_op_takes_every_float_type(dtype: torch.dtype) -> None:
-    from retain.kernels.curvature.op import curvature_step
-
-    features = torch.randn(3, 20, 8, generator=seeded()).to(dtype)
-    history, state = (torch.from_numpy(array) for array in fresh(20, 8, np.float32))
-    params = torch.from_numpy(MODES[1].params())
-    for t in range(3):
-        clock, flags = torch.full((20,), t * 1.0, dtype=torch.float64), torch.zeros(20).byte()
-        out = curvature_step(features[t], history, state, clock, flags, params, True)
-    wide = features.float().numpy()
-    times, none = np.tile(np.arange(3.0)[:, None], 20), np.zeros((3, 20), np.uint8)
-    np.testing.assert_array_equal(out.numpy(), run_cpu(wide, times, none, MODES[1].params())[0][2])
-
-
 def check_triton(device: str) -> None:
     """The Triton kernel against the definition; in a process where it can run."""
     from retain.kernels.curvature.triton_kernel import launch

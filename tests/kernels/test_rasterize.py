@@ -16,7 +16,7 @@ from retain.kernels import rasterization as module
 from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterization import rasterization
-from retain.kernels.rasterize import lanes, operators, reference, sh
+from retain.kernels.rasterize import lanes, reference, sh
 from retain.kernels.rasterize.gaussians import Gaussians
 from retain.kernels.rasterize.render import render
 
@@ -152,37 +152,6 @@ def test_only_what_is_asked_for_has_gradients() -> None:
     image.sum().backward()
     assert scene["colors"].grad.abs().sum() > 0
     assert scene["means"].grad is None
-
-
-def test_the_operators_pass_opcheck() -> None:
-    scene = cloud(20, 2, size=(20, 18), backgrounds=torch.rand(2, 3))
-    own = leaves(scene)
-    flat = {name: own[name][None] for name in ("means", "quats", "scales", "opacities", "viewmats")}
-    args = (
-        flat["means"], flat["quats"], flat["scales"], None, flat["opacities"], flat["viewmats"],
-        scene["Ks"][None], 20, 18, 0.01, 1e10, 0.0, 0.3, False,
-    )  # fmt: skip
-    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operators.project_gaussians, args, test_utils=tests)
-    with torch.no_grad():
-        radii, means2d, depths, conics, _ = (each[0] for each in operators.project_gaussians(*args))
-    parts = [each.clone().requires_grad_() for each in (means2d, depths, conics)]
-    opacities = own["opacities"].detach().expand(2, 20).clone().requires_grad_()
-    torch.library.opcheck(
-        operators.rasterize_pixels,
-        (
-            *parts,
-            opacities,
-            radii,
-            own["colors"][None],
-            own["backgrounds"],
-            20,
-            18,
-            True,
-            torch.zeros_like(means2d).requires_grad_(),
-        ),
-        test_utils=tests,
-    )
 
 
 def test_traces_to_one_graph() -> None:
