@@ -7,9 +7,9 @@ give the same state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,19 @@ class State:
 
     tensors: Mapping[str, np.ndarray]
     header: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How the laws make a memory of one kind, what they write into it and what they ask it: what a
+    function ``trial`` beside the class returns."""
+
+    make: Callable[[], Memory[Any, Any, Any]]
+    budget: int
+    """Bytes that one of them never exceeds."""
+    items: Callable[[int, int], Iterator[Any]]
+    """(count, seed) -> what is written."""
+    query: Any
 
 
 class Memory(Protocol[Write, Query, Readout]):

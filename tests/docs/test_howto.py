@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from doc_pages import DOCS, Block, code
-from memory_parts import features
 
-from retain.pipeline.catalog import Catalog
+from retain.pipeline.catalog import Catalog, load_class
 from retain.pipeline.errors import SourceError, StateError
 from retain.pipeline.graph_yaml import load_graph
 from retain.pipeline.packet import Packet
@@ -24,6 +24,7 @@ from retain.pipeline.run import start
 
 BLOCKS = {block.remark: block for block in code(DOCS / "howto.md")}
 CATALOGS = {
+    "KERNELS": "retain.kernels.catalog",
     "MEMORIES": "retain.memory.catalog",
     "ENCODERS": "retain.models.catalog",
     "SOURCES": "retain.pipeline.catalog",
@@ -53,45 +54,51 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
         if catalogue:
-            listed: Catalog = getattr(importlib.import_module(CATALOGS[catalogue]), catalogue)
-            line: dict[str, str] = eval(block(f"line: {catalogue}").text)
-            monkeypatch.setattr(listed, "_entries", {**listed._entries, **line})
-            (key,) = line
-            assert listed.load(key).__module__ == name
+            listed = getattr(importlib.import_module(CATALOGS[catalogue]), catalogue)
+            entries = listed._entries if isinstance(listed, Catalog) else listed
+            ((key, target),) = eval(block(f"line: {catalogue}").text).items()
+            monkeypatch.setitem(entries, key, target)
+            assert target.startswith(f"{name}:")
+            load_class(listed[key])
         return module
 
     return put
 
 
-def test_a_memory_obeys_the_laws(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = add("memory/running_mean.py", "MEMORIES")
-    laws = _laws()
-    case = eval(block("case: running-mean").text, {**vars(module), "features": features, **laws})
-    monkeypatch.setitem(laws["CASES"], "running-mean", case)
-    laws["test_every_memory_of_the_catalogue_has_a_case"]()
-    checked = 0
-    for name, law in laws.items():
-        if name.startswith("test_") and "case" in getattr(law, "__annotations__", {}):
-            law(case)
-            checked += 1
-    assert checked >= 9
-
-
-def test_a_memory_without_a_case_is_noticed(add: Add) -> None:
+def test_a_memory_obeys_the_laws(add: Add) -> None:
     add("memory/running_mean.py", "MEMORIES")
-    with pytest.raises(AssertionError):
-        _laws()["test_every_memory_of_the_catalogue_has_a_case"]()
+    laws = _laws("memory")
+    laws["test_what_is_tried_is_what_is_listed"]()
+    assert _obeyed(laws, "case", laws["trial_of"]("running-mean")) >= 9
 
 
-def _laws() -> dict[str, Any]:
-    path = Path(__file__).parents[1] / "memory" / "test_laws.py"
-    spec = importlib.util.spec_from_file_location("laws_of_memory", path)
+def test_a_memory_that_cannot_be_tried_is_noticed(add: Add) -> None:
+    del add("memory/running_mean.py", "MEMORIES").trial
+    with pytest.raises(AttributeError, match="trial"):
+        _laws("memory")["test_what_is_tried_is_what_is_listed"]()
+
+
+def _laws(folder: str) -> dict[str, Any]:
+    """What stands in ``tests/FOLDER/test_laws.py``, read anew."""
+    path = Path(__file__).parents[1] / folder / "test_laws.py"
+    spec = importlib.util.spec_from_file_location(f"laws_of_{folder}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up there
     spec.loader.exec_module(module)
     return vars(module)
+
+
+def _obeyed(laws: dict[str, Any], takes: str, one: object) -> int:
+    """Puts ``one`` under every law of those that take it; how many these are."""
+    own = [
+        law
+        for name, law in laws.items()
+        if name.startswith("test_") and takes in getattr(law, "__annotations__", {})
+    ]
+    for law in own:
+        law(one)
+    return len(own)
 
 
 class Keep:
@@ -171,9 +178,9 @@ def test_the_source_says_what_it_cannot_read(add: Add, tmp_path: Path) -> None:
             module.ArraySource(str(tmp_path / name)).open()
 
 
-def test_a_kernel_equals_its_definition(add: Add) -> None:
-    module = add("kernels/sharpness.py")
-    exec(compile(block("test: sharpness").text, "howto.md", "exec"), {})
+def test_a_kernel_obeys_the_laws(add: Add) -> None:
+    module = add("kernels/sharpness.py", "KERNELS")
+    assert _obeyed(_laws("kernels"), "kernel", module.SHARPNESS) >= 6
     import torch
 
     ramp = torch.arange(5.0).expand(1, 4, 5)
@@ -181,3 +188,10 @@ def test_a_kernel_equals_its_definition(add: Add) -> None:
     with pytest.raises(ValueError, match="sides of 3 or more"):
         module.sharpness(torch.zeros(1, 2, 5))
     assert torch.ops.retain.sharpness(ramp).shape == (1,)
+
+
+def test_a_kernel_that_is_wrong_is_noticed(add: Add) -> None:
+    module = add("kernels/sharpness.py", "KERNELS")
+    wrong = replace(module.SHARPNESS, reference=lambda grey: module.reference(grey) * 1.001)
+    with pytest.raises(AssertionError):
+        _obeyed(_laws("kernels"), "kernel", wrong)

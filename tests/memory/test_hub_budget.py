@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retain.memory.hub import Hub, apportion
+from retain.memory.hub import Hub
 from retain.pipeline.errors import UsageError
+from retain.pipeline.shares import apportion
 
 
 def _cases() -> Any:
@@ -24,7 +25,7 @@ def _cases() -> Any:
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.CASES
+    return {name: module.trial_of(name) for name in module.MEMORIES}
 
 
 CASES = _cases()
