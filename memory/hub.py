@@ -4,45 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from retain.memory import snapshot
 from retain.memory.base import Json, Memory
 from retain.pipeline.errors import StateError, UsageError, nearest
+from retain.pipeline.shares import apportion
 
 AnyMemory = Memory[Any, Any, Any]
-
-
-def apportion(
-    budget_bytes: int, least: Mapping[str, int], weights: Mapping[str, float]
-) -> dict[str, int]:
-    """Bytes for each name: its ``least``, and of what is left a share by its weight (1 where none
-    is given), rounded down. They add up to at most ``budget_bytes``.
-
-    Raises UsageError when the least of all is more than the budget, or a weight is no number >= 0.
-    """
-    for name, weight in weights.items():
-        if name not in least:
-            raise UsageError(f"There is nothing called {name!r} to share with.",
-                             hint=nearest(name, least))  # fmt: skip
-        if not (math.isfinite(weight) and weight >= 0):
-            raise UsageError(f"The weight of {name!r} must be a number >= 0, got {weight}.")
-    spare = budget_bytes - sum(least.values())
-    if spare < 0:
-        told = ", ".join(f"{name!r} {need}" for name, need in least.items())
-        raise UsageError(
-            f"Together they need at least {sum(least.values())} bytes ({told}), but the budget is "
-            f"{budget_bytes}.",
-            hint="Raise the budget or configure smaller memories.",
-        )
-    # Exact: a float's rounding up could hand out a byte that is not there.
-    exact = {name: Fraction(weights.get(name, 1.0)) for name in least}
-    total = sum(exact.values())
-    return {
-        name: least[name] + (int(spare * exact[name] / total) if total else 0) for name in least
-    }
 
 
 class Hub:

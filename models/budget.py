@@ -2,7 +2,8 @@
 
 Stages may live in processes of their own, so no hub can hold all their memories. What is one is the
 sum: each stage that has a budget option gets its share, and its own hub keeps it. Which numbers
-these are does not depend on the runner.
+these are does not depend on the runner. While the graph runs, bytes move by the same weights
+(pipeline/runners/rounds.py).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from retain.memory.hub import apportion
 from retain.pipeline.catalog import load_class
 from retain.pipeline.errors import UsageError
-from retain.pipeline.graph import Graph, Option
+from retain.pipeline.graph import Budget, Graph, Option
+from retain.pipeline.shares import apportion
 
 Options = Mapping[str, Option]
 
@@ -54,8 +55,11 @@ def shares(graph: Graph) -> dict[str, int]:
     that takes none, or a stage has a budget of its own besides.
     """
     budget = graph.budget
-    if budget is None:
-        return {}
+    return {} if budget is None else apportion(budget.nbytes, _least(graph, budget), budget.weights)
+
+
+def _least(graph: Graph, budget: Budget) -> dict[str, int]:
+    """Of each stage that takes a budget. Raises UsageError."""
     least = {}
     for node in graph.order():
         if node.target in TAKES:
@@ -69,7 +73,7 @@ def shares(graph: Graph) -> dict[str, int]:
     for name in {**budget.weights, **budget.least}:
         if name not in least:
             raise UsageError(f"The budget speaks of {name!r}, which takes none.")
-    return apportion(budget.nbytes, least, budget.weights)
+    return least
 
 
 def outside(graph: Graph) -> list[str]:
@@ -88,9 +92,13 @@ def divided(graph: Graph) -> Graph:
 
     Raises UsageError as ``shares`` does.
     """
-    nodes = dict(graph.nodes)
-    for name, nbytes in shares(graph).items():
+    if graph.budget is None:
+        return graph
+    nodes, told = dict(graph.nodes), shares(graph)
+    for name, nbytes in told.items():
         takes, node = TAKES[nodes[name].target], nodes[name]
         value = nbytes if takes.unit == 1 else nbytes / takes.unit
         nodes[name] = msgspec.structs.replace(node, options={**node.options, takes.option: value})
-    return msgspec.structs.replace(graph, nodes=nodes)
+    least = _least(graph, graph.budget)
+    budget = msgspec.structs.replace(graph.budget, least=least, shares=told)
+    return msgspec.structs.replace(graph, nodes=nodes, budget=budget)

@@ -52,6 +52,10 @@ class Budget(msgspec.Struct, frozen=True):
     """By stage: its part of what is left when all have their least; 1 where none is given."""
     least: dict[str, int] = {}
     """By stage: bytes below which it cannot work, where it needs more than is known of it."""
+    every: int = 32
+    """Frames between two moments at which bytes may move from stage to stage; 0: they never do."""
+    shares: dict[str, int] = {}
+    """By stage: bytes at the start, as models/budget.py divides them."""
 
 
 class Graph(msgspec.Struct):
@@ -110,6 +114,17 @@ class Graph(msgspec.Struct):
         where edges join, whose order is that of time, nor where one may drop."""
         joins = any(len(self.inputs(name)) > 1 for name in self.nodes)
         return not joins and all(edge.policy.kind in ("block", "rate") for edge in self.edges)
+
+    @property
+    def moves(self) -> bool:
+        """Whether bytes may move between its stages. With several sources nothing says which of
+        their frames belong to one moment, so all keep what they have at the start."""
+        sources = sum(node.role == "source" for node in self.nodes.values())
+        return (
+            sources == 1
+            and self.budget is not None
+            and bool(self.budget.every and self.budget.shares)
+        )
 
     def validate(self) -> None:
         """Raise GraphError unless every node is connected as its role allows, without a cycle."""

@@ -99,7 +99,7 @@ class _Reader(Marked):
         return "live" if value == "live" else "finite"
 
     def _budget(self, graph: Graph, node: yaml.Node) -> Budget:
-        parts = self._mapping(node, "budget", ("mb", "weights", "least_mb"))
+        parts = self._mapping(node, "budget", ("mb", "weights", "least_mb", "every"))
         if "mb" not in parts:
             self._fail(node, "The budget needs 'mb': 10^6 bytes of all stages together.")
         weights = self._by_stage(graph, parts.get("weights"), "weights")
@@ -108,7 +108,14 @@ class _Reader(Marked):
             int(1e6 * self._number(parts["mb"], "mb")),
             weights,
             {name: int(1e6 * value) for name, value in least.items()},
+            self._every(parts["every"]) if "every" in parts else Budget(0).every,
         )
+
+    def _every(self, node: yaml.Node) -> int:
+        value = self._value(node)
+        if type(value) is not int or value < 0:
+            self._fail(node, f"The budget's every must be frames, or 0 for never, got {value!r}.")
+        return int(value)
 
     def _by_stage(self, graph: Graph, node: yaml.Node | None, what: str) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -94,6 +94,10 @@ class GraphStats(msgspec.Struct, frozen=True):
     uptime_s: float
     nodes: list[NodeStats] = []
     edges: list[EdgeStats] = []
+    limits: dict[str, int] = {}
+    """Bytes each stage may remember in, where the graph has one budget and they may move."""
+    moves: int = 0
+    """Limits that were changed so far."""
 
     def node(self, name: str) -> NodeStats:
         """The node called ``name``; KeyError when there is none."""
@@ -204,6 +208,8 @@ def join(
     uptime_s: float,
     nodes: Iterable[NodeStats],
     edges: Iterable[EdgeStats],
+    limits: Mapping[str, int] | None = None,
+    moves: int = 0,
 ) -> GraphStats:
     """One picture of the run: what edges lost and hold is told of the node they lead into."""
     edges = list(edges)
@@ -221,7 +227,7 @@ def join(
                 queue_bytes=sum(edge.waiting_bytes for edge in inputs),
             )
         )
-    return GraphStats(graph, state, uptime_s, joined, edges)
+    return GraphStats(graph, state, uptime_s, joined, edges, dict(limits or {}), moves)
 
 
 def prometheus_text(stats: GraphStats) -> str:
@@ -246,6 +252,7 @@ def prometheus_text(stats: GraphStats) -> str:
     times = write(Gauge, "seconds", "Service time and frame age at exit.", "node", "what", "at")
     restarts = write(Counter, "restarts", "Restarts of a node.", "node")
     memory = write(Gauge, "memory_bytes", "Bytes a node's memories hold.", "node")
+    limit = write(Gauge, "limit_bytes", "Bytes a node's memories may hold.", "node")
     resident = write(Gauge, "resident_bytes", "Resident bytes of a node's process.", "node")
     cpu = write(Counter, "cpu_seconds", "CPU time of a node.", "node")
     put(write(Gauge, "uptime_seconds", "Seconds since the run started."), stats.uptime_s)
@@ -257,6 +264,8 @@ def prometheus_text(stats: GraphStats) -> str:
                 put(times, getattr(spread, at) / 1e3, node.name, what, at)
         put(restarts, node.restarts, node.name)
         put(memory, node.memory_bytes, node.name)
+        if node.name in stats.limits:
+            put(limit, stats.limits[node.name], node.name)
         put(resident, node.rss_bytes, node.name)
         put(cpu, node.cpu_s, node.name)
     for edge in stats.edges:

@@ -19,7 +19,9 @@ from retain.pipeline.ledger import Ledger, hand_of
 from retain.pipeline.metrics import Meter
 from retain.pipeline.packet import Packet
 from retain.pipeline.past import Past, continued
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import (
+    Bounded,
     Collects,
     Flushes,
     GivesPackets,
@@ -35,6 +37,7 @@ from retain.pipeline.stage import (
 )
 from retain.pipeline.tracing import Tracer
 from retain.pipeline.transport.base import Receiver, Sender, Stopped
+from retain.pipeline.turns import Turns
 from retain.pipeline.wire import Barrier, End, Fault
 
 log = logging.getLogger(__name__)
@@ -44,9 +47,8 @@ _ROLES: dict[str, Any] = {"source": Source, "stage": Stage, "sink": Sink}
 
 @runtime_checkable
 class Discards(Protocol):
-    """A sink that tells a finished run from one cut short: ``discard`` replaces ``close`` then."""
-
-    def discard(self) -> None: ...
+    def discard(self) -> None:
+        """Of a sink: in place of ``close`` when the run was cut short."""
 
 
 def create(node: Node) -> Any:
@@ -96,7 +98,7 @@ class Work:
         self._stopping = threading.Event()
         if self._past.stopped:
             self._stopping.set()
-        self._given = self._past.sent
+        self.given = self._past.sent
         """Frames of a source, in the whole run."""
         self._own_stats: Callable[[], Mapping[str, StatValue]] | None = None
 
@@ -110,6 +112,8 @@ class Work:
             raise UsageError(
                 f"The state of {self.node.name!r} was asked for, but it has none to save."
             )
+        if self._past.limit and isinstance(self._made, Bounded):
+            self._made.shrink_to(self._past.limit)
         if self._past.load is not None:
             self._load(self._past.load)
         if isinstance(self._made, Reports):
@@ -128,7 +132,7 @@ class Work:
     def frames(self) -> Iterator[Packet]:
         """Packets of a source, until its end or ``stop``."""
         source = self._made
-        if self._over:
+        if self.over:
             return
         try:
             self._on_open(self.node.name, source.open())
@@ -136,25 +140,25 @@ class Work:
             given = source.packets() if gives else map(Packet, source.frames())
             packets = continued(given, self._past)
             start = monotonic_ns()
-            while not self._over and (packet := next(packets, None)) is not None:
+            while not self.over and (packet := next(packets, None)) is not None:
                 now, frame = monotonic_ns(), packet.frame
                 self.meter.served(now - start, now - frame.t_arrival_ns)
                 self._trace(frame, start, now)
                 self.meter.count("sent")
                 self._ledger.gave(frame)
                 self._ledger.count("sent")
-                self._given += 1
+                self.given += 1
                 yield packet
                 self.sample()
                 start = monotonic_ns()
         except Exception:
-            if not self._over:  # closing a source under its reader may well raise
+            if not self.over:  # closing a source under its reader may well raise
                 raise
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
         """Whether a source is to give no more."""
-        return self._stopping.is_set() and self._given >= self._past.owed
+        return self._stopping.is_set() and self.given >= self._past.owed
 
     def process(self, packet: Packet) -> Iterator[Packet]:
         """What a stage makes of a packet (nothing, for a sink)."""
@@ -237,10 +241,19 @@ class Work:
         if self._save and isinstance(self._made, Salvages) and not self._untouched:
             self._made.salvage(self._save)
 
+    def turn(self, limits: Mapping[str, int]) -> Use:
+        """A round passes: take the new limit, if there is one, and say what is needed. Between two
+        packets."""
+        if not isinstance(self._made, Bounded):
+            return Use(0, 0)
+        if self.node.name in limits:
+            self._made.shrink_to(limits[self.node.name])
+        return self._made.use()
+
     def stop(self) -> None:
         """Ask a source to end; from any thread."""
         self._stopping.set()
-        if self.node.role == "source" and self._made is not None and self._over:
+        if self.node.role == "source" and self._made is not None and self.over:
             try:
                 self._made.close()
             except Exception:
@@ -275,6 +288,7 @@ class NodeLoop:
         place: Callable[[Packet], Packet] = lambda packet: packet,
         on_fault: Callable[[Fault], None] = lambda fault: None,
         on_barrier: Callable[[Barrier], None] = lambda barrier: None,
+        turns: Turns | None = None,
     ) -> None:
         self.work = work
         self._turn = threading.Lock()
@@ -285,6 +299,8 @@ class NodeLoop:
         """Packets that have gone to the outputs."""
         self._inbox = inbox
         self._outputs = outputs
+        self._turns = turns
+        """Of a source."""
         self._place = place
         """Puts a packet's pixels where all outputs can refer to them."""
         self._on_fault = on_fault
@@ -314,6 +330,7 @@ class NodeLoop:
     def _work(self) -> None:
         self.work.create()
         if self._inbox is None:
+            self._let_go()
             self._send(self.work.frames())
             return
         while not isinstance(item := self._inbox.recv(), End):
@@ -350,6 +367,14 @@ class NodeLoop:
                 for output in self._outputs:
                     output.send(placed)
                 self.sent += 1
+            self._answer()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The round that is due after the frames given so far."""
+        if self._turns and (due := self._turns.take(self.work.given, lambda: self.work.over)):
+            with self._turn:
+                self._pass(due)
             self._answer()
 
     def _discard_inputs(self) -> None:

@@ -32,6 +32,10 @@ class Past(msgspec.Struct, frozen=True):
     """Frames in all that a source gives before it heeds a stop: they were given before."""
     stopped: bool = False
     """It has been asked to end."""
+    limit: int = 0
+    """Bytes that a stage may remember in; 0: as its options say."""
+    round_at: int = 0
+    """Frames in all after which a source sends the next round; 0: there are none."""
 
 
 def continued(packets: Iterator[Packet], past: Past) -> Iterator[Packet]:

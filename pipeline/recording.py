@@ -228,7 +228,7 @@ def coded(image: Image, coding: Coding) -> bytes:
         return image.tobytes()
     import cv2
 
-    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise OSError(0, f"a picture of {list(image.shape)} cannot be written as PNG")
@@ -260,7 +260,7 @@ def _image(data: bytes, note: Note) -> Image:
 
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        image = None if bgr is None else np.ascontiguousarray(bgr[:, :, ::-1], np.uint8)
+        image = None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     if image is None or image.shape != shape:
         raise SourceError(SourceFault.BROKEN, f"Frame {note.seq} of the recording has no picture.")
     return image

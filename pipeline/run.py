@@ -51,18 +51,18 @@ def start(
     for name in save:
         if name not in stages:
             raise GraphError(f"There is no stage {name!r} to save.", hint=nearest(name, stages))
-    pasts = None
+    pasts = holdings = None
     if resume is not None:
         from retain.pipeline.runners.snapshots import read
 
-        pasts = read(Path(resume), graph)
+        pasts, holdings = read(Path(resume), graph)
     if runner == "inline":
         from retain.pipeline.runners.inline import InlineRun
 
-        return InlineRun(graph, sinks, save, on_event, pasts)
+        return InlineRun(graph, sinks, save, on_event, pasts, holdings)
     from retain.pipeline.runners.local import LocalRun
 
-    return LocalRun(graph, sinks, save, on_event, supervision, pasts)
+    return LocalRun(graph, sinks, save, on_event, supervision, pasts, holdings)
 
 
 def run_until_done(run: Run) -> RunReport:

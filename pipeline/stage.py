@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
+from retain.pipeline.shares import Use
 from retain.pipeline.wire import Fault
 
 StatValue = int | float | str
@@ -108,6 +109,21 @@ class Remembers(Protocol):
 
     def load(self, path: str) -> None:
         """Take the state from ``path``. Raises StateError when it does not fit."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A stage that remembers within a limit, which may change between two packets."""
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Live within ``nbytes`` from now on: less or more than before. Also before the first
+        packet and before ``load``. Raises UsageError for less than it can live in."""
+        ...
+
+    def use(self) -> Use:
+        """What it may hold and what it needs, as its state alone says it: the same after
+        ``load``."""
         ...
 
 

@@ -149,6 +149,13 @@ class Barrier(_Message, frozen=True, tag="barrier/1"):
     number: Positive
 
 
+class Round(Barrier, frozen=True, tag="round/1"):
+    """A barrier at which stages take other limits of bytes and say what they need."""
+
+    limits: dict[str, Count] = {}
+    """By stage; the others keep theirs."""
+
+
 class Credit(_Message, frozen=True, tag="credit/1"):
     """The consumer of an edge can take ``packets`` more."""
 
@@ -161,7 +168,7 @@ class Released(_Message, frozen=True, tag="released/1"):
     shares: list[tuple[Positive, Count, Positive, Positive]]
 
 
-Message = Ticket | End | Barrier | Credit | Released
+Message = Ticket | End | Barrier | Round | Credit | Released
 M = TypeVar("M")
 
 

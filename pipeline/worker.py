@@ -21,6 +21,7 @@ import zmq
 from retain.pipeline import logs
 from retain.pipeline.metrics import Meter
 from retain.pipeline.runners.control import (
+    Due,
     Exit,
     Failed,
     Opened,
@@ -97,6 +98,8 @@ class Worker:
                 self._exit.set()
             case Snap(number):
                 self._station.snap(number)
+            case Due(round_):
+                self._station.due(round_)
             case Rewire() as rewire:
                 for rewired in self._station.rewire(rewire):
                     self._tell(rewired)

@@ -11,8 +11,9 @@ from retain.pipeline.ledger import Ledger
 from retain.pipeline.metrics import EdgeStats, NodeStats
 from retain.pipeline.past import Past
 from retain.pipeline.policy import Policy
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import SourceInfo
-from retain.pipeline.wire import Fault, unpacker
+from retain.pipeline.wire import Fault, Round, unpacker
 
 
 class Port(msgspec.Struct, frozen=True):
@@ -44,6 +45,10 @@ class Spec(msgspec.Struct, frozen=True):
     """Pictures its ring should hold, at least as many as downstream may have in hand at once."""
     save: str | None = None
     past: Past = Past()
+    every: int = 0
+    """Of a source: frames between two rounds."""
+    waits: bool = False
+    """Whether it waits for a round that is due."""
     ledger: str | None = None
     """File of its counts."""
     restarts: bool = False
@@ -113,6 +118,13 @@ class Passed(_Control, frozen=True, tag="passed/1"):
     """Why its state could not be saved: there will be no snapshot."""
 
 
+class Turned(_Control, frozen=True, tag="turned/1"):
+    """Worker: a round has come by, and its limit is taken."""
+
+    number: int
+    use: Use
+
+
 class Rewired(_Control, frozen=True, tag="rewired/1"):
     """Worker: its end of an edge now leads to the successor of ``src``."""
 
@@ -137,6 +149,12 @@ class Snap(_Control, frozen=True, tag="snap/1"):
     number: int
 
 
+class Due(_Control, frozen=True, tag="due/1"):
+    """Parent, to the source: the next round, for the frame it is due at."""
+
+    round: Round
+
+
 class Stop(_Control, frozen=True, tag="stop/1"):
     """Parent: end your source (``drain``), or stop where you are."""
 
@@ -152,5 +170,5 @@ def state_file(directory: str, number: int, index: int) -> str:
     return f"{directory}/snapshot-{number}/{index}"
 
 
-read_from_worker = unpacker(Opened | Failed | Report | Passed | Rewired)
-read_from_parent = unpacker(Stop | Exit | Rewire | Snap)
+read_from_worker = unpacker(Opened | Failed | Report | Passed | Turned | Rewired)
+read_from_parent = unpacker(Stop | Exit | Rewire | Snap | Due)

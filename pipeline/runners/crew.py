@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import zmq
@@ -10,8 +10,9 @@ import zmq
 from retain.pipeline.graph import Node
 from retain.pipeline.ledger import Ledger
 from retain.pipeline.past import Past
-from retain.pipeline.runners.control import Report
+from retain.pipeline.runners.control import Due, Report
 from retain.pipeline.runners.process import Child, environment
+from retain.pipeline.runners.rounds import Rounds
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.wiring import Wiring
 from retain.pipeline.wire import pack
@@ -21,9 +22,15 @@ class Crew:
     """All of it lives in the thread of the sockets; ``reports`` may be had from any."""
 
     def __init__(
-        self, wiring: Wiring, control: zmq.Socket[bytes], stations: Mapping[str, Station]
+        self,
+        wiring: Wiring,
+        control: zmq.Socket[bytes],
+        stations: Mapping[str, Station],
+        rounds: Rounds | None,
+        number: Callable[[], int],
     ) -> None:
         self.wiring = wiring
+        self.rounds, self._number = rounds, number
         self.stations = stations
         self.children: dict[str, Child] = {}
         self.done: set[str] = set()
@@ -40,11 +47,20 @@ class Crew:
 
     def spawn(self, node: Node, past: Past) -> None:
         """Raises OSError."""
+        if self.rounds:
+            past = self.rounds.takes_over(node.name, past)
         spec = self.wiring.spec(node, past)
         assert spec.ledger
         Ledger.prepare(spec.ledger, len(spec.inputs), len(spec.outputs))
         self.children[node.name] = Child(spec, environment(self._stages))
         self.away.discard(node.name)
+        if self.rounds and node.name == self.rounds.source:
+            self.send_round()
+
+    def send_round(self) -> None:
+        """Give the source its next round."""
+        if self.rounds and self.rounds.source not in self.away:
+            self.send(self.rounds.source, Due(self.rounds.due(self._number())))
 
     def send(self, name: str, message: msgspec.Struct) -> None:
         """Tell a process something, as soon as it listens."""

@@ -24,6 +24,7 @@ from retain.pipeline.node import Work
 from retain.pipeline.packet import Packet
 from retain.pipeline.past import Past
 from retain.pipeline.runners.base import Run, RunEvent
+from retain.pipeline.runners.rounds import Holdings, Rounds
 from retain.pipeline.runners.snapshots import write
 from retain.pipeline.stage import Sink
 from retain.pipeline.tracing import tracer
@@ -65,11 +66,16 @@ class InlineRun(Run):
         save: Mapping[str, str],
         on_event: Callable[[RunEvent], None] | None,
         pasts: Mapping[str, Past] | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         super().__init__(graph, on_event)
-        pasts = pasts or {}
-        self._sent = {n.name: pasts.get(n.name, Past()).sent for n in graph.order()}
+        past = {node.name: (pasts or {}).get(node.name, Past()) for node in graph.order()}
+        self._sent = {name: one.sent for name, one in past.items()}
         """Packets of sources, in the whole run."""
+        self._rounds = None
+        if graph.moves:
+            self._rounds = Rounds(graph, holdings, max(self._sent.values()))
+            past = {name: self._rounds.takes_over(name, one) for name, one in past.items()}
         self._wanted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._works = {
             node.name: Work(
@@ -78,7 +84,7 @@ class InlineRun(Run):
                 sinks.get(node.name),
                 save.get(node.name),
                 self._opened,
-                pasts.get(node.name),
+                past[node.name],
                 tracer=tracer(f"{os.getpid()}-{self._started_ns}", node.name),
             )
             for node in graph.order()
@@ -95,7 +101,8 @@ class InlineRun(Run):
                 work.sample()
         nodes = [work.meter.stats() for work in self._works.values()]
         edges = [route.stats() for routes in self._routes.values() for route in routes]
-        return join(self.graph.name, self._state(), self._uptime(), nodes, edges)
+        limits, moves = self._rounds.told_of() if self._rounds else ({}, 0)
+        return join(self.graph.name, self._state(), self._uptime(), nodes, edges, limits, moves)
 
     def stop(self, drain: bool = True) -> None:
         if self.running and self._stopped != "aborted":
@@ -126,7 +133,8 @@ class InlineRun(Run):
         with tempfile.TemporaryDirectory(prefix="retain-snapshot-") as spare:
             paths = {name: f"{spare}/{place}" for place, name in enumerate(self._works)}
             states = {name: p for name, p in paths.items() if self._works[name].save_to(p)}
-            write(folder, self.graph, self._sent, states)
+            holdings = self._rounds.holdings if self._rounds else None
+            write(folder, self.graph, self._sent, states, holdings)
 
     def _main(self) -> None:
         try:
@@ -170,12 +178,27 @@ class InlineRun(Run):
         }
         while running:
             for name, frames in list(running.items()):
+                self._let_go(name)
                 if self._send_one(name, frames):
                     self._sent[name] += 1
                 else:
                     del running[name]
             while not self._wanted.empty():
                 self._wanted.get()()
+
+    def _let_go(self, source: str) -> None:
+        """The round that is due before the next frame: as in processes, nodes pass it in order."""
+        while self._rounds and self._sent[source] >= self._rounds.at:
+            due = self._rounds.due(1)
+            for name, work in self._works.items():
+                if name in self._broken:
+                    return
+                try:
+                    use = work.turn(due.limits)
+                except Exception as error:
+                    self._break(name, error)
+                    return
+                self._rounds.told(name, due.number, use)
 
     def _send_one(self, name: str, packets: Iterator[Packet]) -> bool:
         """Take one packet from a node and see it all the way down; False at the node's end."""

@@ -28,15 +28,18 @@ from retain.pipeline.runners.control import (
     Report,
     Rewired,
     Stop,
+    Turned,
     read_from_worker,
 )
 from retain.pipeline.runners.crew import Crew
 from retain.pipeline.runners.process import Child, private_directory
+from retain.pipeline.runners.rounds import Holdings, Rounds
 from retain.pipeline.runners.snapshots import Export, Snapshots, adopt
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.successors import Successors
 from retain.pipeline.runners.supervisor import Supervision
 from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import Sink, SourceInfo
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.wire import Fault
@@ -67,6 +70,7 @@ class LocalRun(Run):
         on_event: Callable[[RunEvent], None] | None,
         supervision: Supervision | None = None,
         pasts: Mapping[str, Past] | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         super().__init__(graph, on_event)
         self._supervision = supervision or Supervision()
@@ -80,7 +84,9 @@ class LocalRun(Run):
         self._control = self._io.socket(
             zmq.ROUTER, bind=self._wiring.control, on_message=self._on_worker
         )
-        self._snapshots = Snapshots(self._directory, self._order)
+        sent = max((past.sent for past in self._pasts.values()), default=0)
+        self._rounds = Rounds(graph, holdings, sent) if graph.moves else None
+        self._snapshots = Snapshots(self._directory, self._order, self._rounds)
         stations = {
             name: Station(
                 self._wiring.spec(graph.nodes[name], Past()),
@@ -92,7 +98,9 @@ class LocalRun(Run):
             )
             for name, sink in sinks.items()
         }
-        self._crew = Crew(self._wiring, self._control, stations)
+        self._crew = Crew(
+            self._wiring, self._control, stations, self._rounds, self._snapshots.next_number
+        )
         self._successors = Successors(
             graph, self._crew, self._accounts, self._snapshots, self._supervision, self._pasts
         )
@@ -126,7 +134,8 @@ class LocalRun(Run):
             place = [e.src for e in self.graph.inputs(edge.dst)].index(edge.src)
             gone = taker.gone[place] if taker and taker.gone else 0
             edges.append(self._accounts.edge(mine[0] if mine else None, pair, gone))
-        return join(self.graph.name, self._state(), self._uptime(), nodes, edges)
+        limits, moves = self._rounds.told_of() if self._rounds else ({}, 0)
+        return join(self.graph.name, self._state(), self._uptime(), nodes, edges, limits, moves)
 
     def stop(self, drain: bool = True) -> None:
         self._io.call(lambda: self._stop(drain))
@@ -187,6 +196,8 @@ class LocalRun(Run):
                 self._node_failed(fault)
             case Passed() as passed:
                 self._snapshots.passed(name, self._accounts.total(passed))
+            case Turned(number, use):
+                self._turned(name, number, use)
             case Rewired(src, arrived):
                 self._accounts.settle((src, name), arrived)
             case Report() as report:
@@ -195,6 +206,10 @@ class LocalRun(Run):
                     self._blame(name)
                 if report.last:
                     self._crew.done.add(name)
+
+    def _turned(self, name: str, number: int, use: Use) -> None:
+        if self._rounds and self._rounds.told(name, number, use):
+            self._crew.send_round()
 
     def _source_opened(self, name: str, info: SourceInfo) -> None:
         if name not in self._sources:
@@ -299,10 +314,13 @@ class LocalRun(Run):
                 self._crew.send(name, snap)
         return True
 
-    def _station_passed(self, name: str) -> Callable[[Passed], None]:
+    def _station_passed(self, name: str) -> Callable[[Passed | Turned], None]:
         """From the station's thread: what it has had by then, told to the thread of sockets."""
 
-        def passed(message: Passed) -> None:
+        def passed(message: Passed | Turned) -> None:
+            if isinstance(message, Turned):
+                self._io.call(lambda: self._turned(name, message.number, message.use))
+                return
             came = self._crew.stations[name].came(message.number)
             self._io.call(lambda: self._snapshots.passed(name, message, came))
 

@@ -23,6 +23,7 @@ from retain.pipeline.graph import Graph, Node, Promise
 from retain.pipeline.metrics import EdgeStats, NodeStats
 from retain.pipeline.past import Past
 from retain.pipeline.runners.control import Passed, Snap, state_file
+from retain.pipeline.runners.rounds import Holdings, Rounds, checked
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     promise: Promise
     nodes: list[_Entry]
     """All but sinks, in the graph's order."""
+    holdings: Holdings | None = None
+    """Where bytes may move between stages: who has what."""
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Snapshot:
     passed: dict[str, Passed] = field(default_factory=dict)
     came: dict[str, dict[str, int]] = field(default_factory=dict)
     """Packets by producer that sinks of the caller had taken."""
+    holdings: Holdings | None = None
 
     def counts(self) -> tuple[list[NodeStats], list[EdgeStats]]:
         """Of processes; sinks of the caller go on counting."""
@@ -68,8 +72,8 @@ Wanted = Callable[["Snapshot | None"], None]
 class Snapshots:
     """At most one being made and the last one that is whole, in the run's private directory."""
 
-    def __init__(self, directory: str, nodes: Sequence[Node]) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, nodes: Sequence[Node], rounds: Rounds | None = None) -> None:
+        self._directory, self._rounds = directory, rounds
         self._index = {node.name: number for number, node in enumerate(nodes)}
         self.number = 0
         """Of the last barrier sent."""
@@ -81,10 +85,15 @@ class Snapshots:
         """The message to sources; None while another snapshot is being made. Raises OSError."""
         if self._making:
             return None
-        self.number += 1
+        self.next_number()
         os.mkdir(self.folder(self.number))
         self._making = Snapshot(self.number)
         return Snap(self.number)
+
+    def next_number(self) -> int:
+        """Of another barrier."""
+        self.number += 1
+        return self.number
 
     def want(self, tell: Wanted) -> None:
         """``tell`` of the one that is being made, or the next."""
@@ -102,6 +111,8 @@ class Snapshots:
         if came is not None:
             made.came[name] = dict(came)
         if len(made.passed) == len(self._index):
+            # Of every round before it all have told, and of none after it the last one to pass.
+            made.holdings = self._rounds.holdings if self._rounds else None
             before, self.last, self._making = self.last, made, None
             self._answer(made)
             self._remove(before)
@@ -147,10 +158,12 @@ class Export:
         self._answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._sent: dict[str, int] = {}
         self._states: dict[str, str] = {}
+        self._holdings: Holdings | None = None
         self._spare = snapshots.spare()
 
     def keep(self, made: Snapshot | None) -> None:
         """Link its files elsewhere, as the next one takes its place. In the sockets' thread."""
+        self._holdings = made.holdings if made else None
         try:
             for name, told in made.passed.items() if made else ():
                 self._sent[name] = told.sent
@@ -169,14 +182,20 @@ class Export:
                 raise StateError(
                     "The graph gave no snapshot: it begins or ends, or a process has just died."
                 )
-            write(folder, graph, self._sent, self._states)
+            write(folder, graph, self._sent, self._states, self._holdings)
         except queue.Empty:
             raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
         finally:
             shutil.rmtree(self._spare, ignore_errors=True)
 
 
-def write(folder: Path, graph: Graph, sent: Mapping[str, int], states: Mapping[str, str]) -> None:
+def write(
+    folder: Path,
+    graph: Graph,
+    sent: Mapping[str, int],
+    states: Mapping[str, str],
+    holdings: Holdings | None = None,
+) -> None:
     """Write a snapshot, whole or not at all: ``sent`` frames by source, ``states`` files by stage.
 
     Raises StateError when ``folder`` exists or cannot be written.
@@ -196,7 +215,7 @@ def write(folder: Path, graph: Graph, sent: Mapping[str, int], states: Mapping[s
                     shutil.copyfile(state, unfinished / str(index))
                 count = sent.get(node.name, 0)
                 entries.append(_Entry(node.name, node.target, count, state is not None))
-            manifest = _Manifest("retain-graph/1", graph.promise, entries)
+            manifest = _Manifest("retain-graph/1", graph.promise, entries, holdings)
             (unfinished / MANIFEST).write_bytes(msgspec.json.encode(manifest))
             unfinished.rename(folder)
         finally:
@@ -205,9 +224,9 @@ def write(folder: Path, graph: Graph, sent: Mapping[str, int], states: Mapping[s
         raise StateError(f"The snapshot {folder} cannot be written: {error.strerror}.") from error
 
 
-def read(folder: Path, graph: Graph) -> dict[str, Past]:
-    """What each node of ``graph`` takes over from the snapshot in ``folder``. Raises StateError
-    when it is damaged or of another graph."""
+def read(folder: Path, graph: Graph) -> tuple[dict[str, Past], Holdings | None]:
+    """What each node of ``graph`` takes over from the snapshot in ``folder``, and who had which
+    bytes. Raises StateError when it is damaged or of another graph."""
     manifest = _manifest(folder)
     nodes = [node for node in graph.order() if node.role != "sink"]
     found = [(entry.name, entry.target) for entry in manifest.nodes]
@@ -228,7 +247,7 @@ def read(folder: Path, graph: Graph) -> dict[str, Past]:
             sent=entry.sent if again else 0,
             gap=graph.promise == "live" and node.role == "stage",
         )
-    return pasts
+    return pasts, checked(manifest.holdings) if manifest.holdings else None
 
 
 def adopt(pasts: Mapping[str, Past], directory: str) -> dict[str, Past]:

@@ -13,13 +13,22 @@ from retain.pipeline.errors import StateError
 from retain.pipeline.metrics import Meter
 from retain.pipeline.node import NodeLoop, Work
 from retain.pipeline.packet import Packet
-from retain.pipeline.runners.control import Passed, Report, Rewire, Rewired, Spec, state_file
+from retain.pipeline.runners.control import (
+    Passed,
+    Report,
+    Rewire,
+    Rewired,
+    Spec,
+    Turned,
+    state_file,
+)
 from retain.pipeline.stage import SourceInfo
 from retain.pipeline.tracing import tracer
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.transport.ipc import IpcInbox, IpcSender, Releases
 from retain.pipeline.transport.store import Store
-from retain.pipeline.wire import Barrier, End, Fault
+from retain.pipeline.turns import Turns
+from retain.pipeline.wire import Barrier, End, Fault, Round
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +42,7 @@ class Station:
         io: IoThread,
         on_open: Callable[[str, SourceInfo], None],
         on_fault: Callable[[Fault], None],
-        on_barrier: Callable[[Passed], None],
+        on_barrier: Callable[[Passed | Turned], None],
         made: Any = None,
         cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -69,8 +78,11 @@ class Station:
         self.work = Work(
             spec.node, self._meter, made, spec.save, on_open, spec.past, self.ledger, trace
         )
+        self._turns = None
+        if spec.past.round_at:
+            self._turns = Turns(spec.past.round_at, spec.every, spec.waits)
         self._loop = NodeLoop(
-            self.work, self._inbox, self._senders, self._place, on_fault, self._passed
+            self.work, self._inbox, self._senders, self._place, on_fault, self._passed, self._turns
         )
 
     def run(self) -> Fault | None:
@@ -83,6 +95,8 @@ class Station:
     def stop(self, drain: bool) -> None:
         """End a source; without ``drain``, also wake whoever waits, to stop there."""
         self.work.stop()
+        if self._turns:
+            self._turns.wake(aborted=not drain)
         if not drain:
             self._store.abort()
             if self._inbox:
@@ -94,8 +108,17 @@ class Station:
         """Have a source send a barrier."""
         self._loop.ask(Barrier(number))
 
+    def due(self, round_: Round) -> None:
+        """Have a source send a round when it is time."""
+        assert self._turns
+        self._turns.give(round_)
+
     def _passed(self, barrier: Barrier) -> None:
-        """In the node's thread (a source's: of the sockets): save what it holds at this moment."""
+        """In the node's thread (a source's: of the sockets): save what it holds at this moment, or
+        take the limit that a round brings."""
+        if isinstance(barrier, Round):
+            self._on_barrier(Turned(barrier.number, self.work.turn(barrier.limits)))
+            return
         path = state_file(self._spec.directory, barrier.number, self._spec.index)
         saved, error = False, ""
         try:

@@ -156,7 +156,11 @@ class Successors:
             ended=[src for src, dst in self._wiring.inputs(name) if self._ended(src, dst)],
             stopped=source and draining,
         )
+        if self._crew.rounds:
+            self._crew.rounds.lose()
         self._crew.spawn(self._graph.nodes[name], past)
+        if not source:
+            self._crew.send_round()
 
     def _state_of(self, name: str) -> str | None:
         """The file with its last state: of this run, or of the one that this run goes on from."""
@@ -190,6 +194,8 @@ class Successors:
             self._wiring.renew((edge.src, edge.dst))
         void = self._snapshots.give_up()
         point = self._point = self._snapshots.last if self._sinks_remember() else None
+        if self._crew.rounds:
+            self._crew.rounds.back_to(point.holdings if point else None)
         self._accounts.clear()
         if point:
             self._accounts.begin_at(*point.counts())
@@ -199,7 +205,7 @@ class Successors:
 
     def _do_again(self, draining: bool) -> None:
         """They start from the last state of the graph, or from the beginning."""
-        point = self._point
+        point, void = self._point, self._snapshots.number
         for name, child in list(self._crew.children.items()):
             node = self._graph.nodes[name]
             past = self._pasts.get(name, Past())
@@ -210,7 +216,7 @@ class Successors:
             past = replace(
                 past,
                 poison=self._records[name].poison,
-                void=self._snapshots.number,
+                void=void,
                 owed=_given(child) if source else 0,
                 stopped=source and draining,
             )

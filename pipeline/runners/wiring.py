@@ -73,6 +73,8 @@ class Wiring:
             slots=_slots(self.graph, name),
             save=self._save.get(name),
             past=past,
+            every=self.graph.budget.every if self.graph.budget else 0,
+            waits=self.graph.promise == "finite",
             ledger=None if node.target == CALLER else f"{self.directory}/{place}.words",
             restarts=self._restarts and node.role != "source",
             log_level=logging.getLogger("retain").getEffectiveLevel(),

@@ -27,7 +27,7 @@ from retain.pipeline.transport.inproc import Inbox
 from retain.pipeline.transport.io import IoThread, Outgoing
 from retain.pipeline.transport.ring import Share
 from retain.pipeline.transport.store import GATHER, Store
-from retain.pipeline.wire import Barrier, Credit, End, Fault, Released, Ticket
+from retain.pipeline.wire import Barrier, Credit, End, Fault, Released, Round, Ticket
 
 GATHER_S = 0.004
 """How long a share may wait for others to go with."""
@@ -215,7 +215,8 @@ class IpcInbox(Inbox):
 
     def mark(self, src: str, barrier: Barrier) -> None:
         count = self.counts[src]
-        count.at = {barrier.number: count.arrived - self._skip[src]}
+        if not isinstance(barrier, Round):
+            count.at = {barrier.number: count.arrived - self._skip[src]}
         super().mark(src, barrier)
 
     def waiting(self) -> int:
