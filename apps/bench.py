@@ -1,14 +1,16 @@
 """`retain bench`: every published number, measured beside its peer in one run.
 
-A benchmark is a file in ``benchmarks/`` with ``measure(quick: bool) -> list[Row]``. Times on a
-shared machine mean little alone, so each row carries a peer of the same run and their ratio.
+A benchmark is a file in ``benchmarks/`` with ``measure(quick: bool) -> list[Row]``, a docstring
+whose first sentence says what it measures, and an ``AREA`` of docs/numbers.md. Times on a shared
+machine mean little alone, so each row carries a peer of the same run and their ratio.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
-import platform
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +19,7 @@ from types import ModuleType
 import msgspec
 
 import retain
-from retain.pipeline.errors import UsageError, nearest
+from retain.pipeline.errors import UsageError
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +37,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder() -> Path:
-    """Where the benchmarks are. They belong to the repository, not to the installed package."""
-    path = Path(retain.__file__).resolve().parents[2] / "benchmarks"
+    """Where the benchmarks are. They belong to the repository, not to the installed package;
+    RETAIN_BENCHMARKS names another place, of your own."""
+    ours = Path(retain.__file__).resolve().parents[2] / "benchmarks"
+    path = Path(os.environ.get("RETAIN_BENCHMARKS", ours))
     if not path.is_dir():
         raise UsageError(
             "The benchmarks are not part of the installed package.",
@@ -49,27 +53,38 @@ def names() -> list[str]:
     return sorted(p.stem for p in folder().glob("*.py") if not p.stem.startswith("_"))
 
 
-def run(chosen: Iterable[str] = (), *, quick: bool = False) -> list[Row]:
-    """Measure the chosen benchmarks (default: all), printing each table as it is done."""
-    known = names()
-    wanted = list(chosen) or known
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f"There is no benchmark {name!r}.", hint=nearest(name, known))
-    print(machine(), file=sys.stderr)
-    rows: list[Row] = []
-    for name in wanted:
-        found = _load(name).measure(quick=quick)
-        show(name, found)
-        rows.extend(found)
-    return rows
-
-
-def _load(name: str) -> ModuleType:
+def load(name: str) -> ModuleType:
     """Under its own name, so that a process which a benchmark starts can import it too."""
     if str(folder()) not in sys.path:
         sys.path.append(str(folder()))
     return importlib.import_module(name)
+
+
+def area(name: str) -> str:
+    """What a benchmark's ``AREA = "…"`` says, read without running it."""
+    for line in _tree(name).body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "AREA":
+            return str(ast.literal_eval(line.value))
+    return "other"
+
+
+def purpose(name: str) -> str:
+    """The first sentence of its docstring."""
+    first = " ".join((ast.get_docstring(_tree(name)) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", first)[0].rstrip(".")
+
+
+def _tree(name: str) -> ast.Module:
+    return ast.parse((folder() / f"{name}.py").read_text())
+
+
+def pages(name: str) -> list[str]:
+    """Which documents send their reader to it."""
+    root = folder().parent
+    texts = [root / "README.md", *sorted(root.glob("docs/*.md"))]
+    texts += sorted(root.glob("models/*/shipped/MODEL_CARD.md"))
+    mention = re.compile(rf"retain bench [\w ]*\b{name}\b|benchmarks/{name}\.py|\| `{name}` \|")
+    return [str(p.relative_to(root)) for p in texts if mention.search(p.read_text())]
 
 
 def show(title: str, rows: Iterable[Row]) -> None:
@@ -84,35 +99,18 @@ def show(title: str, rows: Iterable[Row]) -> None:
         mark = "" if row.met is None else (" met" if row.met else " MISSED")
         table.add_row(
             row.name,
-            _number(row.value),
+            number(row.value),
             row.unit,
             row.peer,
-            _number(row.peer_value),
+            number(row.peer_value),
             "" if row.ratio is None else f"{row.ratio:.2f}",
             row.bar + mark,
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def machine() -> str:
-    """One line about where the numbers come from."""
-    load = os.getloadavg()[0]
-    return (
-        f"retain {retain.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores "
-        f"{platform.machine()}, load {load:.1f}"
-    )
-
-
-def save(rows: list[Row], path: Path) -> None:
-    """Rows as JSON, written atomically."""
-    document = {"machine": machine(), "rows": rows}
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
-    temporary.replace(path)
 
 
 def script(measure: Callable[..., list[Row]], title: str) -> None:
@@ -126,4 +124,7 @@ def script(measure: Callable[..., list[Row]], title: str) -> None:
     rows = measure(quick=given.quick)
     show(title, rows)
     if given.json:
-        save(rows, given.json)
+        from retain.apps.numbers import records
+
+        name = Path(sys.argv[0]).stem
+        records.keep(rows, f"retain bench {name}", area(name), given.json)

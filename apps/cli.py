@@ -308,15 +308,31 @@ app.command("graph")(cli_graphs.show)
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Which; all when none.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller runs, for a first look.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the rows here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Keep what is found in this file, a record.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep it in benchmarks/records, and write the page.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Measure only what the record does not have yet.")
+    ] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Name the benchmarks, what each takes, who cites it.")
+    ] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write docs/numbers.md and its picture from the records.")
+    ] = False,
 ) -> None:
-    """Measure the published numbers beside their peers."""
-    from retain.apps import bench as job
+    """Measure the published numbers beside their peers. Ctrl-C keeps what is done."""
+    from retain.apps.numbers import command as job
 
-    rows = job.run(names or (), quick=quick)
-    if json:
-        job.save(rows, json)
-    raise typer.Exit(1 if any(row.met is False for row in rows) else 0)
+    if listing or page:
+        raise typer.Exit(job.list_all() if listing else job.write_page())
+    options = job.Options(
+        names=tuple(names or ()), quick=quick, json=json, record=record, resume=resume
+    )
+    raise typer.Exit(job.measure(options))
 
 
 def main() -> None:

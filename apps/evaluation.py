@@ -11,6 +11,7 @@ import numpy as np
 
 from retain.apps import bench, console
 from retain.apps.bench import Row
+from retain.apps.cli_options import command_line
 
 if TYPE_CHECKING:
     from retain.models.gdkvm.network import Gdkvm
@@ -61,7 +62,9 @@ def evaluate(options: EvalOptions) -> int:
         bench.show("ablation", found)
         rows += found
     if options.json:
-        bench.save(rows, options.json)
+        from retain.apps.numbers import records
+
+        records.keep(rows, command_line(), "models", options.json)
     return 1 if any(row.met is False for row in rows) else 0
 
 

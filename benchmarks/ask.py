@@ -24,6 +24,7 @@ from retain.memory.pictures import encode
 from retain.memory.store import RowStore
 from retain.pipeline.frame import Image
 
+AREA = "memory"
 FRAMES, DIM, K = 10_000, 1280, 5
 SIZE = 224, 126
 

@@ -24,6 +24,7 @@ from retain.kernels.bank_read.reference import Geo
 from retain.memory.bank.memory import Bank, BankConfig
 from retain.memory.bank.rows import BankQuery, BankWrite, GeoProjection
 
+AREA = "memory"
 HEADS, ROWS, WRITTEN = 16, 4_000, 75
 SIZES = (
     (150, 2000, 1024),

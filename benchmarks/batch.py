@@ -35,6 +35,7 @@ from retain.apps.batch.run import BatchOptions, batch, work_off
 from retain.apps.batch.tasks import TARGET, run_task
 from retain.apps.bench import Row, script
 
+AREA = "apps"
 ROWS = 100_000
 KILLS = 10
 SET = {"encoder": "pixels", "fps": "5"}

@@ -29,6 +29,7 @@ from retain.models.boundaries.detector import BoundaryConfig, BoundaryDetector
 from retain.pipeline.frame import Image
 from retain.pipeline.results import Verdict
 
+AREA = "models"
 TOLERANCE = 2
 SEEDS = (100, 101, 102)
 PARTS = {

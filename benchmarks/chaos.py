@@ -28,6 +28,7 @@ from retain.apps.bench import Row, show
 from retain.pipeline.graph import Graph, Promise
 from retain.pipeline.run import RunEvent, RunReport, Supervision, start
 
+AREA = "runtime"
 PARTS = "runtime_parts:"
 FRAMES = 120
 STAGES = ("first", "second", "third")

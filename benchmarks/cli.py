@@ -10,6 +10,8 @@ from pathlib import Path
 
 from retain.apps.bench import Row, script
 
+AREA = "apps"
+
 
 def _wall(command: list[str], runs: int) -> list[float]:
     times = []

@@ -21,6 +21,7 @@ from retain.memory.clips.bank import ClipBank
 from retain.memory.clips.clip import Clip, ClipQuery, Span
 from retain.memory.clips.config import ClipBankConfig, ClipShape
 
+AREA = "memory"
 DIM, K, POOL = 256, 5, 32
 SIZES = (10_000, 100_000, 1_000_000)
 BARS = {"loop": 5.0, "topk": 0.5}

@@ -15,6 +15,8 @@ from _clips import decode_with_opencv, make_clip
 
 from retain.apps.bench import Row, script
 
+AREA = "runtime"
+
 
 def _ours(path: Path, fps: float = 0.0) -> int:
     from retain.pipeline.sources.video import VideoSource

@@ -16,6 +16,7 @@ from retain.models.mamba import weights
 from retain.models.mamba.evaluate import Score
 from retain.models.mamba.hosts.open import open_host
 
+AREA = "models"
 UNSEEN = "objects://?seed=2000000&clips={clips}&frames=60"
 """Neither the detector nor the memory was trained on these seeds."""
 LEAST_GENERATED = 5.0

@@ -23,6 +23,7 @@ from retain.models.mamba.hosts.open import open_host
 from retain.models.mamba.memory import Memory, MemoryOptions
 from retain.models.mamba.weights import load_readout, shipped_for
 
+AREA = "models"
 RATE, MINUTE = 25, 1500
 BAR = 1.05
 """The last minute may take so much of the first."""

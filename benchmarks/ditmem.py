@@ -20,6 +20,7 @@ from retain.models.ditmem.guided import GuideConfig, Guided
 from retain.models.ditmem.inject import MemoryRows
 from retain.models.ditmem.train import recipe
 
+AREA = "models"
 Seconds = NDArray[np.float64]
 REFERENCES = 3
 MOST = 0.10

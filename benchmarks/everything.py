@@ -21,6 +21,7 @@ from retain.pipeline.graph import CALLER, Graph, Node
 from retain.pipeline.packet import Packet
 from retain.pipeline.run import start
 
+AREA = "apps"
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 SNAPSHOTS = 5
 

@@ -28,6 +28,7 @@ from retain.pipeline.far.sender import FarSink
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 
+AREA = "runtime"
 SHAPE = (720, 1280, 3)
 WARM_UP = 5
 CONTESTANTS = {

@@ -22,6 +22,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.stage import SourceInfo
 
+AREA = "runtime"
 INTERVAL_S = 0.02
 SLACK_S = 0.005
 

@@ -51,6 +51,7 @@ from retain.pipeline.results import Beat, Embedding, Held, HeldFrame, Masks, Rou
 from retain.pipeline.runners import control
 from retain.pipeline.stage import SourceInfo
 
+AREA = "runtime"
 SEED = 1
 ROOM = 1 << 30
 """Bytes of address space a run may ask for beyond what it started with."""

@@ -19,6 +19,7 @@ from retain.apps.bench import Row, script
 from retain.kernels.gated_delta import op
 from retain.kernels.gated_delta.reference import Gates, read, step
 
+AREA = "kernels"
 SIZES = {"mini, 14x14": (32, 64, 4, 14), "base, 16x16": (64, 256, 8, 16)}
 """Key channels, value channels, heads, side."""
 BAR = 2.0

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from retain.apps.bench import Row, script
 from retain.kernels.gated_delta.chunked import chunked, recurrent
 
+AREA = "kernels"
 TOKENS, KEY_DIM, VALUE_DIM = 784, 64, 256
 
 

@@ -30,6 +30,7 @@ from retain.memory.gaussian.keyframe import Keyframe
 from retain.memory.gaussian.memory import GaussianMemory
 from retain.models.scene.builder import build
 
+AREA = "memory"
 NEW, APART = 20_000, 20.0
 
 

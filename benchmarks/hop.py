@@ -26,6 +26,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.stage import SourceInfo
 
+AREA = "runtime"
 HOPS = 2
 WARM_UP = 200
 """Frames before the clocks start: every slot of the ring has been touched by then."""

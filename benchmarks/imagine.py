@@ -23,6 +23,7 @@ from retain.models.ditmem.weights import opened
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Novelty, Prediction
 
+AREA = "models"
 CHANGE, CLIPS, EARLY = 24, 26, 6
 """Clips under the first law and in all; the first ``EARLY`` have few references and count not."""
 WORLDS, SEED, DROP = 32, 500, 0.3

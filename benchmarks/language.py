@@ -26,6 +26,7 @@ from retain.models.language.field import Seen, draw, heat, judge
 from retain.models.scene.stage import Reconstruct
 from retain.pipeline.results import Pose, View
 
+AREA = "models"
 LIKE_CLIP = "512,8,0.5"
 REPEATS = 5
 

@@ -26,6 +26,7 @@ from retain.memory.layers.mixture import Mixture
 from retain.memory.layers.recall import associative_recall
 from retain.memory.layers.token_delta import TokenDelta
 
+AREA = "memory"
 BUDGET, LARGE = 16 * 1024, 128 * 1024
 """Bytes of every contender's state."""
 

@@ -21,6 +21,7 @@ from retain.models.mamba.rcnn.build import ARCHITECTURES, build, coco_names
 from retain.models.mamba.rcnn.network import PIXEL, MambaRCNN
 from retain.models.mamba.rcnn.stream import RcnnMemory, RcnnMemoryConfig
 
+AREA = "models"
 NAME = "fasterrcnn_mobilenet_v3_large_320_fpn"
 ROWS = 4_000
 

@@ -22,6 +22,7 @@ from retain.models.onlinex.network import OnlineX, State
 from retain.models.onlinex.scenes import SceneConfig, draw
 from retain.models.onlinex.types import inverse
 
+AREA = "models"
 SIZES: dict[str, tuple[Callable[..., OnlineXConfig], float]] = {
     "tiny, 64 pixels": (OnlineXConfig.tiny, 15.0),
     "small, 128 pixels": (OnlineXConfig.small, 5.0),

@@ -22,6 +22,7 @@ from retain.apps.bench import Row, script
 from retain.kernels.rasterization import rasterization
 from retain.kernels.rasterize import reference
 
+AREA = "kernels"
 Scene = dict[str, Any]
 BAR = 20.0
 """Times faster than the definition."""

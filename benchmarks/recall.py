@@ -13,6 +13,7 @@ from retain.apps.evaluate_moments.policies import CONTENDERS, Budget
 from retain.apps.evaluate_moments.streams import RATES, planted
 from retain.datasets.planted import held_recall
 
+AREA = "memory"
 BUDGET = Budget(entries=20, tokens=12_800)
 
 

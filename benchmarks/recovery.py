@@ -37,6 +37,7 @@ from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.sources.comeback import ComebackSource
 
+AREA = "runtime"
 AWAY_S, PATIENCE_S = 2.0, 100.0
 FLOW = 10
 SILENT_S = 10.0

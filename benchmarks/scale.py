@@ -21,8 +21,10 @@ from _scale_measure import CLIP, FPS, SIZES, Costs, measure_costs
 from _scale_model import Plan, cpu_parts, link_gbit, parent_machines, predict
 from _scale_picture import RATES, draw
 
-from retain.apps.bench import Row, machine, save, show
+from retain.apps.bench import Row, show
+from retain.apps.numbers import records
 
+AREA = "apps"
 LOW, HIGH = 0.67, 1.5
 """What the measured CPU time of a batch may be, over the predicted."""
 _CHECK = Plan(height=480, fps=3.0, model="mobilenetv2", item_h=20 / 3600)
@@ -42,7 +44,7 @@ def run(quick: bool) -> tuple[Costs, list[Row]]:
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()):
-            costs = measure_costs(Path(folder), quick, machine())
+            costs = measure_costs(Path(folder), quick, str(records.this_machine()))
             return costs, check(costs, quick)
     finally:
         torch.set_num_threads(before)
@@ -193,7 +195,7 @@ def main() -> None:
     if given["picture"]:
         draw(costs, plan, given["picture"])
     if given["json"]:
-        save(rows, given["json"])
+        records.keep(rows, "retain bench scale", AREA, given["json"])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from retain.models.scene.mapper import Mapper
 from retain.models.scene.stage import Reconstruct
 from retain.pipeline.results import View
 
+AREA = "models"
 STEPS = 500
 FUSED = ("track", "loop", "observe", "build", "fuse")
 """Parts of a frame's time that count as tracking and fusing; refinement has its own budget."""

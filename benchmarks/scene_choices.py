@@ -14,6 +14,7 @@ from scene import STEPS, Measured, kitchen, mapped
 from retain.apps.bench import Row, script
 from retain.models.scene import mapper
 
+AREA = "models"
 ROOM = "room://?seed=3&frames={}&kind=loop"
 
 

@@ -26,6 +26,7 @@ from retain.models.scene.tracking.dense import Dense
 from retain.models.scene.tracking.mono import MonoTracker
 from retain.models.scene.tracking.rgbd import RgbdTracker
 
+AREA = "models"
 TRACK_MS, DENSE_MS = 60.0, 150.0
 
 

@@ -16,6 +16,7 @@ from retain.kernels.geometry import rigid
 from retain.models.scene.tracking.features import Kind
 from retain.models.scene.tracking.rgbd import RgbdTracker
 
+AREA = "models"
 ROOMS = (0, 2, 5)
 FRAMES = 150
 KINDS: tuple[Kind, ...] = ("orb", "xfeat")  # the second needs the extra ``xfeat``

@@ -11,6 +11,7 @@ import numpy as np
 from retain.apps.bench import Row, script
 from retain.memory.router import Router, RouterConfig
 
+AREA = "memory"
 SIZES = [(dim, streams) for dim in (1280, 384) for streams in (1, 16, 64)]
 TICKS = 256
 

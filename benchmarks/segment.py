@@ -15,6 +15,7 @@ from retain.models.gdkvm.stage import Segment
 from retain.pipeline.packet import Packet
 from retain.pipeline.sources.dicom import DicomSource
 
+AREA = "models"
 PAPER = 37.0
 """Frames per second the paper states, on an RTX 3090."""
 

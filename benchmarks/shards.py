@@ -18,6 +18,7 @@ from retain.pipeline.sources.any import AnySource
 from retain.pipeline.sources.blocks import LocalBlob
 from retain.pipeline.sources.shards import open_member
 
+AREA = "runtime"
 MEMBERS = 10_000
 
 

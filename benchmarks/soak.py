@@ -16,6 +16,8 @@ import psutil
 
 from retain.apps.bench import Row, script
 
+AREA = "runtime"
+
 
 def measure(quick: bool = False) -> list[Row]:
     frames = 10_000 if quick else 100_000

@@ -21,6 +21,7 @@ from retain.apps.bench import Row, script
 from retain.pipeline.packet import Packet
 from retain.pipeline.sources.any import AnySource
 
+AREA = "runtime"
 STREAMS, RATE = 12, 25
 ROOM = 128
 WARM_S = 2.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from retain.apps.bench import Row, script
 
+AREA = "models"
 ROUNDS = 3
 COMMANDS = {
     "gdkvm, clips": (6, ("gdkvm", "--clips", "6")),

@@ -13,6 +13,7 @@ from _clips import decode_with_opencv, make_clip
 
 from retain.apps.bench import Row, script
 
+AREA = "apps"
 SECONDS = 60
 
 

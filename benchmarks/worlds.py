@@ -20,6 +20,7 @@ from retain.datasets.worlds.config import KINDS, ODD, Kind, WorldConfig
 from retain.datasets.worlds.draw import Clips, draw
 from retain.datasets.worlds.render import Frames
 
+AREA = "models"
 WORLDS = 192
 PRIORS = 16
 """Other worlds that each is continued by."""

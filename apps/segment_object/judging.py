@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from retain.apps import console
 from retain.apps.bench import Row
+from retain.apps.cli_options import command_line
 from retain.pipeline.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ObjectEvalOptions:
 
 def evaluate(options: ObjectEvalOptions) -> int:
     """Print the table, a line per clip and way, and keep the numbers. Exit code 0."""
-    from retain.apps import bench
+    from retain.apps.numbers import records
     from retain.models.object.features import Features
     from retain.models.object.learn import MODES
 
@@ -62,7 +63,8 @@ def evaluate(options: ObjectEvalOptions) -> int:
             console.messages().print(_line(way, scored))
     _show(kept)
     if options.json:
-        bench.save([row for way, some in kept.items() for row in _rows(way, some)], options.json)
+        rows = [row for way, some in kept.items() for row in _rows(way, some)]
+        records.keep(rows, command_line(), "models", options.json)
     return 0
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from retain.apps import bench
 
-model: Any = bench._load("_scale_model")
-COSTS = bench._load("_scale_measure").Costs(
+model: Any = bench.load("_scale_model")
+COSTS = bench.load("_scale_measure").Costs(
     decode={"480": 1.0}, convert={"480": 0.5}, encode={"pixels": {"480": 2.0}},
     remember={"480": 1.5}, segment=10.0, detect=20.0, mbit_s={"480": 2.0}, item_s={"480": 3.0},
     item_bytes={"480": 6e6}, frame_bytes=1000.0, parent_ms=1.0, machine="none",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from retain.apps import evaluation, training
+from retain.apps.numbers import records
 from retain.models.gdkvm import ablation, weights
 from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.network import Gdkvm
@@ -62,12 +63,12 @@ def test_the_table_has_a_row_per_claim(
     weights.save(path, Gdkvm(GdkvmConfig(grid=64)).eval(), {})
     options = evaluation.EvalOptions(weights=str(path), clips=2, json=tmp_path / "rows.json")
     assert evaluation.evaluate(options) == 1  # random weights miss the bars
-    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    names = [row["name"] for row in rows]
+    (found,) = records.read(tmp_path / "rows.json").measured.values()
+    names = [row.name for row in found.rows]
     assert "default: cavity at ED and ES" in names
     assert "frames 4 to 6 of 10 black" in names
     assert any(name.startswith("largest |S|") for name in names)
-    assert [row["met"] for row in rows if row["name"] == names[0]] == [False]
+    assert [row.met for row in found.rows if row.name == names[0]] == [False]
     assert "MISSED" in capsys.readouterr().out
 
 

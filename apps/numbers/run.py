@@ -1,0 +1,124 @@
+"""`retain bench`: each benchmark in a process of its own; none can spoil or end the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from retain.apps.bench import area, names, purpose, show
+from retain.apps.numbers import records
+from retain.apps.numbers.records import Measured, Record
+from retain.pipeline.errors import UsageError, nearest
+
+PATIENCE_S = 1800.0
+"""A benchmark that is not done by then never will be."""
+UNKNOWN_S = 60.0
+"""What a benchmark is taken to need that no record knows."""
+
+
+def command(name: str) -> str:
+    return f"retain bench {name}"
+
+
+def chosen(wanted: Iterable[str], usual: dict[str, float]) -> list[str]:
+    """Those named, in that order; else all, the longest last. Raises UsageError for one unknown."""
+    known = names()
+    named = list(wanted)
+    for name in named:
+        if name not in known:
+            raise UsageError(f"There is no benchmark {name!r}.", hint=nearest(name, known))
+    return named or sorted(known, key=lambda name: usual.get(name, UNKNOWN_S))
+
+
+def usual() -> dict[str, float]:
+    """Seconds that each benchmark took when it was last recorded."""
+    found = {}
+    for record in records.read_all(records.place()):
+        for name in names():
+            one = record.measured.get(command(name))
+            if one and one.seconds is not None and not one.quick and not one.failed:
+                found[name] = one.seconds
+    return found
+
+
+def run(
+    wanted: Iterable[str] = (),
+    *,
+    quick: bool = False,
+    path: Path | None = None,
+    resume: bool = False,
+) -> Record:
+    """Measure, print each table, and keep all in ``path`` after each: what is done when it is
+    interrupted stays. ``resume``: what ``path`` has is not measured again."""
+    times = usual()
+    order = chosen(wanted, times)
+    record = records.new()
+    if path and path.exists():
+        record = msgspec.structs.replace(record, measured=records.read(path).measured)
+    changes = " and changes" if record.dirty else ""
+    say(f"{record.machine}; load {records.load()}; commit {record.commit}{changes}")
+    for number, name in enumerate(order, 1):
+        have = record.measured.get(command(name))
+        if resume and have and not have.failed and have.quick == quick:
+            continue
+        took = f", about {minutes(times[name])}" if name in times and not quick else ""
+        say(f"[{number}/{len(order)}] {name}{took}: {purpose(name)}")
+        found = measured(name, quick)
+        if found.failed:
+            say(f"{name} was not run: {found.failed}")
+        else:
+            show(name, found.rows)
+        record = msgspec.structs.replace(record, measured={**record.measured, command(name): found})
+        if path:
+            records.write(record, path)
+    return record
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def measured(name: str, quick: bool) -> Measured:
+    """One benchmark in a process of its own, whatever becomes of that."""
+    at, before, began = records.now(), records.load(), time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "measured.json"
+        words = [sys.executable, "-m", "retain.apps.numbers.one", name, str(out)]
+        failed = _wait(subprocess.Popen([*words, "--quick"] if quick else words))
+        if out.exists():
+            return records.read_part(out)
+    return Measured(
+        area=area(name),
+        at=at,
+        failed=failed,
+        seconds=round(time.monotonic() - began, 1),
+        load=(before, records.load()),
+        quick=quick,
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> str:
+    """How it ended. Interrupted or out of time it is asked to stop, then made to."""
+    try:
+        code = process.wait(PATIENCE_S)
+        return f"its process ended with code {code}"
+    except subprocess.TimeoutExpired:
+        return f"it was not done after {minutes(PATIENCE_S)}"
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
