@@ -22,7 +22,7 @@ from retain.memory import pictures
 from retain.memory.background import Background, unit_of
 from retain.memory.base import Json, State, made_by_model
 from retain.memory.context import Context, context
-from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of, with_mass
+from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of
 from retain.memory.entries import Entry as Entry
 from retain.memory.entries import load_entries as load_entries
 from retain.memory.eviction import Arrival, policy
@@ -387,7 +387,7 @@ class FrameMemory:
             s.background.load(t["background.mean"], t["background.past"], t["background.clock"])
         except KeyError as missing:
             raise StateError(f"The snapshot has no array {missing}.") from None
-        s.rows.load(with_mass(t))
+        s.rows.load(t)
         check_rows(s.rows)
         crowded = len(s.rows) > self._config.max_entries or s.nbytes > s.limit
         if crowded or sum(s.rows["tokens"].tolist()) > self._config.token_budget:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -76,17 +75,10 @@ def entries_of(file: snapshot.MemoryFile, path: str) -> list[Entry]:
             if embedding.ndim != 2 or not embedding.shape[1]:  # rows of nothing cost no file bytes
                 raise StateError("'rows.embedding' must have two dimensions, the second not 0.")
             rows = RowStore(embedding.shape[0], embedding.shape[1], ROW)
-            rows.load(with_mass(state.tensors))
+            rows.load(state.tensors)
             check_rows(rows)
             return entries(rows, range(len(rows)))
     raise StateError(f"{path} holds no frame memory.")
-
-
-def with_mass(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Saved rows as they are now: before rows knew how long they stand for, a second each."""
-    if "rows.mass" in tensors or "rows.seconds" not in tensors:
-        return tensors
-    return {**tensors, "rows.mass": np.ones(np.shape(tensors["rows.seconds"]))}
 
 
 def check_rows(rows: RowStore) -> None:

@@ -1,30 +1,36 @@
 """Memories in one file: safetensors, with a JSON header and a checksum over every byte.
 
-A file that is truncated, altered, of another schema or of other configurations is refused with a
-sentence; sizes are compared with the file before anything is allocated.
+A file that is truncated, altered, of a newer version or of other configurations is refused with a
+sentence; sizes are compared with the file before anything is allocated. One of an earlier version
+is read as today's (memory/migrate.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
+import retain
+from retain.memory import migrate
 from retain.memory.base import Json, State
 from retain.pipeline.errors import StateError
 from retain.pipeline.files import write_whole
 
-SCHEMA = "retain-memory/1"
+log = logging.getLogger(__name__)
+
 MAX_HEADER = 16 << 20
 MAX_FILE = 8 << 30
 _NO_SUM = "0" * 64
@@ -53,6 +59,8 @@ class _Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Annotated[int, msgspec.Meta(ge=0, le=9999)]
+    """As memory/migrate.py counts them; 0: from before they were written down."""
     config: dict[str, Any]
     config_sha256: str
     header: dict[str, Any]
@@ -61,6 +69,8 @@ class _Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: str
     sha256: str
+    by: str
+    """Version of the program that wrote it."""
     stream: str
     seq: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
     memories: dict[str, _Described]
@@ -74,6 +84,11 @@ class MemoryFile:
     seq: int
     """Last frame the state has taken in."""
     memories: Mapping[str, tuple[Config, State]]
+    by: str = retain.__version__
+    """Version of the program that wrote it; empty where that was not written down."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Of a file that was read: in which version it holds each memory. Those that are not today's
+    have been brought up to it."""
 
 
 def config_hash(config: Config) -> str:
@@ -93,13 +108,15 @@ def save(path: str | Path, file: MemoryFile) -> None:
                 raise StateError(f"Array {key!r} of {name!r} has unsupported type {array.dtype}.")
             tensors[f"{name}/{key}"] = np.ascontiguousarray(array)
         described[name] = {
+            "version": migrate.newest(str(config.get("kind", ""))),
             "config": dict(config),
             "config_sha256": config_hash(config),
             "header": dict(state.header),
         }
     header = {
-        "schema": SCHEMA,
+        "schema": f"{migrate.SCHEMA}/{migrate.FILE_VERSION}",
         "sha256": _NO_SUM,
+        "by": retain.__version__,
         "stream": file.stream,
         "seq": file.seq,
         "memories": described,
@@ -182,12 +199,7 @@ def _parse(path: Path, raw: bytes, room: int) -> tuple[Layout, _Header]:
     """Array places and our header. Nothing of the data has been read or allocated yet."""
     try:
         outer = _json(raw)
-        inner = _json(outer.pop("__metadata__")["retain"])
-        if (schema := inner["schema"]) != SCHEMA:
-            raise StateError(
-                f"{path} has schema {schema!r}; this version reads {SCHEMA!r} only.",
-                hint="Read it with the version that wrote it.",
-            )
+        inner = migrate.file_header(path, _json(outer.pop("__metadata__")["retain"]))
         infos = msgspec.convert(outer, dict[str, _Info])
         layout: Layout = {}
         place = 0
@@ -234,8 +246,27 @@ def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> Mem
         if owner not in tensors:
             raise StateError(f"{path}: the array {key!r} belongs to no memory of the file.")
         tensors[owner][name] = array
+    versions = {}
     for name, described in header.memories.items():
         if config_hash(described.config) != described.config_sha256:
             raise StateError(f"{path}: the configuration of {name!r} was altered.")
-        memories[name] = described.config, State(tensors[name], described.header)
-    return MemoryFile(header.stream, header.seq, memories)
+        saved = migrate.Saved(described.config, tensors[name], described.header)
+        versions[name] = version = described.version or migrate.unmarked(saved)
+        known = migrate.newest(saved.kind)
+        migrate.refuse_newer(f"{path} holds {name!r}", version, known, header.by)
+        if version < known:
+            try:
+                migrate.bring_up(saved, version)
+            except StateError as error:
+                raise StateError(
+                    f"{path} cannot be read: its {name!r} is damaged. {error}"
+                ) from error
+            _tell(path, header.sha256, name, version, known)
+        memories[name] = saved.config, State(saved.tensors, saved.header)
+    return MemoryFile(header.stream, header.seq, memories, header.by, versions)
+
+
+@lru_cache(maxsize=1024)
+def _tell(path: Path, sha256: str, name: str, version: int, known: int) -> None:
+    """Once for each file, however often it is read."""
+    log.warning("%s holds %r of version %d, read as version %d.", path, name, version, known)

@@ -9,7 +9,6 @@ import pytest
 from memory_parts import bare, features, feed
 
 from retain.datasets.planted import PlantedConfig, PlantedStream, held_recall, planted_features
-from retain.memory.base import State
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, Item
 from retain.memory.eviction import (
     COLUMNS,
@@ -119,17 +118,6 @@ def test_no_second_of_the_stream_is_lost_or_counted_twice() -> None:
     memory = bare(policy="robust")
     feed(memory, features(300), fps=2.0)
     assert memory.snapshot("s").tensors["rows.mass"].sum() == pytest.approx(299 / 2)
-
-
-def test_a_memory_saved_before_rows_stood_for_time_goes_on() -> None:
-    memory = bare(policy="robust")
-    feed(memory, features(100))
-    saved = memory.snapshot("s")
-    older = {name: array for name, array in saved.tensors.items() if name != "rows.mass"}
-    again = bare(policy="robust")
-    again.restore("s", State(older | {"rows.least": older["rows.novelty"]}, saved.header))
-    assert again.held("s").entries == memory.held("s").entries
-    assert set(again.snapshot("s").tensors["rows.mass"].tolist()) == {1.0}
 
 
 def test_an_absence_of_the_stream_weighs_no_more_than_ten_seconds() -> None:

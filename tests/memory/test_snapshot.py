@@ -93,7 +93,8 @@ def test_a_header_that_promises_the_moon_allocates_nothing(tmp_path: Path) -> No
     path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(StateError, match="not a memory file"):
         load(path)
-    meta = {"retain": json.dumps({"schema": "retain-memory/1", "sha256": "0" * 64})}
+    head = {"schema": "retain-memory/1", "sha256": "0" * 64, "memories": {}}
+    meta = {"retain": json.dumps(head)}
     huge = {"dtype": "F32", "shape": [1 << 40, 1 << 20], "data_offsets": [0, 4]}
     with pytest.raises(StateError, match="not where it should be"):
         load(forge(path, {"__metadata__": meta, "x": huge}, b"abcd"))
@@ -105,9 +106,9 @@ def test_a_header_that_promises_the_moon_allocates_nothing(tmp_path: Path) -> No
 def test_another_schema_and_another_kind_of_file_say_so(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    meta = {"retain": json.dumps({"schema": "retain-memory/9"})}
-    with pytest.raises(StateError, match=r"schema 'retain-memory/9'.*reads 'retain-memory/1'"):
-        load(forge(tmp_path / "new", {"__metadata__": meta}))
+    meta = {"retain": json.dumps({"schema": "retain-weights/1"})}
+    with pytest.raises(StateError, match="'retain-weights/1'; it is no memory file"):
+        load(forge(tmp_path / "other", {"__metadata__": meta}))
     save_file({"w": np.zeros(3, np.float32)}, str(tmp_path / "weights"))
     with pytest.raises(StateError, match="header cannot be read"):
         load(tmp_path / "weights")
