@@ -10,15 +10,14 @@ step makes, the memory checks when it takes the state. docs/states.md says how o
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import retain
 from retain.pipeline.errors import StateError
+from retain.pipeline.versions import refuse_newer, version_of
 
 
 @dataclass(slots=True)
@@ -76,10 +75,17 @@ def _keyframes_2(saved: Saved) -> None:
     saved.config["features"] = "orb"
 
 
+def _delta_2(saved: Saved) -> None:
+    """Frames that are not written are counted; before, all were written."""
+    saved.header["skipped"] = 0
+
+
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "frames": (_frames_2,),
     "gaussians": (_gaussians_2, _gaussians_3),
+    "gated-delta": (_delta_2,),
     "keyframes": (_keyframes_2,),
+    "layer": (_delta_2,),
 }
 
 _UNMARKED: Mapping[str, Callable[[Saved], int]] = {
@@ -123,21 +129,9 @@ FILE_VERSION = 1 + len(_FILE_STEPS)
 
 def file_header(path: object, header: dict[str, Any]) -> dict[str, Any]:
     """The header of a memory file as it is today. Raises StateError for a newer one or none."""
-    schema, _, digits = str(header["schema"]).partition("/")
-    if schema != SCHEMA or not re.fullmatch("[1-9][0-9]{0,3}", digits):
+    if not (version := version_of(header["schema"], SCHEMA)):
         raise StateError(f"{path} has the schema {header['schema']!r}; it is no memory file.")
-    refuse_newer(f"{path} is a memory file", int(digits), FILE_VERSION, header.get("by"))
-    for step in _FILE_STEPS[int(digits) - 1 :]:
+    refuse_newer(f"{path} is a memory file", version, FILE_VERSION, header.get("by"))
+    for step in _FILE_STEPS[version - 1 :]:
         header = step(header)
     return header
-
-
-def refuse_newer(what: str, version: int, known: int, by: object) -> None:
-    """Raises StateError when ``version`` is above the ``known`` one; ``by`` wrote it."""
-    if version > known:
-        wrote = by if isinstance(by, str) and re.fullmatch(r"[\w.+-]{1,40}", by) else ""
-        raise StateError(
-            f"{what} of version {version}; retain {retain.__version__} reads up to {known}.",
-            hint=f"It needs retain {wrote or 'of a later version'}"
-            + (", which wrote it, or later." if wrote else "."),
-        )

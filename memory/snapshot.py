@@ -28,6 +28,7 @@ from retain.memory import migrate
 from retain.memory.base import Json, State
 from retain.pipeline.errors import StateError
 from retain.pipeline.files import write_whole
+from retain.pipeline.versions import refuse_newer
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +159,15 @@ def load(path: str | Path) -> MemoryFile:
 
 
 def check_config(name: str, mine: Config, saved: Config) -> None:
-    """Raises StateError, naming what differs, unless both configurations are the same."""
-    if config_hash(mine) == config_hash(saved):
-        return
+    """Raises StateError, naming what differs, unless both configurations are the same. How many
+    bytes a memory begins with may differ: its limit is whoever's that restores it."""
     differ = sorted(
-        key for key in {*mine, *saved} if _canonical(mine.get(key)) != _canonical(saved.get(key))
+        key
+        for key in {*mine, *saved} - {"byte_budget"}
+        if _canonical(mine.get(key)) != _canonical(saved.get(key))
     )
+    if not differ:
+        return
     raise StateError(
         f"The snapshot of {name!r} was made under another configuration "
         f"(different: {', '.join(differ)}).",
@@ -253,7 +257,7 @@ def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> Mem
         saved = migrate.Saved(described.config, tensors[name], described.header)
         versions[name] = version = described.version or migrate.unmarked(saved)
         known = migrate.newest(saved.kind)
-        migrate.refuse_newer(f"{path} holds {name!r}", version, known, header.by)
+        refuse_newer(f"{path} holds {name!r}", version, known, header.by)
         if version < known:
             try:
                 migrate.bring_up(saved, version)

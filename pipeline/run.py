@@ -53,7 +53,7 @@ def start(
             raise GraphError(f"There is no stage {name!r} to save.", hint=nearest(name, stages))
     pasts = holdings = None
     if resume is not None:
-        from retain.pipeline.runners.snapshots import read
+        from retain.pipeline.states import read
 
         pasts, holdings = read(Path(resume), graph)
     if runner == "inline":

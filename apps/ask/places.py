@@ -13,18 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from retain.pipeline import states
 from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.sources.common import local_path
 
 if TYPE_CHECKING:
     from retain.memory.entries import Entry
 
-MEMORY, SUMMARY, RESULTS, MANIFEST = (
-    "memory.safetensors",
-    "summary.json",
-    "results.jsonl",
-    "graph.json",
-)
+MEMORY, SUMMARY, RESULTS = "memory.safetensors", "summary.json", "results.jsonl"
 BY = "frames by "
 """How the names of frame memories begin; the encoder's follows, with _ for /."""
 _STAGE = "retain.models.curvestream:Remember"
@@ -89,16 +85,6 @@ class _Line(msgspec.Struct, frozen=True):
     seq: int
 
 
-class _Node(msgspec.Struct, frozen=True):
-    name: str
-    target: str
-    state: bool
-
-
-class _Manifest(msgspec.Struct, frozen=True):
-    nodes: list[_Node]
-
-
 def open_memory(place: str | Path) -> Remembered:
     """The memory in a ``memory.safetensors``, in the folder of a `retain watch`, or in the folder
     of a `retain snapshot`. A result says which footage it is of; a snapshot does not, and a file
@@ -121,13 +107,13 @@ def open_memory(place: str | Path) -> Remembered:
             return _result(path) if path.name == MEMORY else _read(path)
         if (path / MEMORY).is_file():
             return _result(path / MEMORY)
-        if (path / MANIFEST).is_file():
+        if (path / states.NAME).is_file():
             return _read(_state(path))
     except StateError as error:
         raise UsageError(error.what, hint=error.hint) from error
     raise UsageError(
         f"The folder {str(path)!r} holds no memory: neither {MEMORY}, as `retain watch` leaves, "
-        f"nor {MANIFEST}, as `retain snapshot` does.",
+        f"nor {states.NAME}, as `retain snapshot` does.",
         hint=_others(path),
     )
 
@@ -182,19 +168,12 @@ def _regular(path: Path) -> BinaryIO:
 
 def _state(folder: Path) -> Path:
     """The file with the memory's state in a snapshot. Raises StateError."""
-    try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StateError(f"The snapshot {folder} is damaged: {error}.") from error
-    # Files are named by places in the graph, where sinks count too; their order is the stages'.
-    stateful = [node.target for node in manifest.nodes if node.state]
-    files = sorted((p for p in folder.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
-    if _STAGE not in stateful:
-        names = ", ".join(node.name for node in manifest.nodes) or "nothing"
-        raise StateError(
-            f"The snapshot {folder} holds no memory of one stream; it is of {names}.",
-            hint="Ask a snapshot of `retain watch`; of `retain serve`, ask a stream's own file.",
-        )
-    if len(files) != len(stateful):
-        raise StateError(f"The snapshot {folder} is damaged: files of its stages are missing.")
-    return files[stateful.index(_STAGE)]
+    told = states.manifest(folder)
+    for node in told.nodes:
+        if node.target == _STAGE and (path := states.state_file(folder, node)):
+            return path
+    names = ", ".join(node.name for node in told.nodes) or "nothing"
+    raise StateError(
+        f"The snapshot {folder} holds no memory of one stream; it is of {names}.",
+        hint="Ask a snapshot of `retain watch`; of `retain serve`, ask a stream's own file.",
+    )

@@ -25,8 +25,8 @@ from retain.pipeline.packet import Packet
 from retain.pipeline.past import Past
 from retain.pipeline.runners.base import Run, RunEvent
 from retain.pipeline.runners.rounds import Holdings, Rounds
-from retain.pipeline.runners.snapshots import write
 from retain.pipeline.stage import Sink
+from retain.pipeline.states import write
 from retain.pipeline.tracing import tracer
 from retain.pipeline.transport.base import Stopped
 from retain.pipeline.wire import Fault
@@ -178,17 +178,17 @@ class InlineRun(Run):
         }
         while running:
             for name, frames in list(running.items()):
-                self._let_go(name)
                 if self._send_one(name, frames):
                     self._sent[name] += 1
+                    self._let_go(name)
                 else:
                     del running[name]
             while not self._wanted.empty():
                 self._wanted.get()()
 
     def _let_go(self, source: str) -> None:
-        """The round that is due before the next frame: as in processes, nodes pass it in order."""
-        while self._rounds and self._sent[source] >= self._rounds.at:
+        """The round that is due after this frame: as in processes, nodes pass it in order."""
+        if self._rounds and self._sent[source] >= self._rounds.at:
             due = self._rounds.due(1)
             for name, work in self._works.items():
                 if name in self._broken:

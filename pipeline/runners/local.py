@@ -34,13 +34,14 @@ from retain.pipeline.runners.control import (
 from retain.pipeline.runners.crew import Crew
 from retain.pipeline.runners.process import Child, private_directory
 from retain.pipeline.runners.rounds import Holdings, Rounds
-from retain.pipeline.runners.snapshots import Export, Snapshots, adopt
+from retain.pipeline.runners.snapshots import Export, Snapshots
 from retain.pipeline.runners.station import Station
 from retain.pipeline.runners.successors import Successors
 from retain.pipeline.runners.supervisor import Supervision
 from retain.pipeline.runners.wiring import SPARE_SLOTS, Wiring
 from retain.pipeline.shares import Use
 from retain.pipeline.stage import Sink, SourceInfo
+from retain.pipeline.states import adopt
 from retain.pipeline.transport.io import IoThread
 from retain.pipeline.wire import Fault
 

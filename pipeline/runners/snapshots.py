@@ -1,7 +1,6 @@
 """States of the whole graph at one moment: what nodes tell as a barrier passes, put together.
 
-A snapshot on disk is a folder: ``graph.json`` says of which graph it is and how far each source
-had come; beside it lies a file per stage with a state, named by the stage's place in the graph.
+What a snapshot is on disk: pipeline/states.py.
 """
 
 from __future__ import annotations
@@ -14,39 +13,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-
-import msgspec
 
 from retain.pipeline.errors import StateError
-from retain.pipeline.graph import Graph, Node, Promise
+from retain.pipeline.graph import Graph, Node
 from retain.pipeline.metrics import EdgeStats, NodeStats
-from retain.pipeline.past import Past
 from retain.pipeline.runners.control import Passed, Snap, state_file
-from retain.pipeline.runners.rounds import Holdings, Rounds, checked
+from retain.pipeline.runners.rounds import Holdings, Rounds
+from retain.pipeline.states import write
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "graph.json"
-MAX_MANIFEST = 1 << 20
-
-
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    target: str
-    sent: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-    """Frames a source had sent."""
-    state: bool
-    """There is a file with the node's state."""
-
-
-class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    schema: Literal["retain-graph/1"]
-    promise: Promise
-    nodes: list[_Entry]
-    """All but sinks, in the graph's order."""
-    holdings: Holdings | None = None
-    """Where bytes may move between stages: who has what."""
 
 
 @dataclass
@@ -187,88 +162,3 @@ class Export:
             raise StateError(f"The graph gave no snapshot within {timeout:g} s.") from None
         finally:
             shutil.rmtree(self._spare, ignore_errors=True)
-
-
-def write(
-    folder: Path,
-    graph: Graph,
-    sent: Mapping[str, int],
-    states: Mapping[str, str],
-    holdings: Holdings | None = None,
-) -> None:
-    """Write a snapshot, whole or not at all: ``sent`` frames by source, ``states`` files by stage.
-
-    Raises StateError when ``folder`` exists or cannot be written.
-    """
-    if folder.exists():
-        raise StateError(f"{folder} exists already.", hint="Name a new folder.")
-    entries = []
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            for index, node in enumerate(graph.order()):
-                if node.role == "sink":
-                    continue
-                state = states.get(node.name)
-                if state is not None:
-                    shutil.copyfile(state, unfinished / str(index))
-                count = sent.get(node.name, 0)
-                entries.append(_Entry(node.name, node.target, count, state is not None))
-            manifest = _Manifest("retain-graph/1", graph.promise, entries, holdings)
-            (unfinished / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise StateError(f"The snapshot {folder} cannot be written: {error.strerror}.") from error
-
-
-def read(folder: Path, graph: Graph) -> tuple[dict[str, Past], Holdings | None]:
-    """What each node of ``graph`` takes over from the snapshot in ``folder``, and who had which
-    bytes. Raises StateError when it is damaged or of another graph."""
-    manifest = _manifest(folder)
-    nodes = [node for node in graph.order() if node.role != "sink"]
-    found = [(entry.name, entry.target) for entry in manifest.nodes]
-    if found != [(node.name, node.target) for node in nodes]:
-        raise StateError(
-            f"{folder} is of a graph of {', '.join(name for name, _ in found)}; this one has "
-            f"{', '.join(node.name for node in nodes)}."
-        )
-    pasts = {}
-    places = {node.name: index for index, node in enumerate(graph.order())}
-    for entry, node in zip(manifest.nodes, nodes, strict=True):
-        path = folder / str(places[entry.name])
-        if entry.state and not path.is_file():
-            raise StateError(f"{folder} lacks the state of {entry.name!r}.")
-        again = graph.promise == "finite" and node.role == "source"
-        pasts[entry.name] = Past(
-            load=str(path.resolve()) if entry.state else None,
-            sent=entry.sent if again else 0,
-            gap=graph.promise == "live" and node.role == "stage",
-        )
-    return pasts, checked(manifest.holdings) if manifest.holdings else None
-
-
-def adopt(pasts: Mapping[str, Past], directory: str) -> dict[str, Past]:
-    """The same with the states copied to ``directory``: they are needed as long as the run is."""
-    kept = {}
-    for place, (name, past) in enumerate(pasts.items()):
-        if past.load:
-            copy = f"{directory}/resumed-{place}"
-            shutil.copyfile(past.load, copy)
-            past = msgspec.structs.replace(past, load=copy)
-        kept[name] = past
-    return kept
-
-
-def _manifest(folder: Path) -> _Manifest:
-    try:
-        path = folder / MANIFEST
-        if path.stat().st_size > MAX_MANIFEST:
-            raise StateError(f"{path} is too long to be a snapshot's.")
-        return msgspec.json.decode(path.read_bytes(), type=_Manifest)
-    except FileNotFoundError:
-        raise StateError(f"{folder} is no snapshot: it has no {MANIFEST}.") from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StateError(f"{folder} is a damaged snapshot: {error}") from error

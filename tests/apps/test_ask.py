@@ -177,7 +177,7 @@ def test_a_snapshot(tmp_path: Path) -> None:
     assert found.moments[0].seconds == pytest.approx(memory.entries[0].seconds, abs=3)
     assert found.as_json()["moments"][0]["clip"] == ""
     (tmp_path / "state/graph.json").write_text("{")
-    with pytest.raises(UsageError, match="is damaged"):
+    with pytest.raises(UsageError, match="is a damaged snapshot"):
         open_memory(tmp_path / "state")
 
 

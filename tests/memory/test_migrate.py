@@ -107,7 +107,7 @@ def test_what_is_not_of_the_version_it_says_is_refused(file: Path) -> None:
         ),
         (
             lambda h: h.update(schema="retain-memory/3", by={"no": "text"}),
-            "It needs retain of a later version",
+            "It needs a later retain",
         ),
         (
             lambda h: (h["memories"]["b"].update(version=5), h.update(by="0.4.0")),
