@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,6 @@ from retain.pipeline.errors import UsageError, nearest
 from retain.pipeline.frame import Frame, Image
 from retain.pipeline.results import Reason, Tier
 
-Style = Literal["openai", "qwen", "hf"]
 KEYS: dict[str, str] = {"openai": "image_url", "qwen": "image", "hf": "url"}
 """Message style, and the key that holds a picture's address."""
 BLURRED_SIDE = 224

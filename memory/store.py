@@ -51,10 +51,6 @@ class RowStore(Table):
         kept = 0 if self._similarity is None else self._similarity.nbytes
         return super().nbytes + self._embedding.nbytes + kept + self._payload_bytes
 
-    @property
-    def payload_bytes(self) -> int:
-        return self._payload_bytes
-
     def payload(self, row: int) -> bytes:
         return self._payloads[row]
 

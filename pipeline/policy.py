@@ -57,4 +57,3 @@ class Policy:
 
 
 BLOCK = Policy("block", BLOCK_DEPTH)
-LATEST = Policy("latest")

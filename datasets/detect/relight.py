@@ -35,7 +35,7 @@ class Relit:
     ) -> None:
         if not 0 <= strength <= 2 or period_s <= 0 or seed < 0:
             raise UsageError("strength is from 0 to 2, period_s above 0, seed from 0.")
-        self._clip, self._strength, self._period_s = clip, strength, period_s
+        self._clip, self._strength = clip, strength
         self.name, self.names, self.rate = f"{clip.name}-relit", clip.names, clip.rate
         self.cuts, self.notes, self.numbers = clip.cuts, clip.notes, clip.numbers
         rng = np.random.default_rng((seed, 7))

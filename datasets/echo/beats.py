@@ -3,7 +3,6 @@
 EchoNet-Dynamic's rule (minima whose prominence is a part of the curve's robust range, a least time
 apart) made to run on a stream and in seconds: the curve is smoothed over time, and a turning point
 counts once the curve has come back from it by ``prominence`` times the range of the last seconds.
-``find_beats`` runs the same code over a whole curve.
 
 A beat is an end-diastole inside the curve and the end-systole after it. One cut off by the curve's
 start or end, or by a gap, is left out. Areas and volumes of a beat are those of its two frames, not
@@ -234,29 +233,6 @@ class BeatTracker:
             return ()
         self.completed += 1
         return (_beat(ed, es),)
-
-
-def find_beats(
-    seconds: NDArray[np.float64],
-    area: NDArray[np.float64],
-    volume: NDArray[np.float64] | None = None,
-    valid: NDArray[np.bool_] | None = None,
-    tracker: BeatTracker | None = None,
-) -> tuple[Beat, ...]:
-    """Beats of a whole curve, [T] each; seq counts its points from 0.
-
-    ``valid`` marks frames whose mask counts, all by default; NaN areas never do. A curve without a
-    complete beat, such as a CAMUS half sequence, gives one from its largest to its smallest area;
-    a flat one gives none.
-    """
-    tracker = tracker or BeatTracker()
-    volume = np.full(len(area), math.nan) if volume is None else volume
-    beats: tuple[Beat, ...] = ()
-    for seq in range(len(area)) if valid is None else np.flatnonzero(valid):
-        beats += tracker.add(int(seq), float(seconds[seq]), float(area[seq]), float(volume[seq]))
-    beats += tracker.finish()
-    widest = None if beats else tracker.widest()
-    return beats if widest is None else (widest,)
 
 
 def _beat(ed: Row, es: Row) -> Beat:

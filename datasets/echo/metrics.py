@@ -104,23 +104,6 @@ def distances(
     )
 
 
-def temporal_error(predicted: Mask, truth: Mask) -> float | None:
-    """Mean over t of |Dice(M_t, M_t-1) - Dice(G_t, G_t-1)|, masks [T, H, W], G labelled throughout.
-
-    How differently from the reference the prediction changes from frame to frame. A step where
-    either Dice is None is left out; None when no step is left.
-    """
-    if predicted.shape != truth.shape or predicted.ndim != 3:
-        raise ValueError(f"masks must be [T, H, W] alike, got {predicted.shape}, {truth.shape}")
-    steps = []
-    for t in range(1, len(truth)):
-        moved = dice(predicted[t], predicted[t - 1])
-        expected = dice(truth[t], truth[t - 1])
-        if moved is not None and expected is not None:
-            steps.append(abs(moved - expected))
-    return float(np.mean(steps)) if steps else None
-
-
 def patient_mean(
     patients: Sequence[str], scores: Iterable[float | None], seed: int = 0
 ) -> PatientMean:
@@ -165,18 +148,6 @@ def agreement(predicted: Sequence[float], reference: Sequence[float]) -> Agreeme
         low=bias - 1.96 * sd,
         high=bias + 1.96 * sd,
     )
-
-
-def rowwise_dice_compat(predicted: Mask, truth: Mask) -> float:
-    """Dice as the 2025 evaluator had it: the mean over *image rows*, for comparison only.
-
-    Each row is a case of its own, smoothed by 1e-5, so rows empty in both score 1: the result is
-    1 to 2 points above ``dice`` on echo pictures, and more the smaller the heart is drawn.
-    """
-    _check(predicted, truth)
-    shared = (predicted & truth).sum(axis=1)
-    rows = (2 * shared + 1e-5) / (predicted.sum(axis=1) + truth.sum(axis=1) + 1e-5)
-    return float(rows.mean())
 
 
 def _check(predicted: Mask, truth: Mask) -> None:

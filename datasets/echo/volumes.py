@@ -1,9 +1,8 @@
-"""Cavity volume and ejection fraction from masks, by four methods that must not be mixed.
+"""Cavity volume and ejection fraction from masks, by three methods that must not be mixed.
 
 1. ``area_length``: one view, V = 8 A² / (3 π L).
 2. ``disks``: one view, twenty disks, V = π/4 Σ d² L/20.
 3. ``biplane``: two views at right angles, V = π/4 Σ a b L/20 (modified Simpson's rule).
-4. ``area_change``: no volume at all, (A_ED - A_ES) / A_ED; lower than any EF from volumes.
 
 Spacing is millimetres per pixel, (y, x). Where it is unknown (NaN) everything is in pixels and says
 so; ratios such as EF then hold as long as pixels are square. An empty mask gives NaN.
@@ -26,7 +25,6 @@ AREA_LENGTH = (
 )
 SINGLE_PLANE = f"{DISKS} disks, one view"
 BIPLANE = f"biplane Simpson, {DISKS} disks"
-AREA_CHANGE = "area change (not a volume)"
 
 _FLAT = 0.03
 """How far a stretch of the outline may leave its chord and still count as the mitral plane, as a
@@ -148,11 +146,6 @@ def biplane(
 def ejection_fraction(edv: float, esv: float) -> float:
     """Per cent of the end-diastolic volume that is ejected; NaN without a volume to eject from."""
     return 100 * (edv - esv) / edv if edv > 0 else math.nan
-
-
-def area_change(ed_area: float, es_area: float) -> float:
-    """``AREA_CHANGE``, per cent. Never compare it with an EF from volumes."""
-    return ejection_fraction(ed_area, es_area)
 
 
 def find_axis(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Axis:

@@ -44,17 +44,6 @@ class Drift(NamedTuple):
     counts: tuple[int, ...]
 
 
-class Revisit(NamedTuple):
-    """Re-rendered old frames against their truth."""
-
-    psnr: float
-    """Mean over frames, dB."""
-    depth: float
-    """Mean over frames of the depth L1, metres; NaN when no frame has any."""
-    frames: int
-    worst_psnr: float
-
-
 class Overlap(NamedTuple):
     """Of label pictures, over the classes present in the truth."""
 
@@ -131,28 +120,6 @@ def map_drift(
     inside = [moved[(age >= low) & (age < high)] for low, high in bins]
     medians = tuple(float(np.median(x)) if len(x) else float("nan") for x in inside)
     return Drift(bins, medians, tuple(map(len, inside)))
-
-
-def revisit_error(
-    renders: Iterable[ArrayLike],
-    truths: Iterable[ArrayLike],
-    depths: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike | None]] = (),
-) -> Revisit:
-    """Frames seen long ago, rendered from the map as it is now, against what was seen then.
-
-    ``depths`` are (rendered, true, alpha) of such frames. The loss since is the difference from the
-    same, measured right after the frames were seen.
-    """
-    levels = [psnr(a, b) for a, b in zip(renders, truths, strict=True)]
-    gaps = [depth_l1(*triple).mean for triple in depths]
-    gaps = [gap for gap in gaps if np.isfinite(gap)]
-    nothing = float("nan")
-    return Revisit(
-        float(np.mean(levels)) if levels else nothing,
-        float(np.mean(gaps)) if gaps else nothing,
-        len(levels),
-        min(levels, default=nothing),
-    )
 
 
 def double_wall_score(

@@ -96,17 +96,6 @@ def test_map_drift_by_age_after_alignment() -> None:
     assert metrics.map_drift(first, current, ages).median[0] > 1
 
 
-def test_revisit_error_is_the_mean_over_frames() -> None:
-    truth = np.full((4, 4, 3), 0.5)
-    renders = [truth + 0.1, truth + 0.01]
-    depths = [(np.full((4, 4), 2.1), np.full((4, 4), 2.0), None)]
-    found = metrics.revisit_error(renders, [truth, truth], depths)
-    assert found.psnr == pytest.approx(30)
-    assert (found.worst_psnr, found.frames) == (pytest.approx(20), 2)
-    assert found.depth == pytest.approx(0.1)
-    assert np.isnan(metrics.revisit_error([], []).psnr)
-
-
 def wall(offset: float, seed: int, count: int = 4000) -> np.ndarray:
     """Points of a wall at x = ``offset``, 2 mm rough."""
     rng = np.random.default_rng(seed)

@@ -102,21 +102,6 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         metrics.dice(EMPTY.astype(np.uint8), EMPTY)
     with pytest.raises(ValueError, match=r"\[H, W\] alike"):
         metrics.iou(EMPTY, EMPTY[1:])
-    with pytest.raises(ValueError, match=r"\[T, H, W\] alike"):
-        metrics.temporal_error(EMPTY, EMPTY)
-
-
-def test_temporal_error_is_zero_for_the_same_motion_and_grows_with_flicker() -> None:
-    truth = np.stack([disc(56, 56, 30 - t, 20 - t) for t in range(8)])
-    assert metrics.temporal_error(truth, truth) == 0
-    assert metrics.temporal_error(np.roll(truth, 5, axis=2), truth) == 0
-    flicker = truth.copy()
-    flicker[3] = False
-    # Two of seven steps fall from about 0.93 to 0.
-    assert metrics.temporal_error(flicker, truth) == pytest.approx(2 * 0.93 / 7, abs=0.01)
-    assert metrics.temporal_error(truth[:1], truth[:1]) is None
-    flicker[:] = False
-    assert metrics.temporal_error(flicker, truth) is None
 
 
 def test_the_mean_weighs_patients_not_cases() -> None:
@@ -167,23 +152,3 @@ def test_agreement_of_too_little_says_nan() -> None:
     assert math.isnan(one.sd)
     assert math.isnan(one.r)
     assert math.isnan(metrics.agreement([50, 60], [55, 55]).r)
-
-
-@pytest.mark.parametrize(("off", "pixel", "rowwise"), [(2.5, 0.948, 0.957), (4, 0.915, 0.934)])
-def test_rowwise_dice_is_inflated(off: float, pixel: float, rowwise: float) -> None:
-    """Fixed pairs like a left ventricle on 256 rows; figures of such shapes in the literature."""
-    rows, size = np.arange(256)[:, None], (256, 256)
-    truth = disc(130, 128, 80, 32, size) & (rows < 180)
-    predicted = disc(130 + off / 2, 128 + off, 80, 32 - off / 2, size) & (rows < 180 - off / 2)
-    overlap, historic = (
-        metrics.dice(predicted, truth),
-        metrics.rowwise_dice_compat(predicted, truth),
-    )
-    assert overlap == pytest.approx(pixel, abs=0.002)
-    assert historic == pytest.approx(rowwise, abs=0.008)  # it depends on the shape, Dice does not
-    assert historic > overlap + 0.01
-
-
-def test_rowwise_dice_of_nothing_is_perfect() -> None:
-    assert metrics.dice(EMPTY, EMPTY) is None
-    assert metrics.rowwise_dice_compat(EMPTY, EMPTY) == 1

@@ -71,7 +71,6 @@ def test_disks_give_the_same_ejection_fraction_as_the_solids() -> None:
     )
     truth = volumes.ejection_fraction(25**2 * 85, 18**2 * 75)
     assert volumes.ejection_fraction(ed.volume, es.volume) == pytest.approx(truth, abs=2)
-    assert volumes.area_change(ed.area, es.area) < truth - 10
 
 
 def test_biplane_takes_elliptic_disks_from_views_of_different_resolution() -> None:
