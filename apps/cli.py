@@ -317,6 +317,9 @@ def bench(
     resume: Annotated[
         bool, typer.Option("--resume", help="Measure only what the record does not have yet.")
     ] = False,
+    minutes: Annotated[
+        float, typer.Option(help="Leave out what would take longer.", show_default="no limit")
+    ] = float("inf"),
     listing: Annotated[
         bool, typer.Option("--list", help="Name the benchmarks, what each takes, who cites it.")
     ] = False,
@@ -330,7 +333,12 @@ def bench(
     if listing or page:
         raise typer.Exit(job.list_all() if listing else job.write_page())
     options = job.Options(
-        names=tuple(names or ()), quick=quick, json=json, record=record, resume=resume
+        names=tuple(names or ()),
+        quick=quick,
+        json=json,
+        record=record,
+        resume=resume,
+        minutes=minutes,
     )
     raise typer.Exit(job.measure(options))
 

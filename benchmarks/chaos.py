@@ -102,7 +102,7 @@ def packets(out: Recorder) -> list[object]:
     ]
 
 
-def measure(quick: bool = False, seeds: int = 200, first: int = 0) -> list[Row]:
+def measure(quick: bool = False, seeds: int = 40, first: int = 0) -> list[Row]:
     """Rows of ``seeds`` runs; every violation is printed as it is found."""
     logging.disable(logging.WARNING)
     undisturbed = Recorder()

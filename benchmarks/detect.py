@@ -39,30 +39,30 @@ def _table(host: str, places: list[str], degraded: str, name: str) -> list[Row]:
         return []
     seeds = SEEDS[:1] if host == "small" else SEEDS
     scores = job.over_seeds(detector, "auto", job.opened(places), degraded, seeds)
-    rows = [_row(f"{name}: {score.name}", score, scores[1]) for score in scores]
+    rows = [row for one in scores for row in _rows(f"{name}: {one.name}", one, scores[1])]
     if host == "small":
         by = {score.name: score for score in scores}
         gain = 100 * (by["bank"].deg - by["plain"].deg)
         worse = 100 * (by["bank"].cln - by["plain"].cln)
         return [
             *rows,
-            Row(name="… spoilt: bank - plain", value=gain, unit="points",
+            Row(name=f"{name}, spoilt: bank - plain", value=gain, unit="points",
                 bar=f">= {LEAST_GENERATED:g}", met=gain >= LEAST_GENERATED),
-            Row(name="… untouched: bank - plain", value=worse, unit="points",
+            Row(name=f"{name}, untouched: bank - plain", value=worse, unit="points",
                 bar=f">= {job.WORST_CLEAN:g}", met=worse >= job.WORST_CLEAN),
         ]  # fmt: skip
     return rows + job.bars(scores, degraded)
 
 
-def _row(name: str, score: Score, plain: Score) -> Row:
-    return Row(
-        name=f"{name} (untouched {100 * score.cln:.1f}, {score.ms:.1f} ms)",
-        value=100 * score.deg,
-        unit="AP50",
-        peer="the detector alone",
-        peer_value=100 * plain.deg,
-        ratio=score.deg / plain.deg if plain.deg else None,
-    )
+def _rows(name: str, score: Score, plain: Score) -> list[Row]:
+    pairs = (("spoilt", score.deg, plain.deg), ("untouched", score.cln, plain.cln))
+    rows = [
+        Row(name=f"{name}, {which} frames", value=100 * ours, unit="AP50",
+            peer="the detector alone", peer_value=100 * alone,
+            ratio=ours / alone if alone else None)
+        for which, ours, alone in pairs
+    ]  # fmt: skip
+    return [*rows, Row(name="… time of a frame", value=score.ms, unit="ms")]
 
 
 def _real(variable: str, name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Options:
     json: Path | None = None
     record: bool = False
     resume: bool = False
+    minutes: float = math.inf
 
 
 def measure(options: Options) -> int:
@@ -25,7 +27,13 @@ def measure(options: Options) -> int:
     if options.resume and path is None:
         raise UsageError("There is nothing to resume from.", hint="Say --record or --json FILE.")
     try:
-        record = run.run(options.names, quick=options.quick, path=path, resume=options.resume)
+        record = run.run(
+            options.names,
+            quick=options.quick,
+            path=path,
+            resume=options.resume,
+            within_s=60 * options.minutes,
+        )
     except KeyboardInterrupt:
         if path and path.exists():
             run.say(f"What is done is kept in {path}; the same command with --resume goes on.")

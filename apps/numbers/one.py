@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from retain.pipeline.errors import RetainError
 def measure(name: str, quick: bool = False) -> records.Measured:
     """What fails is told in one line; where it failed goes to stderr."""
     at, before, began = records.now(), records.load(), time.monotonic()
+    spent = os.times()
     failed, rows = "", ()
     try:
         rows = tuple(load(name).measure(quick=quick))
@@ -29,6 +31,7 @@ def measure(name: str, quick: bool = False) -> records.Measured:
         rows=rows,
         failed=failed,
         seconds=round(time.monotonic() - began, 1),
+        cpu_s=round(sum(os.times()[:4]) - sum(spent[:4]), 1),
         load=(before, records.load()),
         quick=quick,
     )

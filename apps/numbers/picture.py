@@ -65,7 +65,10 @@ def draw(every: Sequence[Record], path: Path) -> None:
     pen.text((12, 30), said, _FAINT, small)
     for k, (command, panel) in enumerate(panels.items()):
         x0, y0 = k % COLUMNS * _CELL_W + 12, _TOP + k // COLUMNS * _CELL_H
-        pen.text((x0, y0), command.removeprefix("retain bench "), _INK, font)
+        title = command.removeprefix("retain ").removeprefix("bench ")
+        while pen.textlength(title, font) > _CELL_W - 30:
+            title = title[:-2] + "…"
+        pen.text((x0, y0), title, _INK, font)
         _panel(pen, small, (x0 + 38, y0 + 24, x0 + _CELL_W - 30, y0 + _CELL_H - 18), panel,
                (first, max(last, first + 1)))  # fmt: skip
     path.parent.mkdir(exist_ok=True)
@@ -84,10 +87,15 @@ def _panel(
         x = left + (at - span[0]) / (span[1] - span[0]) * (right - left)
         return x, bottom - (math.log10(ratio) - low) / (high - low) * (bottom - top)
 
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        y = place(span[0], 10.0**power)[1]
-        pen.line((left, y, right, y), _INK if power == 0 else _GRID)
-        pen.text((left - 5, y), f"{10.0**power:g}", _FAINT, small, "rm")
+    steps = (1, 3) if high - low < 2 else (1,)
+    ticks = [
+        step * 10.0**power for power in range(math.floor(low), math.ceil(high)) for step in steps
+    ]
+    for ratio in (*ticks, 10.0 ** math.floor(high)):
+        if low <= math.log10(ratio) <= high + 1e-9:
+            y = place(span[0], ratio)[1]
+            pen.line((left, y, right, y), _INK if ratio == 1 else _GRID)
+            pen.text((left - 5, y), f"{ratio:g}", _FAINT, small, "rm")
     for line in panel.values():
         line = sorted(line)
         spots = [place(p.at, p.ratio) for p in line]

@@ -61,6 +61,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     failed: str = ""
     """Why there are no rows."""
     seconds: float | None = None
+    cpu_s: float | None = None
+    """Of its processes: what ``seconds`` would hardly be below on a machine with nothing else to do
+    and one core."""
     load: tuple[float, float] | None = None
     """Of the machine over a minute, before and after."""
     quick: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -37,13 +38,13 @@ def chosen(wanted: Iterable[str], usual: dict[str, float]) -> list[str]:
 
 
 def usual() -> dict[str, float]:
-    """Seconds that each benchmark took when it was last recorded."""
-    found = {}
+    """Seconds that each benchmark took the quickest time it was recorded."""
+    found: dict[str, float] = {}
     for record in records.read_all(records.place()):
         for name in names():
             one = record.measured.get(command(name))
             if one and one.seconds is not None and not one.quick and not one.failed:
-                found[name] = one.seconds
+                found[name] = min(one.seconds, found.get(name, one.seconds))
     return found
 
 
@@ -53,19 +54,23 @@ def run(
     quick: bool = False,
     path: Path | None = None,
     resume: bool = False,
+    within_s: float = math.inf,
 ) -> Record:
     """Measure, print each table, and keep all in ``path`` after each: what is done when it is
-    interrupted stays. ``resume``: what ``path`` has is not measured again."""
-    times = usual()
+    interrupted stays. ``resume``: what ``path`` has is not measured again. ``within_s``: what
+    usually takes longer than is left of it is left out."""
+    times, until = usual(), time.monotonic() + within_s
     order = chosen(wanted, times)
-    record = records.new()
-    if path and path.exists():
-        record = msgspec.structs.replace(record, measured=records.read(path).measured)
+    record = _begun(path)
+    left_out = []
     changes = " and changes" if record.dirty else ""
     say(f"{record.machine}; load {records.load()}; commit {record.commit}{changes}")
     for number, name in enumerate(order, 1):
         have = record.measured.get(command(name))
         if resume and have and not have.failed and have.quick == quick:
+            continue
+        if time.monotonic() + times.get(name, UNKNOWN_S) > until:
+            left_out.append(name)
             continue
         took = f", about {minutes(times[name])}" if name in times and not quick else ""
         say(f"[{number}/{len(order)}] {name}{took}: {purpose(name)}")
@@ -77,7 +82,24 @@ def run(
         record = msgspec.structs.replace(record, measured={**record.measured, command(name): found})
         if path:
             records.write(record, path)
+    if left_out:
+        say(f"Left out, for want of time: {', '.join(left_out)}; --resume goes on with them.")
     return record
+
+
+def _begun(path: Path | None) -> Record:
+    """What ``path`` holds so far. Raises UsageError where that is of another commit or machine."""
+    record = records.new()
+    if path is None or not path.exists():
+        return record
+    before = records.read(path)
+    if (before.commit, before.machine) != (record.commit, record.machine):
+        raise UsageError(
+            f"{path} was measured at commit {before.commit} on {before.machine}; "
+            f"this is {record.commit} on {record.machine}.",
+            hint="Give another file: a record is of one commit and one machine.",
+        )
+    return msgspec.structs.replace(before, dirty=before.dirty or record.dirty)
 
 
 def say(text: str) -> None:
