@@ -36,13 +36,13 @@ from retain.models.onlinex.fusion import Fused
 from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.types import Maps, State
 from retain.models.scene.kind import Kind, kind_in, lens_of
+from retain.models.scene.options import MapperOptions
 from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.results import Pose, SplatDelta
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
-    from retain.models.scene.mapper import MapperOptions
     from retain.models.scene.refine import Refiner
 
 Matrix = NDArray[np.float64]
@@ -92,9 +92,10 @@ class NeuralMapper:
     def begun(self) -> bool:
         return self._keyframes > 0
 
-    def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
-        """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by; the
-        network's state sees it all the same, as a tracker would."""
+    def look(self, shot: Shot, *, may_hold_out: bool, gate: float = 1.0) -> Pose:
+        """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by;
+        ``gate``: 0 keeps it from the map too, between 0 and 1 it is believed less. The network's
+        state sees it all the same, as a tracker would."""
         self.seq, parts = shot.seq, {}
         held = may_hold_out and self.begun
         with torch.no_grad(), torch_threads(self._options.threads):
@@ -106,9 +107,10 @@ class NeuralMapper:
             self._carry.write(self.stream, {**state.tensors(), "pose": turned})
             self._steps = state.step
             parts["network"] = _ms(began)
-            if not held:
+            written = not held and gate > 0
+            if written:
                 began = perf_counter()
-                known = self.net.fuse(self._known(), out, self.budget)
+                known = self.net.fuse(self._known(), out.believed(gate), self.budget)
                 self._fused.write(self.stream, _arrays(known))
                 self._keyframes += 1
                 parts["fuse"] = _ms(began)
@@ -121,7 +123,7 @@ class NeuralMapper:
             anchor=self._keyframes - 1,
             local=np.eye(4),
             inliers=0,
-            keyframe=not held,
+            keyframe=written,
             held_out=held,
             active=self.net.config.gaussians,
             stable=len(self._fused.read(self.stream).get("weight", ())),
@@ -251,8 +253,6 @@ def read_neural(
     ``weights``: where those it was made with lie now, if not where they did.
 
     Raises StateError when it is damaged or was made with others, UsageError when they are gone."""
-    from retain.models.scene.mapper import MapperOptions
-
     try:
         (budget,), name = map(int, notes["budget"]), notes["weights"].tobytes().decode()
     except (KeyError, ValueError) as error:

@@ -84,6 +84,11 @@ class Out:
     size: Tensor
     """[B, n] metres, width of a Gaussian's block of pixels at that depth."""
 
+    def believed(self, gate: float) -> Out:
+        """The same with ``gate`` times the confidence where a map fuses it."""
+        sure = replace(self.global_, confidence=gate * self.global_.confidence)
+        return replace(self, global_=sure)
+
 
 def transform(c2w: Tensor, points: Tensor) -> Tensor:
     """``points`` [B, n, 3] moved by ``c2w`` [B, 4, 4]."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retain.datasets.scene.base import Shot
-from retain.kernels.geometry import rigid
 from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import CODE, Gaussians
 from retain.kernels.rasterize.render import Rendered, render
@@ -23,12 +21,14 @@ from retain.memory.hub import Hub
 from retain.memory.notes import Notes
 from retain.memory.views import StoredView, ViewConfig, ViewMemory
 from retain.models.curvestream import torch_threads
+from retain.models.scene.anchor import Anchor
 from retain.models.scene.builder import build, complete
+from retain.models.scene.clock import Clock
 from retain.models.scene.kind import Kind, kind_in, lens_of, map_config, plain, with_lens, words
+from retain.models.scene.options import MapperOptions
 from retain.models.scene.poses import KeyframePoses, Target
 from retain.models.scene.refine import Refiner
-from retain.models.scene.tracking.base import Fit, MakesDepth, Spares, Tracked
-from retain.models.scene.tracking.features import Kind as Features
+from retain.models.scene.tracking.base import MakesDepth, Skips, Spares, Tracked
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import KNOWN, Pose, SplatDelta
 from retain.pipeline.stage import StatValue
@@ -49,39 +49,6 @@ OLD_VIEWS = 2
 """Old pictures drawn beside the window's for each refinement (MonoGS)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MapperOptions:
-    """See ``Reconstruct``."""
-
-    budget_bytes: int
-    refine: int
-    refine_s: float
-    cell: float
-    seed: int
-    threads: int
-    fit: Fit = "keyframe"
-    features: Features = "orb"
-    refine_poses: bool = True
-    weights: str = "auto"
-    """Of the neural profile."""
-
-
-@dataclass
-class _Clock:
-    """Milliseconds by part, of one frame."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            spent = 1000 * (perf_counter() - began)
-            self.parts[name] = round(self.parts.get(name, 0.0) + spent, 3)
-
-
 class Mapper:
     """Maps one stream of one kind."""
 
@@ -97,7 +64,8 @@ class Mapper:
         self._notes = Notes(NOTES_BYTES + _state_bytes(self.tracker, kind.camera))
         self._keyframes = keyframes
         self._measure(kind.unit)
-        self._anchor, self._anchor_pose = -1, np.eye(4)
+        self._anchor = self._newest = Anchor(-1, np.eye(4))
+        """The newest keyframe that the map was given, and the newest that the tracker made."""
         self._epoch = self._told = 0
         self._viewed = -1
         self.seq = -1
@@ -133,12 +101,13 @@ class Mapper:
                 hint="Without depth, a map is made with one camera; give each its own run.",
             )
 
-    def look(self, shot: Shot, *, may_hold_out: bool) -> Pose:
-        """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by."""
-        clock, self.seq = _Clock(), shot.seq
+    def look(self, shot: Shot, *, may_hold_out: bool, gate: float = 1.0) -> Pose:
+        """Take in one shot. ``may_hold_out``: it may be kept from the map, to judge it by;
+        ``gate``: how much of it the map takes, see ``_write``."""
+        clock, self.seq = Clock(), shot.seq
         if not self.kind.depth:
             shot = replace(shot, depth=None)  # metres would not fit lengths in another unit
-        if may_hold_out and self.begun and isinstance(self.tracker, Spares):
+        if (may_hold_out or not gate) and self.begun and isinstance(self.tracker, Spares):
             self.tracker.spare()
         with clock("track"):
             tracked = self.tracker.track(shot, self._draw)
@@ -150,9 +119,9 @@ class Mapper:
         known = tracked.state in KNOWN
         held = may_hold_out and known and not tracked.keyframe and self.begun
         if tracked.keyframe:
-            self._anchor, self._anchor_pose = self._anchor + 1, tracked.c2w
-        if known and not held and shot.depth is not None:
-            self._learn(shot, tracked, clock)
+            self._newest = Anchor(self._newest.id + 1, tracked.c2w)
+        if known and not held:
+            self._write(shot, tracked, gate, clock)
         if held:
             self.held_out = shot.seq
         self._take_dense(clock)
@@ -161,8 +130,8 @@ class Mapper:
             state=tracked.state,
             reason=tracked.reason,
             c2w=tracked.c2w,
-            anchor=self._anchor,
-            local=rigid.inverse(self._anchor_pose) @ tracked.c2w,
+            anchor=self._anchor.id,
+            local=self._anchor.local(tracked.c2w),
             inliers=int(tracked.inliers),
             keyframe=bool(tracked.keyframe),
             held_out=held,
@@ -174,26 +143,39 @@ class Mapper:
             truth=None if self.kind.given else shot.c2w,
         )
 
-    def _learn(self, shot: Shot, tracked: Tracked, clock: _Clock) -> None:
-        """What a shot with depth says of the map, and what it adds when it is a keyframe."""
+    def _write(self, shot: Shot, tracked: Tracked, gate: float, clock: Clock) -> None:
+        """What the map takes of a shot. ``gate`` 0: nothing; a keyframe that is due then is the
+        next shot's that is let in (of pictures alone it is left out); between 0 and 1 its Gaussians
+        are believed less."""
+        if not gate:
+            if tracked.keyframe and isinstance(self.tracker, Skips):
+                self.tracker.skip()
+            return
+        due = tracked.keyframe or (self.kind.depth and self._newest is not self._anchor)
+        if due:
+            self._anchor = self._newest
+        if shot.depth is not None:
+            self._learn(shot, tracked.c2w, gate if due else 0.0, clock)
+
+    def _learn(self, shot: Shot, c2w: Matrix, sure: float, clock: Clock) -> None:
+        """What a shot with depth says of the map, and what it adds as a keyframe, if ``sure``."""
         assert shot.depth is not None
         with clock("observe"):
             full = replace(shot, depth=complete(shot.depth))
-            self.map.observe(self.stream, shot.seq, shot.camera, tracked.c2w, full.depth)
-        if tracked.keyframe:
-            self._add(self._anchor, full, tracked.c2w, clock)
-        if tracked.keyframe or shot.seq - self._viewed >= VIEW_EVERY:
-            local = rigid.inverse(self._anchor_pose) @ tracked.c2w
-            self._keep(shot, self._anchor, local)
-        if tracked.keyframe:
+            self.map.observe(self.stream, shot.seq, shot.camera, c2w, full.depth)
+        if sure:
+            self._add(self._anchor, full, c2w, sure, clock)
+        if sure or shot.seq - self._viewed >= VIEW_EVERY:
+            self._keep(shot, self._anchor.id, self._anchor.local(c2w))
+        if sure:
             self._refine(clock)
 
     def settle(self) -> None:
         """The stream is over: what was waiting is taken in, and all of the map becomes stable."""
-        self._take_dense(_Clock(), last=True)
+        self._take_dense(Clock(), last=True)
         self.map.settle(self.stream)
 
-    def _take_dense(self, clock: _Clock, *, last: bool = False) -> None:
+    def _take_dense(self, clock: Clock, *, last: bool = False) -> None:
         """Keyframes that have got depth since, where the tracker makes it."""
         if not isinstance(self.tracker, MakesDepth):
             return
@@ -202,12 +184,13 @@ class Mapper:
         for dense in found:
             assert dense.shot.depth is not None
             full = replace(dense.shot, depth=complete(dense.shot.depth))
-            self._add(dense.keyframe, full, dense.c2w, clock)
+            self._add(Anchor(dense.keyframe, dense.c2w), full, dense.c2w, 1.0, clock)
             self._keep(dense.shot, dense.keyframe, np.eye(4))
             self._refine(clock)
 
-    def _add(self, keyframe: int, shot: Shot, c2w: Matrix, clock: _Clock) -> None:
-        """A keyframe becomes Gaussians. ``shot.depth`` may hold guesses (negative)."""
+    def _add(self, anchor: Anchor, shot: Shot, c2w: Matrix, sure: float, clock: Clock) -> None:
+        """The keyframe ``anchor`` becomes Gaussians, as ``shot`` at ``c2w`` sees them.
+        ``shot.depth`` may hold guesses (negative)."""
         assert shot.depth is not None
         codes = shot.codes
         if self.kind.codes and codes is None:
@@ -220,9 +203,10 @@ class Mapper:
             self.map.write(
                 self.stream,
                 Keyframe(
-                    keyframe, shot.seq, c2w, built.gaussians,
+                    anchor.id, shot.seq, anchor.c2w, built.gaussians,
                     built.confidence, built.normals, built.size,
                 ),
+                sure,
             )  # fmt: skip
 
     def _keep(self, shot: Shot, anchor: int, local: Matrix) -> None:
@@ -240,7 +224,7 @@ class Mapper:
         part = stable if len(stable) else self.map.read(self.stream, "active").gaussians
         return render(part, camera, c2w)
 
-    def _refine(self, clock: _Clock) -> None:
+    def _refine(self, clock: Clock) -> None:
         """Steps on the newest pictures and a few old ones, drawn anew each time."""
         timed = self._options.refine_s > 0
         steps = MOST_STEPS if timed else self._options.refine
@@ -298,7 +282,9 @@ class Mapper:
     def _correct(self, poses: Mapping[int, Matrix]) -> None:
         """Keyframes have new poses after a loop closure; the map follows."""
         self.map.correct(self.stream, poses)
-        self._anchor_pose = poses.get(self._anchor, self._anchor_pose)
+        same = self._anchor is self._newest
+        self._newest = self._newest.moved(poses)
+        self._anchor = self._newest if same else self._anchor.moved(poses)
 
     def delta(self, whole: bool = False) -> SplatDelta | None:
         """How the map changed since the last one, None when it did not; or all of it."""
@@ -314,7 +300,7 @@ class Mapper:
     @property
     def begun(self) -> bool:
         """Whether there was a keyframe."""
-        return self._anchor >= 0
+        return self._anchor.id >= 0
 
     @property
     def nbytes(self) -> int:
@@ -338,8 +324,8 @@ class Mapper:
             "size": np.array([camera.width, camera.height]),
             "kind": np.array([kind.given, kind.depth, kind.codes], np.uint8),
             "unit": np.array([kind.unit]),
-            "counters": np.array([self._anchor, self._viewed, self.held_out]),
-            "anchor": self._anchor_pose,
+            "counters": np.array([self._anchor.id, self._viewed, self.held_out]),
+            "anchor": self._anchor.c2w,
             "random": words(self._rng),
         }
         tracked = {f"track.{name}": plain(value) for name, value in self.tracker.state().items()}
@@ -347,6 +333,8 @@ class Mapper:
         try:
             self.hub.snapshot(path, self.seq)
         finally:
+        if self._newest is not self._anchor:
+            own |= {"newest": np.array([self._newest.id]), "newest.c2w": self._newest.c2w}
             self._notes.reset(self.stream)  # saving leaves no trace in what is told of the memory
 
     def load(self, path: str) -> None:
@@ -357,8 +345,10 @@ class Mapper:
         if kind_in(notes, path) != self.kind:
             raise StateError(f"{path} was saved from a stream of another kind or camera.")
         try:
-            self._anchor, self._viewed, self.held_out = map(int, notes["counters"])
-            self._anchor_pose = notes["anchor"].reshape(4, 4)
+            anchor, self._viewed, self.held_out = map(int, notes["counters"])
+            self._anchor = self._newest = Anchor(anchor, notes["anchor"].reshape(4, 4))
+            if "newest" in notes:
+                self._newest = Anchor(int(notes["newest"][0]), notes["newest.c2w"].reshape(4, 4))
             self._rng.bit_generator.state = json.loads(notes["random"].tobytes())
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise StateError(f"{path} holds no map of a scene: {error}.") from error

@@ -3,6 +3,11 @@
 A frame that is not tracked never touches the map. Everything that is remembered lies in one hub:
 ``map`` (Gaussians), ``views`` (pictures to refine against), ``keyframes`` (what the tracker knows
 places by) and ``notes`` (the tracker's path and the stage's counters).
+
+What the rule ``write`` keeps out (memory/gate.py) is tracked like any other frame and told a pose.
+It is no evidence for or against the map, no picture to refine by, and adds no Gaussians: when the
+tracker is due to make a keyframe of it, the map gets that keyframe as the next frame sees it that
+is let in. So the rule says when the map may grow, and the tracker how often.
 """
 
 from __future__ import annotations
@@ -16,8 +21,10 @@ import msgspec
 from retain.datasets.scene.base import Shot
 from retain.datasets.scene.views import shot_of
 from retain.memory.base import refuse_made
+from retain.memory.gate import WriteRule
 from retain.models.scene.kind import Kind
-from retain.models.scene.mapper import Mapper, MapperOptions
+from retain.models.scene.mapper import Mapper
+from retain.models.scene.options import MapperOptions
 from retain.models.scene.tracking.base import Fit
 from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
@@ -40,7 +47,7 @@ class Reconstruct:
 
     profile      ``classic``: tracked, built, merged and refined, without learned weights;
                  ``neural``: a network says poses and Gaussians (docs/onlinex.md). Of the options
-                 below it knows budget_mb, holdout, whole_s, threads and resume
+                 below it knows budget_mb, holdout, whole_s, threads, write and resume
     weights      of the neural profile: shipped ones by name, or a file
     poses        ``given``: those of the source; ``estimated``: the tracker's; ``auto``: given if
                  the first frame has one
@@ -60,6 +67,7 @@ class Reconstruct:
     refine_poses whether estimated poses move too, when the finished map is refined
     threads      of torch and of the kernels; results are the same bits for the same number only
     resume       a state saved by ``save``; frames it has seen are passed over
+    write        which frames the map takes in: a WriteRule; the router's need its ``route``
 
     One stage maps one stream.
     """
@@ -81,6 +89,7 @@ class Reconstruct:
         refine_poses: bool = True,
         threads: int = 2,
         resume: str = "",
+        write: str = "every",
     ) -> None:
         if profile not in get_args(Profile):
             raise UsageError(f"The profile is classic or neural, not {profile!r}.")
@@ -110,7 +119,7 @@ class Reconstruct:
                 raise UsageError(
                     f"The option {name!r} of reconstruct is {value}; it must be {least}."
                 )
-        self._poses = poses
+        self._poses, self._rule = poses, WriteRule.parse(write)
         self.options = MapperOptions(
             budget_bytes=int(budget_mb * 1e6), refine=refine, refine_s=refine_ms / 1000,
             cell=cell, seed=seed, threads=threads, fit=fit, features=features,
@@ -143,7 +152,8 @@ class Reconstruct:
             return None
         mapper = self.mapper
         mapper.check(shot.camera)
-        out = mapper.look(shot, may_hold_out=self._due(frame.seq, mapper.held_out))
+        may_hold_out = self._due(frame.seq, mapper.held_out)
+        out = mapper.look(shot, may_hold_out=may_hold_out, gate=self._gate(packet, mapper))
         results: dict[str, Result] = dict(packet.results)
         # Depth goes on only where it is needed: with the frames that judge the map.
         results["view"] = view if out.held_out else _light(view)
@@ -153,6 +163,11 @@ class Reconstruct:
         return Packet(frame, results)
 
     def _delta(self, mapper: Mapper | NeuralMapper, seconds: float) -> SplatDelta | None:
+    def _gate(self, packet: Packet, mapper: Mapper | NeuralMapper) -> float:
+        route = packet.results.get("route")
+        seen = route if isinstance(route, Route) else None
+        return self._rule.gate(packet.frame.seq, seen, empty=not mapper.begun)
+
         """What is told of the map with this frame; None when nothing changed or it is too early."""
         if abs(seconds - self._told_s) < DELTA_S:
             return None

@@ -100,7 +100,8 @@ def test_the_least_of_an_object_is_enough() -> None:
 def test_the_least_of_a_map_is_enough_for_640x480(given: bool, depth: bool) -> None:
     from retain.kernels.geometry.camera import Camera
     from retain.models.scene.kind import Kind
-    from retain.models.scene.mapper import Mapper, MapperOptions
+    from retain.models.scene.mapper import Mapper
+    from retain.models.scene.options import MapperOptions
 
     camera = Camera(500.0, 500.0, 320.0, 240.0, 640, 480)
     options = MapperOptions(

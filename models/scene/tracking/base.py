@@ -97,6 +97,15 @@ class Spares(Protocol):
 
 
 @runtime_checkable
+class Skips(Protocol):
+    """A tracker that makes depth, and cannot do without a keyframe when it is due."""
+
+    def skip(self) -> None:
+        """The newest keyframe is not for the map: it needs no depth."""
+        ...
+
+
+@runtime_checkable
 class MakesDepth(Protocol):
     """A tracker that works out the depth of keyframes itself."""
 

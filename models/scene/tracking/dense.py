@@ -75,6 +75,10 @@ class Densifier:
         self._held.append(_Held(key, bare, grey, np.zeros_like(grey), False))
         del self._held[:-HELD]
 
+    def skip(self) -> None:
+        """No depth is made of the newest keyframe; its picture serves its neighbours."""
+        self._held[-1].done = True
+
     def ready(self, known: Mapping[int, Known], *, last: bool = False) -> list[Dense]:
         """Keyframes whose depth can be made now; ``last``: as none will follow, of all that are
         left. One without neighbours gets none."""

@@ -100,6 +100,10 @@ class MonoTracker:
             self._keep(shot, view)
         return Tracked("recovered" if recovered else "tracked", "", self._c2w.copy(), inliers, due)
 
+    def skip(self) -> None:
+        """No depth is made of the newest keyframe."""
+        self._densifier.skip()
+
     def dense(self, *, last: bool = False) -> list[Dense]:
         """Keyframes whose depth has become known since the last call; to be asked after each shot.
         A keyframe whose neighbours show too little of the same from elsewhere gets none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -158,3 +159,19 @@ def test_what_cannot_be_is_refused(file: str, packets: list[Packet], tmp_path: P
     classic.save(str(tmp_path / "classic"))
     with pytest.raises(StateError, match="neural map"):
         stage(file, resume=str(tmp_path / "classic")).process(packets[1])
+
+
+def test_what_is_kept_out_moves_the_network_and_leaves_the_map(
+    file: str, packets: list[Packet]
+) -> None:
+    every, some = stage(file, holdout=0), stage(file, holdout=0, write="every:6")
+    told = [every.process(packet) for packet in packets]
+    said = [some.process(packet) for packet in packets]
+    np.testing.assert_array_equal(poses(told), poses(said))
+    keyframes = [out.get("pose", Pose).keyframe for out in said if out is not None]
+    assert [seq for seq, written in enumerate(keyframes) if written] == [0, 6, 12, 18]
+    assert some.mapper is not None
+    before = some.mapper.map.read("room").gaussians.means.tobytes()
+    again = Packet(replace(packets[-1].frame, seq=25), packets[-1].results)
+    some.process(again)
+    assert some.mapper.map.read("room").gaussians.means.tobytes() == before
