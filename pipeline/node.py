@@ -224,7 +224,7 @@ class Work:
 
     def finish(self, fault: Fault | None = None) -> Iterator[Packet]:
         """The end of the stream (``fault``: because something upstream failed): flush, then save
-        the state where that was asked for."""
+        the state where that was asked for, unless nothing came before the failure."""
         if fault and isinstance(self._made, HearsFaults):
             self._made.broke(fault)
         if isinstance(self._made, Flushes):
@@ -233,7 +233,7 @@ class Work:
                 self._ledger.count("sent")
                 yield out
         self._finish_all_but(0)
-        if self._save is not None:
+        if self._save is not None and not (fault and self._untouched):
             self._made.save(self._save)
 
     def salvage(self) -> None:

@@ -181,10 +181,14 @@ def test_a_source_that_breaks_is_drained_and_reported(runner: Runner) -> None:
     assert report.stats.node("mean0").state == "done"
 
 
-def test_a_source_that_never_opens_is_reported(runner: Runner) -> None:
-    report, out = run(chain(frames=0, fault="not_found"), runner)
+def test_a_source_that_never_opens_is_reported(runner: Runner, tmp_path: Path) -> None:
+    """And nothing is saved: stages that have seen no frame have nothing, and some say so."""
+    graph = chain(("Mean", {}), frames=0, fault="not_found")
+    report, out = run(graph, runner, save={"mean0": str(tmp_path / "state")})
     assert [error.code for error in report.errors] == ["not_found"]
+    assert report.stats.node("mean0").state == "done"
     assert out.seqs == []
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize("how", ["raise", "exit"])
