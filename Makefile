@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?=
 
 .PHONY: help demo test check lint types layers docs gpu bench fuzz chaos floor clean
 
@@ -12,7 +13,7 @@ help:
 	@echo "make test    run the tests                      (installs what it needs)"
 	@echo "make check   lint, types, layers, tests: what must be green before a commit lands"
 	@echo "make docs    build the documentation site: docs/_build/html/index.html"
-	@echo "make bench   measure every published number against its peer"
+	@echo "make bench   measure every published number beside its peer; records, docs/numbers.md"
 	@echo "make fuzz    feed malformed messages and memory files, 10^5 and more, to what reads them"
 	@echo "make chaos   kill processes at random, 200 seeds; what is promised must hold (20 minutes)"
 	@echo "make gpu     the tests that need a CUDA device; its absence is a failure"
@@ -44,7 +45,7 @@ gpu: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PIP) install -c constraints.txt -e '.[bench]'
-	$(BIN)/retain bench
+	$(BIN)/retain bench --record $(BENCH_ARGS)
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python benchmarks/fuzz.py

@@ -22,6 +22,7 @@ from retain.apps.bench import Row, script
 from retain.kernels.bank_read import geo, op, reference
 from retain.kernels.bank_read.reference import Geo
 from retain.memory.bank.memory import Bank, BankConfig
+from retain.memory.bank.policies import reconstruct
 from retain.memory.bank.rows import BankQuery, BankWrite, GeoProjection
 
 AREA = "memory"
@@ -34,6 +35,8 @@ SIZES = (
     (2394, 2000, 256),
 )
 """Queries, key set, channels; the first is the size the bar is for."""
+LASSO = ((600, 128), (2_000, 1024), (20_000, 1024))
+"""Rows and channels of the banks that ``lasso`` ranks."""
 BAR = 2.0
 """At most half of the peer's time."""
 
@@ -93,7 +96,8 @@ def measure(quick: bool = False) -> list[Row]:
     try:
         with torch.no_grad():
             rows = [_read(*size, 3 if quick else 12) for size in (SIZES[:1] if quick else SIZES)]
-            return [*rows, _attention(10 if quick else 30), _written(20 if quick else 100)]
+            rows += [_attention(10 if quick else 30), _written(20 if quick else 100)]
+            return rows + [_explained(*size) for size in (LASSO[:1] if quick else LASSO)]
     finally:
         torch.set_num_threads(threads)
 
@@ -152,6 +156,14 @@ def _written(repeats: int) -> Row:
     item = BankWrite(new, 1, scores=np.zeros(WRITTEN))
     mine, theirs = _interleaved(lambda: bank.write("s", item), peer, repeats)
     return _row("write of 75 into 20,000 rows", mine, theirs, "concatenate and permute", BAR)
+
+
+def _explained(held: int, channels: int) -> Row:
+    """What the policy ``lasso`` costs a frame: which rows explain it."""
+    rng = torch.Generator().manual_seed(4)
+    rows, frame = (torch.randn(n, channels, generator=rng) for n in (held, WRITTEN))
+    once, _ = _interleaved(lambda: reconstruct(rows, frame.mean(0)), lambda: None, 5)
+    return Row(name=f"lasso ranks {held:,} rows of {channels}", value=1e3 * once, unit="ms")
 
 
 def _row(name: str, mine: float, peer: float, who: str, bar: float | None) -> Row:

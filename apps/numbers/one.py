@@ -50,4 +50,7 @@ def _why(error: Exception) -> str:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name, out, *rest = sys.argv[1:]
-    records.write(measure(name, "--quick" in rest), Path(out))
+    try:
+        records.write(measure(name, "--quick" in rest), Path(out))
+    except KeyboardInterrupt:
+        sys.exit(130)
