@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -18,17 +18,15 @@ import media
 import numpy as np
 import pytest
 from clip_parts import tiny_clip
+from command_parts import Retain
 from PIL import Image as Pil
 from runtime_parts import Recorder
 
-from retain.apps import cli
 from retain.apps import watch as watching
 from retain.apps.ask.run import seconds_of, span
 from retain.apps.page.server import Page
 from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.run import start
-
-Ask = Callable[..., tuple[int, str, str]]
 
 
 def shot(k: int) -> np.ndarray:
@@ -52,21 +50,14 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], result: Path) -> Ask:
+def ask(retain: Retain, monkeypatch: pytest.MonkeyPatch, result: Path) -> Retain:
+    """Run `retain ask` where ``result`` is."""
     monkeypatch.chdir(result)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["retain", "ask", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    return partial(retain, "ask")
 
 
 @pytest.mark.parametrize("picture", ["late.png", "late.webp"])
-def test_the_table(ask: Ask, picture: str) -> None:
+def test_the_table(ask: Retain, picture: str) -> None:
     code, out, _ = ask("two", picture)
     assert code == 0
     rows = [line.split() for line in out.splitlines() if re.match(r"\s*\d", line)]
@@ -75,7 +66,7 @@ def test_the_table(ask: Ask, picture: str) -> None:
     assert "tier" in out
 
 
-def test_json(ask: Ask) -> None:
+def test_json(ask: Retain) -> None:
     code, out, _ = ask("two", "--image", "late.png", "--to", "0:02", "--json")
     assert code == 0
     told = json.loads(out)
@@ -84,7 +75,7 @@ def test_json(ask: Ask) -> None:
     assert told["moments"][0]["clip"].startswith("file:///")
 
 
-def test_the_page_is_one_file_and_its_clips_play(ask: Ask, result: Path, tmp_path: Path) -> None:
+def test_the_page_is_one_file_and_its_clips_play(ask: Retain, result: Path, tmp_path: Path) -> None:
     code, _, err = ask("two", "late.png", "-k", "2", "--out", str(tmp_path / "answer"))
     assert code == 0
     page = (tmp_path / "answer/answer.html").read_text("utf-8")
@@ -100,7 +91,7 @@ def test_the_page_is_one_file_and_its_clips_play(ask: Ask, result: Path, tmp_pat
     assert "there already" in err
 
 
-def test_a_page_says_words_as_they_are(ask: Ask, result: Path, tmp_path: Path) -> None:
+def test_a_page_says_words_as_they_are(ask: Retain, result: Path, tmp_path: Path) -> None:
     """Names of files come from outside."""
     hostile = result / "<img src=x onerror=alert(1)>.png"
     Pil.fromarray(shot(40)).save(hostile)
@@ -110,7 +101,7 @@ def test_a_page_says_words_as_they_are(ask: Ask, result: Path, tmp_path: Path) -
 
 
 def test_a_clip_that_cannot_be_cut_is_left_out(
-    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Retain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from retain.apps.ask import report
 
@@ -127,7 +118,7 @@ def test_a_clip_that_cannot_be_cut_is_left_out(
     assert [p.name for p in (tmp_path / "answer").iterdir()] == ["answer.html"]
 
 
-def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_path: Path) -> None:
+def test_footage_that_was_replaced_is_not_played(ask: Retain, result: Path, tmp_path: Path) -> None:
     clip = result / "two.mp4"
     before = clip.read_bytes()
     media.write_video(clip, 60, rate=10, draw=lambda k: 255 - shot(k))
@@ -174,7 +165,7 @@ def test_footage_that_was_replaced_is_not_played(ask: Ask, result: Path, tmp_pat
         ),
     ],
 )
-def test_wrong_input_is_one_sentence(ask: Ask, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_input_is_one_sentence(ask: Retain, arguments: tuple[str, ...], words: str) -> None:
     code, out, err = ask(*arguments)
     assert code == 2
     assert words in err
@@ -243,7 +234,7 @@ def watch() -> Iterator[Watch]:
         thread.join()
 
 
-def test_a_running_watch_is_asked_in_words(ask: Ask, watch: Watch) -> None:
+def test_a_running_watch_is_asked_in_words(ask: Retain, watch: Watch) -> None:
     code, out, err = ask(str(watch.server_port), "a red car", "--from", "2", "-k", "3")
     assert code == 0
     assert "0:03.5" in out
@@ -253,7 +244,7 @@ def test_a_running_watch_is_asked_in_words(ask: Ask, watch: Watch) -> None:
     assert json.loads(body) == {"text": "a red car", "start_s": 2.0, "k": 3}
 
 
-def test_a_running_watch_is_asked_by_a_picture(ask: Ask, watch: Watch) -> None:
+def test_a_running_watch_is_asked_by_a_picture(ask: Retain, watch: Watch) -> None:
     address = f"http://127.0.0.1:{watch.server_port}/"
     code, out, _ = ask(address, "late.webp", "--to", "0:09", "--json")
     assert code == 0
@@ -274,7 +265,7 @@ def test_a_running_watch_is_asked_by_a_picture(ask: Ask, watch: Watch) -> None:
     ],
 )
 def test_a_running_watch_that_refuses(
-    ask: Ask, watch: Watch, code: int, document: object, words: str, exit_code: int
+    ask: Retain, watch: Watch, code: int, document: object, words: str, exit_code: int
 ) -> None:
     watch.said = (code, document)  # type: ignore[assignment]
     ended, _, err = ask(str(watch.server_port), "late.png")
@@ -283,7 +274,7 @@ def test_a_running_watch_that_refuses(
 
 
 @pytest.mark.parametrize("more", [(), ("--encoder", "pixels")])
-def test_what_speaks_another_language(ask: Ask, more: tuple[str, ...]) -> None:
+def test_what_speaks_another_language(ask: Retain, more: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -321,7 +312,7 @@ def running(result: Path) -> Iterator[str]:
 
 
 def test_with_a_page_wanted_a_running_watch_gives_its_state(
-    ask: Ask, result: Path, running: str, tmp_path: Path
+    ask: Retain, result: Path, running: str, tmp_path: Path
 ) -> None:
     """Its picture of the footage is compared with the file, so a clip is of what was kept."""
     code, told, _ = ask(running, "late.png", "--out", str(tmp_path / "answer"), "--json")
@@ -331,7 +322,9 @@ def test_with_a_page_wanted_a_running_watch_gives_its_state(
 
 
 @pytest.mark.parametrize("place", ["two", "running"])
-def test_words_through_a_tiny_openclip(ask: Ask, running: str, tmp_path: Path, place: str) -> None:
+def test_words_through_a_tiny_openclip(
+    ask: Retain, running: str, tmp_path: Path, place: str
+) -> None:
     """Its weights are random: this shows that every part is connected, and no more."""
     pytest.importorskip("open_clip")
     encoder = tiny_clip(tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 import media
 import pytest
+from command_parts import Retain
 
-from retain.apps import cli
 from retain.apps.batch.engine import Job, Outcome, Spec
 from retain.apps.batch.local import LocalEngine
 from retain.apps.batch.run import BatchOptions, batch
@@ -113,19 +112,9 @@ def test_a_corpus_a_third_of_which_is_broken(
     assert "not_video" in page
 
 
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "clips").mkdir()
-    media.write_video(tmp_path / "clips/a.mp4", 4)
-
-    def retain(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["retain", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0), *capsys.readouterr()
-
+def test_the_command(work: Path, retain: Retain) -> None:
+    (work / "clips").mkdir()
+    media.write_video(work / "clips/a.mp4", 4)
     command = ("batch", "clips", "--task", "watch", "--set", "encoder=pixels")
     code, out, _ = retain(*command)
     assert code == 0
@@ -135,7 +124,7 @@ def test_the_command(
     code, _, said = retain(*command, "--set", "nonsense")
     assert code == 2
     assert "NAME=VALUE" in said
-    (tmp_path / "list.txt").write_text("clips/a.mp4\nclips/none.mp4\nsynthetic://?live=1\n")
+    (work / "list.txt").write_text("clips/a.mp4\nclips/none.mp4\nsynthetic://?live=1\n")
     code, out, _ = retain("batch", "list.txt", "--task", "watch", "--set", "encoder=pixels")
     assert code == 3
     assert "not_found" in out

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +16,13 @@ import av
 import media
 import psutil
 import pytest
+from command_parts import Retain
 
-from retain.apps import cli
 from retain.apps.watch import WatchOptions, watch
 from retain.memory.snapshot import load
 from retain.pipeline.errors import UsageError
 
 WATCH = ("watch", "--runner", "inline", "--no-page", "--encoder", "pixels")
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
-@pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run the command in an empty folder of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["retain", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
-
-    return run
 
 
 def bad_sources(folder: Path) -> dict[str, tuple[object, str]]:
@@ -89,7 +55,7 @@ def bad_sources(folder: Path) -> dict[str, tuple[object, str]]:
     "no camera", "scheme", "synthetic", "nobody there",
 ])  # fmt: skip
 def test_a_bad_source_is_one_sentence_and_leaves_nothing(
-    retain: Retain, tmp_path: Path, name: str
+    retain: Retain, work: Path, tmp_path: Path, name: str
 ) -> None:
     source, words = bad_sources(tmp_path)[name]
     said = retain(*WATCH, source)
@@ -98,7 +64,7 @@ def test_a_bad_source_is_one_sentence_and_leaves_nothing(
     assert words in said.err
     assert "Traceback" not in said.err
     assert len(said.err.strip().splitlines()) <= 3, said.err
-    assert list((tmp_path / "work").iterdir()) == []
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("runner", ["inline", "local"])

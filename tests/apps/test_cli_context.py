@@ -9,18 +9,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import memory_parts
 import pytest
+from command_parts import Retain
 from PIL import Image as Pillow
 from runtime_parts import Recorder
 
-from retain.apps import cli
 from retain.apps.page.server import Page
 from retain.memory import snapshot
 from retain.memory.curvestream import FrameMemory, FrameMemoryConfig
@@ -28,25 +29,12 @@ from retain.pipeline.graph import Graph
 from retain.pipeline.run import start
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "ask_model.py"
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command `retain context`: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["retain", "context", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, said.out, said.err
-
-    return call
+def run(retain: Retain) -> Retain:
+    """Run `retain context`."""
+    return partial(retain, "context")
 
 
 def remember(path: Path, count: int, payload: str = "jpeg") -> Path:
@@ -66,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return remember(tmp_path_factory.mktemp("memory") / "memory.safetensors", 40)
 
 
-def test_the_table_says_what_is_handed_over(run: Run, place: Path) -> None:
+def test_the_table_says_what_is_handed_over(run: Retain, place: Path) -> None:
     code, out, _ = run(place, "--question", "What?", "--budget", 1500)
     assert code == 0
     *rows, total = out.splitlines()
@@ -77,7 +65,7 @@ def test_the_table_says_what_is_handed_over(run: Run, place: Path) -> None:
     assert all(row.split()[2] in ("clear", "blurred") for row in rows)
 
 
-def test_the_file_is_a_request_as_it_is(run: Run, place: Path, tmp_path: Path) -> None:
+def test_the_file_is_a_request_as_it_is(run: Retain, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "messages.json"
     assert run(place, "--question", "Was war?", "--system", "Kurz.", "--out", out)[0] == 0
     system, user = json.loads(out.read_text())
@@ -91,7 +79,7 @@ def test_the_file_is_a_request_as_it_is(run: Run, place: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(("style", "key"), [("qwen", "image"), ("hf", "url")])
 def test_the_folder_names_its_pictures(
-    run: Run, place: Path, tmp_path: Path, style: str, key: str
+    run: Retain, place: Path, tmp_path: Path, style: str, key: str
 ) -> None:
     out = tmp_path / "handed"
     code, table, _ = run(place, "--question", "x", "--format", style, "--out", out)
@@ -107,7 +95,7 @@ def test_the_folder_names_its_pictures(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["handed"]
 
 
-def test_a_running_watch_hands_over_what_it_holds_now(run: Run) -> None:
+def test_a_running_watch_hands_over_what_it_holds_now(run: Retain) -> None:
     graph = Graph()
     graph.source(
         "video", "retain.pipeline.sources.any:AnySource", source="synthetic://scenes?seconds=900"
@@ -130,7 +118,7 @@ def test_a_running_watch_hands_over_what_it_holds_now(run: Run) -> None:
     assert "of 900 tokens" in out.splitlines()[-1]
 
 
-def test_what_cannot_be_is_said_in_a_sentence(run: Run, place: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_said_in_a_sentence(run: Retain, place: Path, tmp_path: Path) -> None:
     empty = remember(tmp_path / "empty.safetensors", 0)
     bare = remember(tmp_path / "bare.safetensors", 10, "none")
     for arguments, words in (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from command_parts import exit_code
 
-from retain.apps import cli, demo
+from retain.apps import demo
 from retain.apps.page.server import Page
 
 
@@ -54,8 +54,5 @@ def test_the_demo_that_is_asked_for_is_the_one_that_runs(
     ran: list[str] = []
     monkeypatch.setattr(demo, "demo", lambda *_: ran.append("watch") or 0)
     monkeypatch.setattr(demo, "demo_scene", lambda *_: ran.append("scene") or 0)
-    monkeypatch.setattr(sys, "argv", ["retain", "demo", *filter(None, [word])])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
+    assert exit_code(monkeypatch, "demo", *filter(None, [word])) == 0
     assert ran == [word or "watch"]

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import av
 import numpy as np
 import psutil
 import pytest
+from command_parts import Retain, Said, exit_code
 from PIL import Image as Pil
 from runtime_parts import Recorder
 from scene_parts import SMALL, room
 
-from retain.apps import cli
 from retain.apps.reconstruct import outcome
 from retain.apps.reconstruct.run import ReconstructOptions, build_graph
 from retain.apps.reconstruct.show import read_path
@@ -40,39 +39,6 @@ ROOM = "room://?seed=1&frames=150"
 FAST = ("--width", "96", "--limit", "14", "--refine", "1", "--finish", "3")
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
-@pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run a command in an empty folder of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["retain", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
-
-    return run
-
-
 def reconstruct(retain: Retain, *arguments: object, runner: str = "inline") -> Said:
     return retain("reconstruct", "--no-page", "--runner", runner, *arguments)
 
@@ -82,11 +48,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run's folder."""
     out = tmp_path_factory.mktemp("done") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        words = ["retain", "reconstruct", "--no-page", "--runner", "inline", ROOM, *FAST]
-        patch.setattr(sys, "argv", [*words, "--out", str(out), "--export", "ply,splat,html"])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    assert not end.value.code
+        words = ("reconstruct", "--no-page", "--runner", "inline", ROOM, *FAST, "--out", out)
+        assert exit_code(patch, *words, "--export", "ply,splat,html") == 0
     return out
 
 

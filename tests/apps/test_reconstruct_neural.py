@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_parts import Retain, exit_code
 
-from retain.apps import cli
 from retain.apps.reconstruct.run import ReconstructOptions
 from retain.models.onlinex import weights
 from retain.models.onlinex.config import OnlineXConfig
@@ -33,13 +32,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def retain(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["retain", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
-
-
 @pytest.fixture(scope="module")
 def done(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("neural")
@@ -47,7 +39,7 @@ def done(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(work)
         (work / "near.safetensors").write_bytes(file.read_bytes())
         # Portrait, and smaller than the network's square.
-        code = retain(
+        code = exit_code(
             patch, "reconstruct", "room://?seed=1&width=24&height=40", "--profile", "neural",
             "--weights", "near.safetensors", "--limit", "10", "--no-page", "--runner", "inline",
             "--out", "out",
@@ -69,23 +61,23 @@ def test_what_made_the_map_is_told_and_no_metres_are(done: Path) -> None:
 
 
 def test_a_map_is_drawn_from_any_folder_and_when_its_weights_have_moved(
-    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    done: Path, work: Path, retain: Retain
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     words = ("render", str(done), "--width", "48", "--path", "along")
-    assert retain(monkeypatch, *words, "--out", "one.mp4") == 0
+    assert retain(*words, "--out", "one.mp4").code == 0
     near = done.parent / "near.safetensors"
     whole = read_map(str(done / "map.safetensors"))[0]
-    near.rename(tmp_path / "far.safetensors")
+    near.rename(work / "far.safetensors")
     try:
-        assert retain(monkeypatch, *words, "--out", "two.mp4") == 2
-        assert "--weights FILE" in capsys.readouterr().err
+        refused = retain(*words, "--out", "two.mp4")
+        assert refused.code == 2
+        assert "--weights FILE" in refused.err
         far = ("--weights", "far.safetensors")
-        assert retain(monkeypatch, *words, *far, "--out", "two.mp4") == 0
+        assert retain(*words, *far, "--out", "two.mp4").code == 0
         moved = read_map(str(done / "map.safetensors"), "far.safetensors")[0]
         assert np.array_equal(moved.means, whole.means)
     finally:
-        (tmp_path / "far.safetensors").rename(near)
+        (work / "far.safetensors").rename(near)
 
 
 @pytest.mark.parametrize(

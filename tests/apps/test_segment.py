@@ -9,8 +9,6 @@ import importlib.util
 import io
 import json
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ import media
 import numpy as np
 import pytest
 import segment_parts as parts
+from command_parts import Retain, Said
 from PIL import Image
 
-from retain.apps import cli
 from retain.apps.segment import run as job
 from retain.apps.segment.files import PALETTE, read_mask, write_mask
 from retain.apps.segment.words import NOTICE
@@ -37,37 +35,13 @@ def grey(k: int) -> np.ndarray:
     return np.repeat(rng.integers(0, 60, (96, 128, 1), np.uint8), 3, axis=2)
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
 @pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run `retain segment` in an empty folder of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
+def segment(retain: Retain, monkeypatch: pytest.MonkeyPatch) -> Retain:
+    """Run `retain segment`, without a network."""
     monkeypatch.setattr(job, "STAGE", "segment_parts:Ellipses")
 
-    def run(*arguments: object, runner: str = "inline") -> Said:
-        words = ["retain", "segment", "--no-page", "--runner", runner, *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", words)
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
+    def run(*words: object, runner: str = "inline") -> Said:
+        return retain("segment", "--no-page", "--runner", runner, *words)
 
     return run
 
@@ -247,13 +221,13 @@ def test_nifti_holds_the_masks(scaled: Result) -> None:
 
 
 def test_without_nibabel_it_says_which_extra(
-    retain: Retain, clip: Path, monkeypatch: pytest.MonkeyPatch
+    segment: Retain, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "nibabel" else find(name)
     )
-    said = retain(clip, "--out", "out")
+    said = segment(clip, "--out", "out")
     assert said.code == 0
     assert said.out.count("retain[medical]") == 1
     assert "retain[medical]" in Path("out/report.html").read_text()
@@ -275,17 +249,17 @@ def test_the_report_stands_alone_and_says_what_matters(scaled: Result) -> None:
     assert "ellipse" in text, "what the segmenting stage says of its weights"
 
 
-def test_both_runners_give_the_same(retain: Retain, clip: Path) -> None:
+def test_both_runners_give_the_same(segment: Retain, clip: Path) -> None:
     for runner in ("inline", "local"):
-        said = retain(clip, "--out", runner, runner=runner)
+        said = segment(clip, "--out", runner, runner=runner)
         assert said.code == 0, said.err
     for name in ("curve.csv", "beats.csv", "results.jsonl", "masks/000037.png"):
         assert Path("inline", name).read_bytes() == Path("local", name).read_bytes(), name
 
 
-def test_a_picture_without_a_fan_is_one_sentence(retain: Retain, clip: Path) -> None:
+def test_a_picture_without_a_fan_is_one_sentence(segment: Retain, clip: Path) -> None:
     for words in ("broken", "fanless"):
-        said = retain(clip, "--out", "out", "--weights", words)
+        said = segment(clip, "--out", "out", "--weights", words)
         assert said.code == 1
         assert "No ultrasound fan was found" in said.err
         assert said.out == ""
@@ -293,8 +267,8 @@ def test_a_picture_without_a_fan_is_one_sentence(retain: Retain, clip: Path) -> 
         assert list(Path().iterdir()) == []
 
 
-def test_doubts_are_shown_everywhere(retain: Retain, clip: Path) -> None:
-    said = retain(clip, "--out", "out", "--weights", "flagged")
+def test_doubts_are_shown_everywhere(segment: Retain, clip: Path) -> None:
+    said = segment(clip, "--out", "out", "--weights", "flagged")
     assert said.code == 0
     assert "doubtful, 37 of 75 frames: The fan shows colour Doppler" in said.out
     told = summary()
@@ -309,9 +283,9 @@ def test_doubts_are_shown_everywhere(retain: Retain, clip: Path) -> None:
     assert [row["flags"] for row in table(Path("out/curve.csv"))][:2] == ["", "colour-doppler"]
 
 
-def test_nothing_found_and_nothing_moving_give_no_ef(retain: Retain, clip: Path) -> None:
+def test_nothing_found_and_nothing_moving_give_no_ef(segment: Retain, clip: Path) -> None:
     for words in ("none", "still"):
-        said = retain(clip, "--out", words, "--weights", words, "--limit", 40)
+        said = segment(clip, "--out", words, "--weights", words, "--limit", 40)
         assert said.code == 0
         assert "no EF" in said.out
         assert summary(words)["ef_percent"] is None
@@ -319,27 +293,27 @@ def test_nothing_found_and_nothing_moving_give_no_ef(retain: Retain, clip: Path)
     assert summary("none")["flags"] == {"no-cavity": 40}
 
 
-def test_half_a_beat_is_measured_and_called_so(retain: Retain, clip: Path) -> None:
-    said = retain(clip, "--out", "out", "--limit", 11)
+def test_half_a_beat_is_measured_and_called_so(segment: Retain, clip: Path) -> None:
+    said = segment(clip, "--out", "out", "--limit", 11)
     assert "no whole beat" in said.out
     assert summary()["ef_percent"] == pytest.approx(parts.EF, abs=2)
     assert "no whole beat" in table(Path("out/beats.csv"))[0]["method"]
 
 
-def test_one_picture(retain: Retain, tmp_path: Path) -> None:
+def test_one_picture(segment: Retain, tmp_path: Path) -> None:
     Image.fromarray(grey(0)).save(tmp_path / "one.png")
-    said = retain(tmp_path / "one.png", "--out", "out")
+    said = segment(tmp_path / "one.png", "--out", "out")
     assert said.code == 0, said.err
     assert "no EF" in said.out
     assert summary()["frames"] == 1
 
 
-def test_pictures_of_several_sizes(retain: Retain, tmp_path: Path) -> None:
+def test_pictures_of_several_sizes(segment: Retain, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for k in range(12):
         Image.fromarray(grey(k)[:, : 128 - 32 * (k > 5)]).save(folder / f"{k:02d}.png")
-    said = retain(folder, "--out", "out")
+    said = segment(folder, "--out", "out")
     assert said.code == 0, said.err
     if importlib.util.find_spec("nibabel"):
         assert "not all of one size" in said.out
@@ -347,18 +321,18 @@ def test_pictures_of_several_sizes(retain: Retain, tmp_path: Path) -> None:
         assert sum(1 for _ in file.decode(file.streams.video[0])) == 12
 
 
-def test_a_damaged_clip_gives_what_there_is(retain: Retain, tmp_path: Path) -> None:
+def test_a_damaged_clip_gives_what_there_is(segment: Retain, tmp_path: Path) -> None:
     whole = media.write_video(tmp_path / "w.mp4", 60, options={"g": "10"}, draw=media.noisy)
     source = media.cut(tmp_path / "cut.mp4", media.faststart(tmp_path / "f.mp4", whole))
-    said = retain(source, "--out", "out")
+    said = segment(source, "--out", "out")
     assert said.code == 1
     assert "is damaged" in said.err
     assert summary()["complete"] is False
     assert 0 < summary()["frames"] < 60
 
 
-def test_seconds_end_it(retain: Retain, clip: Path) -> None:
-    said = retain(clip, "--out", "out", "--seconds", 1)
+def test_seconds_end_it(segment: Retain, clip: Path) -> None:
+    said = segment(clip, "--out", "out", "--seconds", 1)
     assert said.code == 0, said.err
     assert summary()["complete"] is True
     assert summary()["frames"] < FRAMES
@@ -374,16 +348,16 @@ def test_seconds_end_it(retain: Retain, clip: Path) -> None:
     ],
 )
 def test_a_wrong_request_is_one_sentence(
-    retain: Retain, clip: Path, arguments: tuple[str, ...], words: str
+    segment: Retain, clip: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    said = retain(clip, *arguments)
+    said = segment(clip, *arguments)
     assert said.code == 2
     assert words in said.err
     assert list(Path().iterdir()) == []
 
 
-def test_help_names_the_limits(retain: Retain) -> None:
-    said = retain("--help")
+def test_help_names_the_limits(segment: Retain) -> None:
+    said = segment("--help")
     assert said.code == 0
     assert "Not for diagnosis" in " ".join(said.out.split())
     assert "--method" in said.out

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 import object_parts as parts
 import pytest
+from command_parts import Retain
 from PIL import Image as Pil
 
-from retain.apps import cli
 from retain.apps.page.state import PageState
 from retain.apps.segment_object import judging
 from retain.apps.segment_object import run as job
@@ -28,39 +25,12 @@ from retain.pipeline.packet import Packet
 FRAMES = 8
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
 @pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run `retain` in an empty folder of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
+def retain(retain: Retain, monkeypatch: pytest.MonkeyPatch) -> Retain:
+    """`retain` with a tracker that needs no weights."""
     monkeypatch.setattr(job, "STAGE", "object_parts:Small")
     monkeypatch.setattr(features, "Features", parts.Cheap)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["retain", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
-
-    return run
+    return retain
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from command_parts import Retain
 from PIL import Image as Pil
 
-from retain.apps import cli
 from retain.apps.page.state import PageState
 from retain.datasets.detect.files import read_indices
 from retain.models.language import query, segment
@@ -47,40 +45,14 @@ class Colours:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
 @pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run `retain` in a folder with a clip: grey, a red square that moves, green on the left."""
-    work = tmp_path / "work"
-    (work / "clip").mkdir(parents=True)
-    monkeypatch.chdir(work)
+def retain(retain: Retain, work: Path, monkeypatch: pytest.MonkeyPatch) -> Retain:
+    """`retain` beside a clip: grey, a red square that moves, green on the left."""
+    (work / "clip").mkdir()
     for k in range(FRAMES):
         Pil.fromarray(picture(k)).save(work / f"clip/{k}.png")
     monkeypatch.setattr(segment, "clip", lambda *a, **k: Colours())
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["retain", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
-
-    return run
+    return retain
 
 
 def picture(k: int) -> Image:

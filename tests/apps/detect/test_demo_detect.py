@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from command_parts import exit_code
 
-from retain.apps import cli, demo
+from retain.apps import demo
 from retain.apps.detect import run
 from retain.apps.page.server import Page
 from retain.models.mamba import tracker
@@ -43,10 +43,7 @@ def test_the_demo_finds_objects_shows_them_and_says_what_next(
 def test_the_word_leads_to_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(demo, "demo_detect", lambda *_: ran.append("detect") or 0)
-    monkeypatch.setattr(sys, "argv", ["retain", "demo", "detect"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
+    assert exit_code(monkeypatch, "demo", "detect") == 0
     assert ran == ["detect"]
 
 

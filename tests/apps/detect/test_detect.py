@@ -7,8 +7,6 @@ import contextlib
 import io
 import json
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ import media
 import numpy as np
 import pytest
 import torch
+from command_parts import Retain, Said
 from PIL import Image
 
-from retain.apps import cli
 from retain.apps.detect import run as job
 from retain.apps.detect.judge import judge, open_truth
 from retain.datasets.detect.source import ClipSource, has_boxes
@@ -32,37 +30,13 @@ FRAMES, RATE = 30, 25
 OBJECTS = "objects://?seed=5&clips=2&frames=12&width=96&height=72"
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Retain = Callable[..., Said]
-
-
 @pytest.fixture
-def retain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Retain:
-    """Run `retain detect` in an empty folder of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
+def detect(retain: Retain, monkeypatch: pytest.MonkeyPatch) -> Retain:
+    """Run `retain detect`, without a network."""
     monkeypatch.setattr(job, "STAGE", "detect_app_parts:Squares")
 
-    def run(*arguments: object, runner: str = "inline") -> Said:
-        words = ["retain", "detect", "--no-page", "--runner", runner, *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", words)
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, said.out, said.err)
+    def run(*words: object, runner: str = "inline") -> Said:
+        return retain("detect", "--no-page", "--runner", runner, *words)
 
     return run
 
@@ -250,8 +224,8 @@ def test_clips_play_one_after_the_other_with_a_gap_between() -> None:
     assert not any(map(has_boxes, ("0", "-", "rtsp://camera", "nothing.mp4", "")))
 
 
-def test_switches_leave_things_out(retain: Retain, clip: Path) -> None:
-    said = retain(
+def test_switches_leave_things_out(detect: Retain, clip: Path) -> None:
+    said = detect(
         clip, "--host", "squares", "--out", "out", "--track", "none", "--no-compare", "--no-coco"
     )
     assert said.code == 0, said.err
@@ -262,16 +236,16 @@ def test_switches_leave_things_out(retain: Retain, clip: Path) -> None:
     assert "boxes have no ids" in Path("out/report.html").read_text()
 
 
-def test_both_runners_give_the_same(retain: Retain, clip: Path) -> None:
+def test_both_runners_give_the_same(detect: Retain, clip: Path) -> None:
     for runner in ("inline", "local"):
-        said = retain(clip, "--host", "squares", "--out", runner, runner=runner)
+        said = detect(clip, "--host", "squares", "--out", runner, runner=runner)
         assert said.code == 0, said.err
     for name in ("results.jsonl", "detections.json", "tracks.txt"):
         assert Path("inline", name).read_bytes() == Path("local", name).read_bytes(), name
 
 
-def test_nothing_found_is_a_result(retain: Retain, clip: Path) -> None:
-    said = retain(clip, "--host", "empty", "--out", "out")
+def test_nothing_found_is_a_result(detect: Retain, clip: Path) -> None:
+    said = detect(clip, "--host", "empty", "--out", "out")
     assert said.code == 0, said.err
     assert "0 boxes" in said.out
     assert json.loads(Path("out/detections.json").read_text())["annotations"] == []
@@ -281,17 +255,17 @@ def test_nothing_found_is_a_result(retain: Retain, clip: Path) -> None:
     assert "Nothing was found for long enough" in report
 
 
-def test_a_single_picture_has_no_ids_and_says_so(retain: Retain, clip: Path) -> None:
+def test_a_single_picture_has_no_ids_and_says_so(detect: Retain, clip: Path) -> None:
     words = "--track none counts all"
-    said = retain(clip, "--host", "squares", "--limit", 1, "--out", "one")
+    said = detect(clip, "--host", "squares", "--limit", 1, "--out", "one")
     assert said.code == 0, said.err
     assert "0 boxes" in said.out
     assert words in said.out
     assert "none is drawn" in Path("one/report.html").read_text()
     assert json.loads(Path("one/detections.json").read_text())["annotations"]
     more = ["--host", "squares", "--limit", 1, "--track", "none", "--out", "all"]
-    assert words not in retain(clip, *more).out
-    assert words not in retain(clip, "--host", "empty", "--limit", 1, "--out", "empty").out
+    assert words not in detect(clip, *more).out
+    assert words not in detect(clip, "--host", "empty", "--limit", 1, "--out", "empty").out
 
 
 @pytest.mark.parametrize(
@@ -308,10 +282,10 @@ def test_a_single_picture_has_no_ids_and_says_so(retain: Retain, clip: Path) -> 
     ],
 )
 def test_what_cannot_work_is_one_sentence(
-    retain: Retain, clip: Path, arguments: list[str], code: int, sentence: str
+    detect: Retain, clip: Path, arguments: list[str], code: int, sentence: str
 ) -> None:
     Path("note.txt").write_text("not a video")
-    said = retain(*(str(clip) if word == "CLIP" else word for word in arguments))
+    said = detect(*(str(clip) if word == "CLIP" else word for word in arguments))
     assert said.code == code, said.err
     assert sentence in said.err.replace("\n", " ")
     assert "Traceback" not in said.err
@@ -319,30 +293,30 @@ def test_what_cannot_work_is_one_sentence(
     assert [path.name for path in Path().iterdir()] == ["note.txt"]
 
 
-def test_it_is_said_that_the_small_detector_knows_little(retain: Retain, clip: Path) -> None:
-    assert "knows nothing but the generated objects" in retain(clip, "--out", "a").err
-    assert "knows nothing" not in retain(OBJECTS, "--host", OBJECTS, "--out", "b").err
+def test_it_is_said_that_the_small_detector_knows_little(detect: Retain, clip: Path) -> None:
+    assert "knows nothing but the generated objects" in detect(clip, "--out", "a").err
+    assert "knows nothing" not in detect(OBJECTS, "--host", OBJECTS, "--out", "b").err
 
 
-def test_frames_of_another_size_fit_into_the_first_ones_place(retain: Retain) -> None:
+def test_frames_of_another_size_fit_into_the_first_ones_place(detect: Retain) -> None:
     folder = Path("frames")
     folder.mkdir()
     for seq in range(6):
         size = parts.SIZE if seq < 3 else (120, 160)
         Image.fromarray(parts.picture(seq, size)).save(folder / f"{seq}.png")
-    said = retain(folder, "--host", "squares", "--out", "out")
+    said = detect(folder, "--host", "squares", "--out", "out")
     assert said.code == 0, said.err
     assert [line["size"] for line in lines(Path("out"))] == [[160, 120]] * 3 + [[120, 160]] * 3
     with av.open("out/overlay.mp4") as file:
         assert len({(f.width, f.height) for f in file.decode(video=0)}) == 1
 
 
-def test_a_video_that_breaks_leaves_what_there_was(retain: Retain) -> None:
+def test_a_video_that_breaks_leaves_what_there_was(detect: Retain) -> None:
     whole = media.write_video(
         Path("torn.avi"), FRAMES, codec="mpeg4", size=parts.SIZE, draw=parts.picture
     )
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    said = retain("torn.avi", "--host", "squares", "--out", "out")
+    said = detect("torn.avi", "--host", "squares", "--out", "out")
     assert said.code == 1
     assert 0 < len(lines(Path("out"))) < FRAMES
     assert "This run is incomplete" in Path("out/report.html").read_text()
@@ -351,7 +325,7 @@ def test_a_video_that_breaks_leaves_what_there_was(retain: Retain) -> None:
 
 @pytest.mark.parametrize("kind", ["no weights", "another network", "another detector's read-out"])
 def test_weights_that_do_not_fit_are_one_sentence(
-    retain: Retain, clip: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    detect: Retain, clip: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """With the real stage."""
     monkeypatch.setattr(job, "STAGE", "retain.models.mamba.stage:Detect")
@@ -364,7 +338,7 @@ def test_weights_that_do_not_fit_are_one_sentence(
         weights.save(Path("bank.safetensors"), {"gated": readout}, parts.Colours(), {})
     bank = ["--bank", "bank.safetensors"] if "read-out" in kind else ["--host", "host.pth"]
     before = sorted(Path().iterdir())
-    said = retain(clip, *bank, "--out", "out")
+    said = detect(clip, *bank, "--out", "out")
     assert said.code in (1, 2)
     assert said.out == ""
     last = said.err.strip().splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import av
 import imagine_parts as parts
 import numpy as np
 import pytest
+from command_parts import exit_code
 
-from retain.apps import cli, demo
+from retain.apps import demo
 from retain.apps.catalogs import CATALOGS
 from retain.apps.imagine import run
 from retain.apps.imagine.curve import ROOM, History, Moment, Moments, Point, curve_svg
@@ -186,17 +186,11 @@ def test_the_words_of_the_command_arrive(monkeypatch: pytest.MonkeyPatch) -> Non
         ["clip.mp4", "--continue", "2s", "--no-past", "--references", "dir"],
         ["clip.mp4", "--fill", "--drop", "0.2"],
     ):
-        monkeypatch.setattr(sys, "argv", ["retain", "imagine", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert not ended.value.code
+        assert exit_code(monkeypatch, "imagine", *words) == 0
     assert [one.what for one in asked] == ["novelty", "predict", "fill"]
     assert (asked[1].ahead, asked[1].past, asked[1].references) == ("2s", False, "dir")
     assert asked[2].drop == 0.2
-    monkeypatch.setattr(sys, "argv", ["retain", "imagine", "clip.mp4", "--fill", "--continue", "2"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert exit_code(monkeypatch, "imagine", "clip.mp4", "--fill", "--continue", "2") == 2
 
 
 def test_the_demo_foresees_a_world(
