@@ -328,13 +328,13 @@ class Mapper:
             "anchor": self._anchor.c2w,
             "random": words(self._rng),
         }
+        if self._newest is not self._anchor:
+            own |= {"newest": np.array([self._newest.id]), "newest.c2w": self._newest.c2w}
         tracked = {f"track.{name}": plain(value) for name, value in self.tracker.state().items()}
         self._notes.write(self.stream, own | tracked)
         try:
             self.hub.snapshot(path, self.seq)
         finally:
-        if self._newest is not self._anchor:
-            own |= {"newest": np.array([self._newest.id]), "newest.c2w": self._newest.c2w}
             self._notes.reset(self.stream)  # saving leaves no trace in what is told of the memory
 
     def load(self, path: str) -> None:

@@ -29,7 +29,7 @@ from retain.models.scene.tracking.base import Fit
 from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Result, SplatDelta, View
+from retain.pipeline.results import Result, Route, SplatDelta, View
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Reconstruct:
                  ``xfeat``)
     refine_poses whether estimated poses move too, when the finished map is refined
     threads      of torch and of the kernels; results are the same bits for the same number only
-    resume       a state saved by ``save``; frames it has seen are passed over
     write        which frames the map takes in: a WriteRule; the router's need its ``route``
+    resume       a state saved by ``save``; frames it has seen are passed over
 
     One stage maps one stream.
     """
@@ -88,8 +88,8 @@ class Reconstruct:
         features: Features = "orb",
         refine_poses: bool = True,
         threads: int = 2,
-        resume: str = "",
         write: str = "every",
+        resume: str = "",
     ) -> None:
         if profile not in get_args(Profile):
             raise UsageError(f"The profile is classic or neural, not {profile!r}.")
@@ -162,12 +162,12 @@ class Reconstruct:
             results["splats"] = delta
         return Packet(frame, results)
 
-    def _delta(self, mapper: Mapper | NeuralMapper, seconds: float) -> SplatDelta | None:
     def _gate(self, packet: Packet, mapper: Mapper | NeuralMapper) -> float:
         route = packet.results.get("route")
         seen = route if isinstance(route, Route) else None
         return self._rule.gate(packet.frame.seq, seen, empty=not mapper.begun)
 
+    def _delta(self, mapper: Mapper | NeuralMapper, seconds: float) -> SplatDelta | None:
         """What is told of the map with this frame; None when nothing changed or it is too early."""
         if abs(seconds - self._told_s) < DELTA_S:
             return None
