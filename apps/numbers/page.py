@@ -14,9 +14,11 @@ AREAS = ("runtime", "memory", "kernels", "models", "apps", "other")
 HEAD = """# Numbers
 
 `retain bench --page` writes this page from the records in `benchmarks/records/`; nothing here is
-typed, and a test fails where page and records differ. `retain bench NAME` measures one again
-beside its peer, `make bench` all of them (`retain bench --list`: what each takes). The last record
-of each command counts, of machines with and without a GPU by themselves; "quick" runs never do.
+typed, and a test fails where page and records differ. The command beside a figure measures it
+again, beside its peer; with `--record` it keeps what it finds and writes the page. `make bench`
+does that for all (`retain bench --record --minutes 40`: what fits into 40 minutes, longest last;
+`--resume` goes on; `retain bench --list` tells what each takes). The last record of each command
+counts, of machines with and without a GPU by themselves; "quick" runs never do.
 
 **Ratio**: how many times better than the peer of the same run, whatever the unit; below 1 the peer
 is better. Where a machine was busy (its load is told below) ratios hold better than times, and

@@ -38,14 +38,25 @@ def chosen(wanted: Iterable[str], usual: dict[str, float]) -> list[str]:
 
 
 def usual() -> dict[str, float]:
-    """Seconds that each benchmark took the quickest time it was recorded."""
+    """Seconds that each benchmark takes on a machine with nothing else to do, about."""
     found: dict[str, float] = {}
     for record in records.read_all(records.place()):
         for name in names():
             one = record.measured.get(command(name))
             if one and one.seconds is not None and not one.quick and not one.failed:
-                found[name] = min(one.seconds, found.get(name, one.seconds))
+                seconds = _undisturbed(one, record.machine.cores)
+                found[name] = min(seconds, found.get(name, seconds))
     return found
+
+
+def _undisturbed(one: Measured, cores: int) -> float:
+    """What it took, less what its work was slowed down by others: as often as there was more to do
+    than cores. Waiting is not slowed down."""
+    assert one.seconds is not None
+    if one.cpu_s is None or one.load is None:
+        return one.seconds
+    slowed = max(1.0, sum(one.load) / 2 / cores)
+    return max(one.cpu_s, one.seconds - one.cpu_s * (slowed - 1))
 
 
 def run(

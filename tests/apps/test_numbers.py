@@ -178,6 +178,40 @@ def test_the_picture_shows_ratios_of_what_was_recorded(tmp_path: Path) -> None:
     assert ((red > 150) & (green < 110) & (blue < 110)).any()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "cpu_s", "load", "usual"),
+    [
+        (60.0, 10.0, (0.0, 1.0), 60.0),  # mostly waits
+        (60.0, 10.0, (12.0, 12.0), 10.0),  # six times slowed down by others
+        (60.0, 10.0, (4.0, 4.0), 50.0),
+        (60.0, None, None, 60.0),
+    ],
+)
+def test_what_a_benchmark_takes_is_told_without_what_others_took(
+    repository: Path, seconds: float, cpu_s: float, load: tuple[float, float], usual: float
+) -> None:
+    records.place().mkdir()
+    one = found(row(), seconds=seconds, cpu_s=cpu_s, load=load)
+    records.write(record(good=one), records.place() / "x.json")
+    assert run.usual() == {"good": usual}
+
+
+def test_what_takes_longer_than_is_left_is_left_out(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.place().mkdir()
+    kept = record(good=found(row(), seconds=1.0), lacks=found(row(), seconds=90.0))
+    records.write(kept, records.place() / "x.json")
+    assert list(run.run(["lacks", "good"], within_s=60).measured) == ["retain bench good"]
+    assert "Left out, for want of time: lacks" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_in_the_record_of_another_commit(repository: Path) -> None:
+    records.write(record(good=found(row())), repository / "x.json")
+    with pytest.raises(UsageError, match="commit abc1234 on Abacus"):
+        run.run(["good"], path=repository / "x.json")
+
+
 def test_a_quick_run_is_no_record_and_resuming_needs_one(repository: Path) -> None:
     with pytest.raises(UsageError, match="no record"):
         command.measure(command.Options(names=("good",), quick=True, record=True))
