@@ -8,7 +8,7 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,20 +31,16 @@ from retain.apps import (
     console,
 )
 from retain.apps.cli_options import (
-    DeviceOption,
-    LimitOption,
     OpenOption,
     OutOption,
     PageOption,
     PortOption,
-    RealtimeOption,
-    RecordMbOption,
-    RecordOption,
+    ResumeOption,
     RunnerName,
     RunnerOption,
-    SecondsOption,
     TokenOption,
     command_line,
+    runs_a_stream,
 )
 from retain.pipeline import logs, tracing
 from retain.pipeline.errors import RetainError
@@ -108,12 +104,12 @@ def _options(
 
 
 @app.command()
+@runs_a_stream("fps", "resume")
 def watch(
     source: Annotated[
         str,
         typer.Argument(help="File, folder, 'pattern*.png', 0 (camera), rtsp://…, synthetic://…, -"),
     ],
-    out: OutOption = None,
     fps: Annotated[
         float,
         typer.Option(min=0, max=100_000, help="Frames looked at per second of footage; 0: all."),
@@ -145,22 +141,14 @@ def watch(
     encoder: Annotated[str, typer.Option(help="Frame encoder; `retain doctor` lists them.")] = (
         "mobilenetv2"
     ),
-    device: DeviceOption = "auto",
     download: Annotated[
         bool, typer.Option("--download", help="Let the encoder fetch its weights.")
     ] = False,
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    limit: LimitOption = 0,
-    seconds: SecondsOption = 0.0,
-    realtime: RealtimeOption = False,
-    record: RecordOption = None,
-    record_mb: RecordMbOption = 256,
-    runner: RunnerOption = RunnerName.LOCAL,
     resume: Annotated[
         Path | None, typer.Option(help="Continue from a memory.safetensors or a snapshot's folder.")
     ] = None,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Watch SOURCE and remember what matters."""
     from retain.apps import watch as job
@@ -168,7 +156,6 @@ def watch(
     done = job.watch(
         job.WatchOptions(
             source=source,
-            out=out,
             fps=fps,
             mode=mode.value,
             token_budget=budget,
@@ -176,20 +163,10 @@ def watch(
             max_entries=entries,
             policy=policy,
             encoder=encoder,
-            device=device,
             download=download,
-            page=page,
-            port=port,
-            open_page=open_page,
-            limit=limit,
-            seconds=seconds,
-            pace=1.0 if realtime else 0.0,
-            record=record,
-            record_mb=record_mb,
-            runner=runner.value,
             resume=None if resume and resume.is_dir() else resume,
             state=resume if resume and resume.is_dir() else None,
-            command=command_line(),
+            **run,
         ),
         job.tell,
     )
@@ -222,7 +199,7 @@ def serve(
         bool, typer.Option("--download", help="Let the encoder fetch its weights.")
     ] = False,
     runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+    resume: ResumeOption = None,
 ) -> None:
     """Watch many live streams, a memory each, with one console for all."""
     from retain.apps import serve as job

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from retain.apps.cli_options import (
-    DeviceOption,
-    LimitOption,
-    OpenOption,
-    OutOption,
-    PageOption,
-    PortOption,
-    RealtimeOption,
-    RecordMbOption,
-    RecordOption,
-    RunnerName,
-    RunnerOption,
-    SecondsOption,
-    command_line,
-)
+from retain.apps.cli_options import runs_a_stream
 
 
 class ReadMode(StrEnum):
@@ -36,6 +22,7 @@ class TrackMethod(StrEnum):
     NONE = "none"
 
 
+@runs_a_stream()
 def detect(
     source: Annotated[
         str,
@@ -81,21 +68,8 @@ def detect(
     ] = True,
     coco: Annotated[bool, typer.Option("--coco/--no-coco", help="Write detections.json.")] = True,
     mot: Annotated[bool, typer.Option("--mot/--no-mot", help="Write tracks.txt.")] = True,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    limit: LimitOption = 0,
-    fps: Annotated[
-        float, typer.Option(min=0, help="Frames a second to look at.", show_default="all")
-    ] = 0.0,
-    seconds: SecondsOption = 0.0,
-    realtime: RealtimeOption = False,
-    record: RecordOption = None,
-    record_mb: RecordMbOption = 256,
-    runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Find objects with a detector that remembers, and give them ids; beside the detector alone.
 
@@ -119,20 +93,7 @@ def detect(
             compare=compare,
             coco=coco,
             mot=mot,
-            out=out,
-            device=device,
-            page=page,
-            port=port,
-            open_page=open_page,
-            limit=limit,
-            fps=fps,
-            seconds=seconds,
-            pace=1.0 if realtime else 0.0,
-            record=record,
-            record_mb=record_mb,
-            runner=runner.value,
-            state=resume,
-            command=command_line(),
+            **run,
         ),
         job.tell,
     )

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from retain.apps.cli_options import DeviceOption, RunArgument, SeedOption, ThreadsOption
+
 
 class Learning(StrEnum):
     FROZEN = "frozen"
@@ -15,22 +17,28 @@ class Learning(StrEnum):
     JOINT = "joint"
 
 
+KindOption = Annotated[str, typer.Option(help="ball, balls, pendulum, rolling.")]
+SizeOption = Annotated[str, typer.Option(help="tiny: 12 pixels, CPU. small: 64, for a GPU.")]
+BackboneOption = Annotated[
+    int | None, typer.Option(min=1, show_default="of the recipe", help="Of the backbone.")
+]
+MemoryOption = Annotated[
+    int | None, typer.Option(min=1, show_default="of the recipe", help="Of the memory.")
+]
+
+
 def train(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    out: RunArgument,
     mode: Annotated[
         Learning, typer.Option(help="What of the backbone may learn beside its memory.")
     ] = Learning.LORA,
-    kind: Annotated[str, typer.Option(help="ball, balls, pendulum, rolling.")] = "ball",
-    size: Annotated[str, typer.Option(help="tiny: 12 pixels, CPU. small: 64, for a GPU.")] = "tiny",
-    steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Of the backbone.")
-    ] = None,
-    memory_steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Of the memory.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    kind: KindOption = "ball",
+    size: SizeOption = "tiny",
+    steps: BackboneOption = None,
+    memory_steps: MemoryOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Train a video model on worlds with hidden laws, then a memory that tells it the law.
 
@@ -59,16 +67,12 @@ def evaluate(
         typer.Option(help="Of the study; again for more.", show_default="frozen, LoRA, controls"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.")] = 3,
-    kind: Annotated[str, typer.Option(help="ball, balls, pendulum, rolling.")] = "ball",
-    size: Annotated[str, typer.Option(help="tiny: 12 pixels, CPU. small: 64, for a GPU.")] = "tiny",
-    steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Of the backbone.")
-    ] = None,
-    memory_steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Of the memory.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    kind: KindOption = "ball",
+    size: SizeOption = "tiny",
+    steps: BackboneOption = None,
+    memory_steps: MemoryOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
     json: Annotated[Path | None, typer.Option(help="Also write the numbers here.")] = None,
 ) -> None:
     """Train and judge rows of the study on worlds unseen in training: what a memory is worth.

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from retain.apps.cli_options import (
-    DeviceOption,
-    LimitOption,
-    OpenOption,
-    OutOption,
-    PageOption,
-    PortOption,
-    RealtimeOption,
-    RecordMbOption,
-    RecordOption,
-    RunnerName,
-    RunnerOption,
-    SecondsOption,
-    command_line,
-)
+from retain.apps.cli_options import runs_a_stream
 
 
+@runs_a_stream()
 def imagine(
     source: Annotated[
         str,
@@ -66,21 +52,8 @@ def imagine(
     ] = "auto",
     memory: Annotated[float, typer.Option(min=0.05, help="MB for everything remembered.")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 0,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    limit: LimitOption = 0,
-    fps: Annotated[
-        float, typer.Option(min=0, help="Frames a second to look at.", show_default="all")
-    ] = 0.0,
-    seconds: SecondsOption = 0.0,
-    realtime: RealtimeOption = False,
-    record: RecordOption = None,
-    record_mb: RecordMbOption = 256,
-    runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Say how new each moment is, foresee what comes next, or fill in missing frames, guided by
     clips of the stream's own past.
@@ -106,20 +79,7 @@ def imagine(
             weights=weights,
             memory_mb=memory,
             seed=seed,
-            out=out,
-            device=device,
-            page=page,
-            port=port,
-            open_page=open_page,
-            limit=limit,
-            fps=fps,
-            seconds=seconds,
-            pace=1.0 if realtime else 0.0,
-            record=record,
-            record_mb=record_mb,
-            runner=runner.value,
-            state=resume,
-            command=command_line(),
+            **run,
         ),
         job.tell,
     )

@@ -8,6 +8,16 @@ from typing import Annotated
 
 import typer
 
+from retain.apps.cli_options import (
+    DeviceOption,
+    RateOption,
+    RunArgument,
+    SeedOption,
+    StepsOption,
+    ThreadsOption,
+    command_line,
+)
+
 train = typer.Typer(no_args_is_help=True, help="Train a network on what it makes or you have.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a network; `--json FILE` keeps it.")
 
@@ -33,19 +43,12 @@ class Structures(StrEnum):
     ALL = "all"
 
 
-@train.callback()
-def _train() -> None:
-    """A group even while it has one command."""
-
-
-@evaluate.callback()
-def _evaluate() -> None:
-    """A group even while it has one command."""
+HostOption = Annotated[str, typer.Option(help="The detector: small, or a YOLOX in .onnx or .pth.")]
 
 
 @train.command()
 def gdkvm(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    out: RunArgument,
     size: Annotated[Size, typer.Option(help="mini: CPU. base: the paper's sizes, for a GPU.")] = (
         Size.MINI
     ),
@@ -59,9 +62,7 @@ def gdkvm(
             help="What remembers: gated_delta, frame_delta, block_linear, kalman, cached, mixture.",
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
-    ] = None,
+    steps: StepsOption = None,
     clips: Annotated[
         int | None, typer.Option(min=1, show_default="of the recipe", help="Phantoms to draw.")
     ] = None,
@@ -72,13 +73,10 @@ def gdkvm(
             help="Supervise all frames, or as the paper the first and the last.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0, show_default="of the recipe", help="Highest learning rate."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    seed: SeedOption = 0,
+    rate: RateOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
     init: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     cache: Annotated[
         Path | None,
@@ -108,23 +106,18 @@ def gdkvm(
 
 @train.command()
 def detector(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
-    steps: Annotated[
-        int | None, typer.Option(min=1, show_default="of the recipe", help="Training steps.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0, show_default="of the recipe", help="Highest learning rate."),
-    ] = None,
+    out: RunArgument,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    rate: RateOption = None,
     init: Annotated[
         Path | None, typer.Option(help="Folder of a run whose network to start from.")
     ] = None,
     clips: Annotated[
         int, typer.Option(min=0, help="Held-out videos to be judged on in the end; 0: none.")
     ] = 24,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Train the small detector on procedural objects. Ctrl-C saves; the same command goes on."""
     from retain.apps import training_detector as job
@@ -146,7 +139,7 @@ def detector(
 def small_detector(
     weights: Annotated[str, typer.Option(help="Weights by name or file.")] = "small",
     clips: Annotated[int, typer.Option(min=1, help="Held-out videos.")] = 24,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Judge the small detector alone on videos it has not seen: by class, speed, degradation."""
     from retain.apps import training_detector as job
@@ -226,10 +219,8 @@ def segment_object(
 
 @train.command()
 def mamba(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
-    host: Annotated[
-        str, typer.Option(help="The detector: small, or a YOLOX in .onnx or .pth.")
-    ] = "small",
+    out: RunArgument,
+    host: HostOption = "small",
     video: Annotated[
         list[str] | None,
         typer.Option(help="Any SOURCE that ends; again for more.", show_default="procedural"),
@@ -245,9 +236,9 @@ def mamba(
         bool,
         typer.Option("--controls", help="Also train what to compare with: no memory, the paper's."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")] = 0,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where features are kept.", show_default="the user's cache folder"),
@@ -277,9 +268,7 @@ def detect(
         list[str],
         typer.Argument(help="COCO-VID, DAVIS, ImageNet VID, MOT, or objects://?seed=40&clips=8."),
     ],
-    host: Annotated[
-        str, typer.Option(help="The detector: small, or a YOLOX in .onnx or .pth.")
-    ] = "small",
+    host: HostOption = "small",
     bank: Annotated[
         str, typer.Option(metavar="auto|none|FILE", help="Weights of the memory's read-out.")
     ] = "auto",
@@ -287,7 +276,7 @@ def detect(
     seed: Annotated[int, typer.Option(min=0, help="Which frames are.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="So many from --seed on: means.")] = 1,
     limit: Annotated[int, typer.Option(min=0, help="Clips of each place; 0: all.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     json: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
 ) -> None:
     """Judge a detector's memory: spoilt and whole frames, against controls, after cuts."""
@@ -324,7 +313,6 @@ def moments(
 ) -> None:
     """Judge the frame memory by what it still holds, against baselines at equal tokens. Ctrl-C
     stops; the same command goes on. Exit code 1 when a bar is missed."""
-    from retain.apps.cli_options import command_line
     from retain.apps.evaluate_moments import command as job
     from retain.apps.evaluate_moments.run import EvalOptions
     from retain.apps.evaluate_moments.tables import Options

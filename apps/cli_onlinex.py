@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from retain.apps.cli_options import DeviceOption, RunArgument, SeedOption, ThreadsOption
+
 
 class Size(StrEnum):
     TINY = "tiny"
@@ -23,8 +25,6 @@ MinutesOption = Annotated[
         help="So long, by the time steps take here; told when a run begins, kept with it.",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Of torch; 0: all cores.")]
 CacheOption = Annotated[
     Path | None,
     typer.Option(help="Where drawn rooms are kept.", show_default="the user's cache folder"),
@@ -32,13 +32,13 @@ CacheOption = Annotated[
 
 
 def train(
-    out: Annotated[Path, typer.Argument(help="Folder of the run; a run there is continued.")],
+    out: RunArgument,
     size: SizeOption = Size.TINY,
     row: Annotated[str, typer.Option(help="Of the study: full, or what goes without a part.")] = (
         "full"
     ),
     minutes: MinutesOption = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SeedOption = 0,
     init: Annotated[
         Path | None,
         typer.Option(help="Folder of a run's pairs to begin with, instead of training them."),
@@ -77,7 +77,7 @@ def evaluate(
     ] = "full,no anchor",
     size: SizeOption = Size.TINY,
     minutes: MinutesOption = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SeedOption = 0,
     cost: Annotated[int, typer.Option(min=0, help="Frames whose cost is measured; 0: none.")] = 0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 0,

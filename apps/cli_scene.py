@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from retain.apps.cli_options import (
-    LimitOption,
-    OpenOption,
-    OutOption,
-    PageOption,
-    PortOption,
-    RealtimeOption,
-    RecordMbOption,
-    RecordOption,
-    RunnerName,
-    RunnerOption,
-    SecondsOption,
-    command_line,
-)
+from retain.apps.cli_options import SeedOption, runs_a_stream
 
 
 class Poses(StrEnum):
@@ -40,6 +27,7 @@ class Features(StrEnum):
     XFEAT = "xfeat"
 
 
+@runs_a_stream("device")
 def reconstruct(
     source: Annotated[
         str,
@@ -48,7 +36,6 @@ def reconstruct(
             "nerfstudio, video, 0 (camera), rtsp://…, 'room://?seed=1' (generated)"
         ),
     ],
-    out: OutOption = None,
     profile: Annotated[
         Profile, typer.Option(help="classic: no learned weights. neural: a network, RGB alone.")
     ] = Profile.CLASSIC,
@@ -96,20 +83,9 @@ def reconstruct(
     export: Annotated[
         str, typer.Option(help="Any of ply, splat, spz, glb, html, joined by commas.")
     ] = "ply,html",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    limit: LimitOption = 0,
-    fps: Annotated[
-        float, typer.Option(min=0, help="Frames a second to look at.", show_default="all")
-    ] = 0.0,
-    seconds: SecondsOption = 0.0,
-    realtime: RealtimeOption = False,
-    record: RecordOption = None,
-    record_mb: RecordMbOption = 256,
-    runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+    seed: SeedOption = 0,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Build a 3D Gaussian map that grows while frames stream in, within a fixed memory.
 
@@ -122,7 +98,6 @@ def reconstruct(
     done = job.reconstruct(
         job.ReconstructOptions(
             source=source,
-            out=out,
             profile=profile.value,
             weights=weights,
             poses=poses.value,
@@ -142,18 +117,7 @@ def reconstruct(
             dinoiser=dinoiser,
             download=download,
             exports=tuple(kind for kind in export.split(",") if kind),
-            page=page,
-            port=port,
-            open_page=open_page,
-            limit=limit,
-            fps=fps,
-            seconds=seconds,
-            pace=1.0 if realtime else 0.0,
-            record=record,
-            record_mb=record_mb,
-            runner=runner.value,
-            state=resume,
-            command=command_line(),
+            **run,
         ),
         job.tell,
     )

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from retain.apps.cli_models import Structures
-from retain.apps.cli_options import (
-    DeviceOption,
-    LimitOption,
-    OpenOption,
-    OutOption,
-    PageOption,
-    PortOption,
-    RealtimeOption,
-    RecordMbOption,
-    RecordOption,
-    RunnerName,
-    RunnerOption,
-    SecondsOption,
-    command_line,
-)
+from retain.apps.cli_options import runs_a_stream
 from retain.pipeline.errors import UsageError
 
 
@@ -44,6 +30,7 @@ class VolumeMethod(StrEnum):
     DISKS = "disks"
 
 
+@runs_a_stream("fps")
 def segment(
     context: typer.Context,
     source: Annotated[
@@ -53,7 +40,6 @@ def segment(
             "--object or --text any video."
         ),
     ],
-    out: OutOption = None,
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -99,17 +85,8 @@ def segment(
     weights: Annotated[
         str, typer.Option(help="Weights by name or file.", show_default="those that ship")
     ] = "",
-    device: DeviceOption = "auto",
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    limit: LimitOption = 0,
-    seconds: SecondsOption = 0.0,
-    realtime: RealtimeOption = False,
-    record: RecordOption = None,
-    record_mb: RecordMbOption = 256,
-    runner: RunnerOption = RunnerName.LOCAL,
-    resume: Annotated[Path | None, typer.Option(help="Continue from a snapshot's folder.")] = None,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Outline the left ventricle in an echo clip; measure area, beats and EF. Not for diagnosis.
 
@@ -136,24 +113,12 @@ def segment(
         found = find.segment(
             find.TextOptions(
                 source=source,
-                out=out,
                 text=text,
                 encoder=encoder,
                 dinoiser=dinoiser,
                 background=background,
                 download=download,
-                device=device,
-                page=page,
-                port=port,
-                open_page=open_page,
-                limit=limit,
-                seconds=seconds,
-                pace=1.0 if realtime else 0.0,
-                record=record,
-                record_mb=record_mb,
-                runner=runner.value,
-                state=resume,
-                command=command_line(),
+                **run,
             ),
             find.tell,
         )
@@ -164,22 +129,10 @@ def segment(
         followed = follow.segment(
             follow.ObjectOptions(
                 source=source,
-                out=out,
                 given=mask,
                 learn=learn.value,
                 budget_mb=memory_mb,
-                device=device,
-                page=page,
-                port=port,
-                open_page=open_page,
-                limit=limit,
-                seconds=seconds,
-                pace=1.0 if realtime else 0.0,
-                record=record,
-                record_mb=record_mb,
-                runner=runner.value,
-                state=resume,
-                command=command_line(),
+                **run,
             ),
             follow.tell,
         )
@@ -189,22 +142,10 @@ def segment(
     done = job.segment(
         job.SegmentOptions(
             source=source,
-            out=out,
             structures=structures.value,
             method=method.value,
             weights=weights,
-            device=device,
-            page=page,
-            port=port,
-            open_page=open_page,
-            limit=limit,
-            seconds=seconds,
-            pace=1.0 if realtime else 0.0,
-            record=record,
-            record_mb=record_mb,
-            runner=runner.value,
-            state=resume,
-            command=command_line(),
+            **run,
         ),
         job.tell,
     )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from retain.apps.cli_options import DeviceOption
+
 
 def evaluate(
     path: Annotated[str, typer.Argument(help="Folder of EchoNet-Dynamic, CAMUS, DAVIS, ….")],
@@ -18,7 +20,7 @@ def evaluate(
     weights: Annotated[
         str, typer.Option(help="Of the network that is judged.", show_default="what ships")
     ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "cpu",
+    device: DeviceOption = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(help="Results per item are kept here.", show_default="retain-out/eval-NAME"),
