@@ -46,7 +46,7 @@ class HeldOut:
 
     def image(self) -> Image:
         bgr = _read(self.folder / f"{self.seq:06d}.png")
-        return np.ascontiguousarray(bgr[:, :, ::-1], np.uint8)
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
     def depth(self) -> NDArray[np.float32] | None:
         """[H, W] metres, whole millimetres; None where the stream has none."""
@@ -171,7 +171,7 @@ class Recorder(Footage):
             frame.seq, frame.seconds, pose.anchor, pose.local, pose.c2w, camera, folder
         )  # fmt: skip
         name = str(folder / f"{frame.seq:06d}")
-        cv2.imwrite(f"{name}.png", np.ascontiguousarray(frame.image[:, :, ::-1]))
+        cv2.imwrite(f"{name}.png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
         if view.depth is not None:
             millimetres = np.clip(np.rint(view.depth * (1000 * view.unit)), 0, 65535)
             cv2.imwrite(f"{name}.depth.png", millimetres.astype(np.uint16))

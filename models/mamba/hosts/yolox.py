@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
+import cv2
 import torch
 from torch import Tensor
 
@@ -92,7 +92,7 @@ class Yolox:
     def _describe(self, image: Image) -> Cells:
         size = image.shape[1], image.shape[0]
         plan = letterbox(size, self.side)
-        bgr = np.ascontiguousarray(boxed(image, plan)[..., ::-1])
+        bgr = cv2.cvtColor(boxed(image, plan), cv2.COLOR_RGB2BGR)
         # A view: rows of BGR bytes are what channels last is.
         pixels = torch.from_numpy(bgr).to(self.device)[None].permute(0, 3, 1, 2).float()
         rows = self.network(pixels)
