@@ -13,25 +13,42 @@ import numpy as np
 from retain.pipeline.frame import Image
 
 
+class ToYuv:
+    """Pictures uint8 [H, W, 3] RGB, even sides, to frames that an encoder takes.
+
+    One scaler for all of a video: it is set up once. The frame it reads is the picture itself;
+    PyAV's ``from_ndarray`` copies it in twice the time that the conversion takes.
+    """
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._scaler = VideoReformatter()
+
+    def __call__(self, image: Image) -> Any:
+        import av
+        from av.video.reformatter import Colorspace
+
+        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
+        return self._scaler.reformat(
+            picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1
+        )
+
+
 class Video:
     """Pictures of one size, ``fps`` a second. See ``video``."""
 
     def __init__(self, container: Any, fps: int) -> None:
-        self._container, self._fps = container, fps
+        self._container, self._fps, self._to_yuv = container, fps, ToYuv()
         self._stream: Any = None
         self.frames = 0
 
     def add(self, image: Image, times: int = 1) -> None:
         """Show ``image`` (uint8 [H, W, 3] RGB; odd sides lose a line) for so many frames."""
-        import av
-
         height, width = (side // 2 * 2 for side in image.shape[:2])
         if self._stream is None:
             self._stream = _stream(self._container, self._fps, width, height)
-        still = np.ascontiguousarray(image[:height, :width])
-        picture = av.VideoFrame.from_ndarray(still, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace="ITU709"
-        )
+        picture = self._to_yuv(image[:height, :width])
         for _ in range(times):
             picture.pts, picture.time_base = self.frames, Fraction(1, self._fps)
             self._container.mux(self._stream.encode(picture))
@@ -74,18 +91,15 @@ class TimedVideo:
         self._path, self._comment = path, comment
         self._container: Any = None
         self._stream: Any = None
+        self._to_yuv = ToYuv()
         self._start_s, self._pts = 0.0, -1
 
     def add(self, image: Image, seconds: float) -> None:
         """Show ``image`` (uint8 [H, W, 3] RGB, even sides) from a presentation time on. A time that
         does not rise is moved a tick past the one before."""
-        import av
-
         if self._container is None:
             self._open(image, seconds)
-        picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace="ITU709"
-        )
+        picture = self._to_yuv(image)
         self._pts = max(self._pts + 1, round((seconds - self._start_s) * self.TICKS))
         picture.pts, picture.time_base = self._pts, Fraction(1, self.TICKS)
         self._container.mux(self._stream.encode(picture))

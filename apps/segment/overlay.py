@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retain.apps.drawing import clock
 from retain.apps.segment.words import NOTICE, area_text, doubt, percent, volume_text
+from retain.apps.video import ToYuv
 from retain.models.gdkvm.place import masks_on_frame, outlines
 from retain.pipeline.frame import Frame, Image
 from retain.pipeline.results import Masks, Vitals
@@ -47,6 +48,7 @@ class Overlay:
         self._path = path
         self._container: Any = None
         self._stream: Any = None
+        self._to_yuv = ToYuv()
         self._size = (0, 0)
         """Of the picture, (height, width), without the strip."""
         self._start_s = math.nan
@@ -55,8 +57,6 @@ class Overlay:
 
     def add(self, frame: Frame, masks: Masks, label: Label, vitals: Vitals) -> None:
         """Append a frame. ``label``: uint8 [H, W], its labels."""
-        import av
-
         if self._container is None:
             self._open(frame)
         if frame.discontinuity:
@@ -66,9 +66,7 @@ class Overlay:
             self._spark.popleft()
         picture = self._fitted(draw(frame.image, masks, label, self._scale(frame)))
         still = np.concatenate((picture, self._strip(frame, vitals)))
-        video = av.VideoFrame.from_ndarray(still, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace="ITU709"
-        )
+        video = self._to_yuv(still)
         self._pts = max(self._pts + 1, round((frame.seconds - self._start_s) * TICKS))
         video.pts, video.time_base = self._pts, Fraction(1, TICKS)
         self._container.mux(self._stream.encode(video))
