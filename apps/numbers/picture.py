@@ -13,6 +13,10 @@ from retain.apps.numbers.page import full_names
 from retain.apps.numbers.records import Record
 
 FILE = "docs/pictures/numbers.webp"
+LEGEND = (
+    "a line: a row; numbers: of the newest record; black line: as good as the peer; red: a bar was "
+    "missed; ring: from an old page"
+)
 COLUMNS = 5
 _CELL_W, _CELL_H, _TOP = 250, 150, 54
 _INK, _PAPER, _FAINT, _GRID = (30, 32, 38), (255, 255, 255), (110, 115, 125), (222, 224, 230)
@@ -59,20 +63,25 @@ def draw(every: Sequence[Record], path: Path) -> None:
     first, last = min(times, default=0.0), max(times, default=1.0)
     span = f"{datetime.fromtimestamp(first):%d %b %Y} to {datetime.fromtimestamp(last):%d %b %Y}"
     pen.text((12, 8), f"times better than the peer of the same run, {span}", _INK, font)
-    said = (
-        "a line is a row; black line: as good as the peer; red: bar missed; ring: from an old page"
-    )
-    pen.text((12, 30), said, _FAINT, small)
+    pen.text((12, 30), LEGEND, _FAINT, small)
     for k, (command, panel) in enumerate(panels.items()):
         x0, y0 = k % COLUMNS * _CELL_W + 12, _TOP + k // COLUMNS * _CELL_H
         title = command.removeprefix("retain ").removeprefix("bench ")
-        while pen.textlength(title, font) > _CELL_W - 30:
+        while pen.textlength(title, font) > _CELL_W - 110:
             title = title[:-2] + "…"
         pen.text((x0, y0), title, _INK, font)
+        pen.text((x0 + _CELL_W - 42, y0 + 3), _newest(panel), _FAINT, small, "ra")
         _panel(pen, small, (x0 + 38, y0 + 24, x0 + _CELL_W - 30, y0 + _CELL_H - 18), panel,
                (first, max(last, first + 1)))  # fmt: skip
     path.parent.mkdir(exist_ok=True)
     image.save(path, quality=85, method=6)
+
+
+def _newest(panel: Lines) -> str:
+    last = max(p.at for line in panel.values() for p in line)
+    ratios = [p.ratio for line in panel.values() for p in line if p.at == last]
+    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _panel(
@@ -92,7 +101,7 @@ def _panel(
         step * 10.0**power for power in range(math.floor(low), math.ceil(high)) for step in steps
     ]
     for ratio in (*ticks, 10.0 ** math.floor(high)):
-        if low <= math.log10(ratio) <= high + 1e-9:
+        if low - 0.03 <= math.log10(ratio) <= high + 1e-9:
             y = place(span[0], ratio)[1]
             pen.line((left, y, right, y), _INK if ratio == 1 else _GRID)
             pen.text((left - 5, y), f"{ratio:g}", _FAINT, small, "rm")
