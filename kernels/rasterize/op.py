@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.kernels.rasterize import contract
-from retain.kernels.rasterize.operators import project_gaussians, rasterize_pixels
+from retain.kernels.rasterize import contract, operators
 
 
 def rasterization(
@@ -72,15 +71,14 @@ def rasterization(
     if means.dtype != torch.float32:
         raise ValueError(f"The rasteriser works in float32; means are {means.dtype}. Convert them.")
     if not absgrad:
-        return contract.draw(request, project_gaussians, rasterize_pixels)
+        return contract.draw(request, operators.project, operators.pixels)
     probes: list[Tensor] = []
 
     def pixels(centers: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         probes.append(torch.zeros(centers.shape, requires_grad=True))
-        drawn: tuple[Tensor, ...] = rasterize_pixels(centers, *rest, probes[0])
-        return drawn
+        return operators.pixels(centers, *rest, probes[0])
 
-    image, alpha, meta = contract.draw(request, project_gaussians, pixels)
+    image, alpha, meta = contract.draw(request, operators.project, pixels)
     centers = meta["means2d"]
     probes[0].register_hook(  # type: ignore[no-untyped-call]
         lambda grad: setattr(centers, "absgrad", grad.view(centers.shape))

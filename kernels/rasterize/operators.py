@@ -1,5 +1,9 @@
 """``retain::project_gaussians`` and ``retain::rasterize_pixels``, each with its backward, so that
-gradients of what lies between (where the Gaussians are in the picture) can be had."""
+gradients of what lies between (where the Gaussians are in the picture) can be had.
+
+``project`` and ``pixels`` are the same, past the dispatcher where nobody traces: the first call of
+an operator makes torch load its compiler, which takes as long as hundreds of pictures.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from retain.kernels.rasterize import cpu
 
@@ -34,8 +39,26 @@ def _stacked(items: Iterable[Any]) -> tuple[Tensor, ...]:
     )
 
 
-@torch.library.custom_op("retain::project_gaussians", mutates_args=(), device_types="cpu")
-def project_gaussians(
+def project(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``project_gaussians``, in the shortest way."""
+    run: Any = _Project.apply if _eager(given[0]) else project_gaussians
+    made: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = run(*given)
+    return made
+
+
+def pixels(*given: Any) -> tuple[Tensor, ...]:
+    """``rasterize_pixels``, in the shortest way."""
+    run: Any = _Pixels.apply if _eager(given[0]) else rasterize_pixels
+    made: tuple[Tensor, ...] = run(*given)
+    return made
+
+
+def _eager(tensor: Tensor) -> bool:
+    """Whether there is a CPU tensor and nobody traces."""
+    return type(tensor) is Tensor and tensor.is_cpu and not torch.compiler.is_compiling()
+
+
+def _projected(
     means: Tensor,
     quats: Tensor | None,
     scales: Tensor | None,
@@ -59,6 +82,11 @@ def project_gaussians(
     return _stacked(cpu.project(*given, *options) for given in each)  # type: ignore[return-value]
 
 
+project_gaussians = torch.library.custom_op(
+    "retain::project_gaussians", _projected, mutates_args=(), device_types="cpu"
+)
+
+
 @project_gaussians.register_fake
 def _(
     means: Tensor,
@@ -79,8 +107,7 @@ def _(
     )
 
 
-@torch.library.custom_op("retain::project_gaussians_backward", mutates_args=(), device_types="cpu")
-def _project_backward(
+def _projection_gradients(
     means: Tensor,
     quats: Tensor | None,
     scales: Tensor | None,
@@ -103,6 +130,14 @@ def _project_backward(
     return _stacked(  # type: ignore[return-value]
         cpu.project_backward(*one, *options, *two) for one, two in zip(fixed, given, strict=True)
     )
+
+
+_project_backward = torch.library.custom_op(
+    "retain::project_gaussians_backward",
+    _projection_gradients,
+    mutates_args=(),
+    device_types="cpu",
+)
 
 
 @_project_backward.register_fake
@@ -132,9 +167,8 @@ def _projection_backward(ctx: Any, _: Any, *grads: Tensor | None) -> tuple[Tenso
     *inputs, Ks, radii, means2d, depths, conics, compensations = ctx.saved_tensors
     outputs = (means2d, depths, conics, compensations)
     given = _given(grads, outputs)
-    d_means, d_quats, d_scales, d_covars, d_views = _project_backward(
-        *inputs, Ks, *ctx.options, radii, *given
-    )
+    back: Any = _projection_gradients if _eager(Ks) else _project_backward
+    d_means, d_quats, d_scales, d_covars, d_views = back(*inputs, Ks, *ctx.options, radii, *given)
     _, quats, scales, covars, _ = inputs
     return (
         d_means,
@@ -156,8 +190,23 @@ def _given(grads: Iterable[Tensor | None], outputs: Iterable[Tensor]) -> list[Te
 project_gaussians.register_autograd(_projection_backward, setup_context=_keep_projection)
 
 
-@torch.library.custom_op("retain::rasterize_pixels", mutates_args=(), device_types="cpu")
-def rasterize_pixels(
+class _Project(torch.autograd.Function):
+    """``project_gaussians`` in eager mode."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
+        made = _projected(*given)
+        _keep_projection(ctx, given, made)
+        ctx.mark_non_differentiable(made[0])
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _projection_backward(ctx, *grads)
+
+
+def _drawn(
     means2d: Tensor,
     depths: Tensor,
     conics: Tensor,
@@ -189,6 +238,11 @@ def rasterize_pixels(
     return (*_stacked(pictures), *joined)  # type: ignore[return-value]
 
 
+rasterize_pixels = torch.library.custom_op(
+    "retain::rasterize_pixels", _drawn, mutates_args=(), device_types="cpu"
+)
+
+
 @rasterize_pixels.register_fake
 def _(
     means2d: Tensor,
@@ -215,8 +269,7 @@ def _(
     )
 
 
-@torch.library.custom_op("retain::rasterize_pixels_backward", mutates_args=(), device_types="cpu")
-def _pixels_backward(
+def _pixel_gradients(
     d_image: Tensor,
     d_alpha: Tensor,
     means2d: Tensor,
@@ -242,6 +295,11 @@ def _pixels_backward(
         given += [tiles, own, d_colors[i * len(d_colors) // len(each)], absolute]
         grads.append(cpu.pixels_backward(*given))
     return (*_stacked(grads), torch.from_numpy(d_colors))  # type: ignore[return-value]
+
+
+_pixels_backward = torch.library.custom_op(
+    "retain::rasterize_pixels_backward", _pixel_gradients, mutates_args=(), device_types="cpu"
+)
 
 
 @_pixels_backward.register_fake
@@ -278,7 +336,8 @@ def _picture_backward(
     if d_image is None:
         d_image = left.new_zeros(ctx.side)
     d_alpha = torch.zeros_like(left) if d_alpha is None else d_alpha
-    d_means2d, d_depths, d_conics, d_opacities, d_probe, d_colors = _pixels_backward(
+    back: Any = _pixel_gradients if _eager(left) else _pixels_backward
+    d_means2d, d_depths, d_conics, d_opacities, d_probe, d_colors = back(
         d_image, d_alpha, *inputs, colors, backgrounds, left, reached, lists, splats, ctx.absolute
     )
     d_backgrounds = None
@@ -293,3 +352,20 @@ def _picture_backward(
 
 rasterize_pixels.register_autograd(_picture_backward, setup_context=_keep_pixels)
 # mypy: disallow-untyped-decorators=False
+
+
+class _Pixels(torch.autograd.Function):
+    """``rasterize_pixels`` in eager mode."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
+        made = _drawn(*given)
+        _keep_pixels(ctx, given, made)
+        ctx.mark_non_differentiable(*made[2:])
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = _picture_backward(ctx, *grads)
+        return gradients if ctx.absolute else gradients[: len(ctx.needs_input_grad)]
