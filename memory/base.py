@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -78,10 +78,26 @@ class Memory(Protocol[Write, Query, Readout]):
         ...
 
     def shrink_to(self, stream: str, nbytes: int) -> None:
-        """Live within ``nbytes`` from now on, keeping what is newest."""
+        """Live within ``nbytes`` from now on, more or less than before, keeping what is newest."""
         ...
 
     def stats(self, stream: str) -> Mapping[str, int | float | str]: ...
+
+
+@runtime_checkable
+class Elastic(Protocol):
+    """A memory that can use more or less room; the others take what they take. Both numbers follow
+    from what it holds, so a snapshot brings them back."""
+
+    @property
+    def max_bytes(self) -> int | None:
+        """More are of no use to it for one stream; None: all are."""
+        ...
+
+    def need(self, stream: str) -> int:
+        """Bytes within which it keeps all it holds and takes in one thing more, as large as those
+        it holds."""
+        ...
 
 
 def refuse_made(frame: Frame) -> None:

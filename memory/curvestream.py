@@ -22,7 +22,7 @@ from retain.memory import pictures
 from retain.memory.background import Background, unit_of
 from retain.memory.base import Json, State, made_by_model
 from retain.memory.context import Context, context
-from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, tier_of
+from retain.memory.entries import BLURRED, CLEAR, ROW, check_rows, entries, held_frame, one_more
 from retain.memory.entries import Entry as Entry
 from retain.memory.entries import load_entries as load_entries
 from retain.memory.eviction import Arrival, policy
@@ -141,6 +141,8 @@ class FrameMemory:
     ``observe`` does everything for a frame: route it, keep it or not, evict. ``write`` is the part
     after routing, for a graph that routes elsewhere.
     """
+
+    max_bytes = None
 
     def __init__(self, config: FrameMemoryConfig) -> None:
         self._config = config
@@ -304,20 +306,7 @@ class FrameMemory:
     def _held(self, s: _Stream) -> Held:
         rows = s.rows
         if s.entries is None:
-            s.entries = tuple(
-                HeldFrame(
-                    int(rows["seq"][i]),
-                    float(rows["seconds"][i]),
-                    tier_of(rows["tier"][i]),
-                    REASONS[int(rows["reason"][i])],
-                    float(rows["score"][i]),
-                    int(rows["tokens"][i]),
-                    len(rows.payload(i)),
-                    int(rows["width"][i]),
-                    int(rows["height"][i]),
-                )
-                for i in range(len(rows))
-            )
+            s.entries = tuple(held_frame(rows, row) for row in range(len(rows)))
         used = sum(entry.tokens for entry in s.entries)
         return Held(s.entries, used, self._config.token_budget, s.nbytes, s.limit, s.seen)
 
@@ -346,6 +335,10 @@ class FrameMemory:
     def nbytes(self, stream: str) -> int:
         return self._stream(stream).nbytes
 
+    def need(self, stream: str) -> int:
+        s, c = self._stream(stream), self._config
+        return max(self.min_bytes, s.nbytes + one_more(s.rows, c.max_entries, c.token_budget))
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Live within ``nbytes``. Raises UsageError when that is under ``min_bytes``."""
         if nbytes < self.min_bytes:
@@ -354,7 +347,7 @@ class FrameMemory:
                 hint="Give it more, or configure fewer entries.",
             )
         s = self._stream(stream)
-        s.limit = min(nbytes, self._config.byte_budget)
+        s.limit = nbytes
         self._settle(s)
         s.entries = None
 
@@ -380,7 +373,7 @@ class FrameMemory:
         seen, limit = state.header.get("seen"), state.header.get("limit")
         if type(seen) is not int or type(limit) is not int or not 0 <= seen < 2**63:
             raise StateError("The snapshot's header does not belong to a frame memory.")
-        s.seen, s.limit = seen, min(limit, self._config.byte_budget)
+        s.seen, s.limit = seen, limit
         t = state.tensors
         try:
             s.router.state.load(t["router.history"], t["router.numbers"])

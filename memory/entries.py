@@ -15,7 +15,7 @@ from retain.memory.router import REASONS, STATES
 from retain.memory.store import RowStore
 from retain.pipeline.errors import StateError
 from retain.pipeline.frame import MAX_SIDE, Image
-from retain.pipeline.results import Reason, Tier
+from retain.pipeline.results import HeldFrame, Reason, Tier
 
 _ENORMOUS = 1e30
 """No time in seconds and no score is as large; twice as much is still finite."""
@@ -123,3 +123,29 @@ def entries(rows: RowStore, chosen: range | list[int]) -> list[Entry]:
 def tier_of(code: np.int8) -> Tier:
     """A row's tier by name."""
     return "clear" if code == CLEAR else "blurred"
+
+
+def held_frame(rows: RowStore, row: int) -> HeldFrame:
+    """What is told of a row, without its picture."""
+    return HeldFrame(
+        int(rows["seq"][row]),
+        float(rows["seconds"][row]),
+        tier_of(rows["tier"][row]),
+        REASONS[int(rows["reason"][row])],
+        float(rows["score"][row]),
+        int(rows["tokens"][row]),
+        len(rows.payload(row)),
+        int(rows["width"][row]),
+        int(rows["height"][row]),
+    )
+
+
+def one_more(rows: RowStore, max_entries: int, token_budget: int) -> int:
+    """Bytes that a picture more would take, as large as the largest; in place of the smallest,
+    where entries or tokens allow no more."""
+    sizes = [len(rows.payload(row)) for row in range(len(rows))]
+    if not sizes:
+        return 0
+    tokens = rows["tokens"]
+    full = len(sizes) >= max_entries or int(tokens.sum()) + int(tokens.max()) > token_budget
+    return max(sizes) - (min(sizes) if full else 0)

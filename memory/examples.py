@@ -220,6 +220,14 @@ class ExampleMemory:
     def nbytes(self, stream: str) -> int:
         return self._streams[stream].nbytes if stream in self._streams else 0
 
+    @property
+    def max_bytes(self) -> int:
+        return self._config.capacity * self.item_bytes
+
+    def need(self, stream: str) -> int:
+        held = len(self._streams[stream].table) if stream in self._streams else 0
+        return max(self.min_bytes, min(held + 1, self._config.capacity) * self.item_bytes)
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """The newest pairs stay, and those that are pinned before others. Raises UsageError when
         ``nbytes`` is under ``min_bytes``."""

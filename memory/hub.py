@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from retain.memory import snapshot
-from retain.memory.base import Json, Memory
+from retain.memory.base import Elastic, Json, Memory
 from retain.pipeline.errors import StateError, UsageError, nearest
-from retain.pipeline.shares import apportion
+from retain.pipeline.shares import Use, apportion, needed
 
 AnyMemory = Memory[Any, Any, Any]
 
@@ -25,6 +25,8 @@ class Hub:
     def __init__(self, budget_bytes: int, stream: str) -> None:
         self.budget_bytes, self.stream = budget_bytes, stream
         self._memories: dict[str, tuple[AnyMemory, float]] = {}
+        self._limits: dict[str, int] = {}
+        """As the memories were told last."""
 
     def add(self, name: str, memory: AnyMemory, weight: float = 1.0) -> None:
         """Take ``memory`` in. Raises UsageError when the budget cannot hold its minimum."""
@@ -51,16 +53,43 @@ class Hub:
         return memory
 
     def _tell(self) -> None:
-        for name, limit in self.shares().items():
-            self._memories[name][0].shrink_to(self.stream, limit)
+        """Those first that get less than before, so that nobody uses what another still has."""
+        before, self._limits = self._limits, self.shares()
+        less = sorted(self._limits, key=lambda name: self._limits[name] > before.get(name, 0))
+        for name in less:
+            self[name].shrink_to(self.stream, self._limits[name])
 
     def shares(self) -> dict[str, int]:
         """Bytes each memory may use; they add up to at most the budget."""
-        return apportion(
-            self.budget_bytes,
-            {name: memory.min_bytes for name, (memory, _) in self._memories.items()},
-            {name: weight for name, (_, weight) in self._memories.items()},
-        )
+        return apportion(self.budget_bytes, self._least, self._weights, self._most)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Live within ``nbytes`` from now on, more or less than before. Raises UsageError, with
+        everything as it was, when the memories need more."""
+        apportion(nbytes, self._least, self._weights)
+        self.budget_bytes = nbytes
+        self._tell()
+
+    def use(self) -> Use:
+        """The budget, and that of which each memory would get what it needs."""
+        needs = {
+            name: m.need(self.stream) if isinstance(m, Elastic) else m.nbytes(self.stream)
+            for name, (m, _) in self._memories.items()
+        }
+        return Use(self.budget_bytes, needed(needs, self._least, self._weights, self._most))
+
+    @property
+    def _least(self) -> dict[str, int]:
+        return {name: memory.min_bytes for name, (memory, _) in self._memories.items()}
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {name: weight for name, (_, weight) in self._memories.items()}
+
+    @property
+    def _most(self) -> dict[str, int]:
+        told = {n: m.max_bytes for n, (m, _) in self._memories.items() if isinstance(m, Elastic)}
+        return {name: most for name, most in told.items() if most is not None}
 
     def __getitem__(self, name: str) -> AnyMemory:
         if name not in self._memories:

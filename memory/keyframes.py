@@ -162,6 +162,15 @@ class KeyframeMemory:
     def nbytes(self, stream: str) -> int:
         return self._stream(stream).nbytes
 
+    @property
+    def max_bytes(self) -> int:
+        return self._config.byte_budget
+
+    def need(self, stream: str) -> int:
+        held = self._stream(stream)
+        more = max((place.nbytes for place in held.places.values()), default=0)
+        return max(self.min_bytes, min(held.nbytes + more, self._config.byte_budget))
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Raises UsageError when ``nbytes`` is under ``min_bytes``."""
         refuse_to_shrink("memory of keyframes", nbytes, self.min_bytes)

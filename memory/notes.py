@@ -57,6 +57,13 @@ class Notes:
     def nbytes(self, stream: str) -> int:
         return _bytes(self._streams.get(stream, {}))
 
+    @property
+    def max_bytes(self) -> int:
+        return self._max_bytes
+
+    def need(self, stream: str) -> int:
+        return self._max_bytes
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Nothing here can shrink. Raises UsageError when ``nbytes`` is under ``min_bytes``."""
         refuse_to_shrink("memory of notes", nbytes, self.min_bytes)

@@ -105,6 +105,14 @@ class ViewMemory:
     def nbytes(self, stream: str) -> int:
         return len(self._stream(stream).seq) * self._config.row_bytes
 
+    @property
+    def max_bytes(self) -> int:
+        return self._config.views * self._config.row_bytes
+
+    def need(self, stream: str) -> int:
+        views = min(self._stream(stream).count + 1, self._config.views)
+        return max(self.min_bytes, views * self._config.row_bytes)
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Hold fewer pictures from now on. Raises UsageError under ``min_bytes``."""
         if nbytes < self.min_bytes:

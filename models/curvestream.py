@@ -16,6 +16,7 @@ from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -128,6 +129,16 @@ class Remember:
         if self._hub is None:
             raise StateError("There is no memory to save: not one frame came.")
         self._hub.snapshot(path, self._last_seq)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Remember within ``nbytes`` from now on."""
+        if self._hub is not None:
+            self._hub.shrink_to(nbytes)
+        self._changes["byte_budget"] = nbytes
+
+    def use(self) -> Use:
+        """What it may hold and what it needs."""
+        return self._hub.use() if self._hub else Use(self._changes.get("byte_budget", 0), 0)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

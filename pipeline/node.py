@@ -367,15 +367,13 @@ class NodeLoop:
                 for output in self._outputs:
                     output.send(placed)
                 self.sent += 1
+                self._let_go()
             self._answer()
-            self._let_go()
 
     def _let_go(self) -> None:
-        """The round that is due after the frames given so far."""
+        """The round that is due after this frame; no barrier comes between the two."""
         if self._turns and (due := self._turns.take(self.work.given, lambda: self.work.over)):
-            with self._turn:
-                self._pass(due)
-            self._answer()
+            self._pass(due)
 
     def _discard_inputs(self) -> None:
         while self._inbox and not isinstance(item := self._inbox.recv(), End):

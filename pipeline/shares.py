@@ -129,9 +129,10 @@ def moved(
 
 def _given(limits: Bytes, free: int, owed: Bytes, weights: Mapping[str, float]) -> dict[str, int]:
     """``free`` bytes handed out: first what is owed, then by weight."""
-    first = _split(min(free, sum(owed.values())), owed)
-    rest = apportion(free - sum(first.values()), dict.fromkeys(weights, 0), weights)
-    return {name: limits[name] + first.get(name, 0) + rest[name] for name in weights}
+    parts = _split(min(free, sum(owed.values())), owed)
+    rest = apportion(free - sum(parts.values()), dict.fromkeys(weights, 0), weights)
+    more = {name: parts[name] + rest[name] for name in weights}
+    return {name: limits[name] + part for name, part in more.items() if part}
 
 
 def _split(amount: int, among: Bytes) -> dict[str, int]:

@@ -213,6 +213,18 @@ class Bank:
     def nbytes(self, stream: str) -> int:
         return self._stream(stream).nbytes
 
+    @property
+    def max_bytes(self) -> int:
+        return self._config.capacity * self.row_bytes
+
+    def need(self, stream: str) -> int:
+        """With as many rows more as the newest frame has."""
+        table = self._stream(stream).table
+        frames = table["frame"]
+        more = int((frames == frames[table.order.argmax()]).sum()) if len(table) else 0
+        rows = min(len(table) + more, self._config.capacity)
+        return max(self.min_bytes, rows * self.row_bytes)
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """Hold fewer rows from now on: those the policy ranks highest, of the newest frame all it
         can. Raises UsageError under ``min_bytes``."""

@@ -132,6 +132,14 @@ class ClipBank:
     def nbytes(self, stream: str) -> int:
         return self._streams[stream].nbytes if stream in self._streams else 0
 
+    @property
+    def max_bytes(self) -> int:
+        return self._config.nbytes(self._config.capacity)
+
+    def need(self, stream: str) -> int:
+        held = len(self._streams[stream].rows) if stream in self._streams else 0
+        return max(self.min_bytes, self._config.nbytes(min(held + 1, self._config.capacity)))
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
         """The most redundant clips leave, the newest stays. Raises UsageError when ``nbytes`` is
         under ``min_bytes``."""

@@ -33,11 +33,13 @@ Which = Literal["all", "stable", "active"]
 class GaussianMemory:
     """A bounded map for any number of streams; see the module's text."""
 
+    max_bytes = None
+
     def __init__(self, config: GaussianConfig | None = None) -> None:
         self._config = config or GaussianConfig()
         self._streams: dict[str, Stream] = {}
         self._rows: dict[str, int] = {}
-        """Of streams that were told to shrink: how many Gaussians they may hold from then on."""
+        """Of streams that were told their limit: how many Gaussians they may hold."""
         if self._config.byte_budget < self.min_bytes:
             raise UsageError(
                 f"A Gaussian map with {self._config.keyframes} keyframes needs at least "
@@ -301,19 +303,30 @@ class GaussianMemory:
     def nbytes(self, stream: str) -> int:
         return self._stream(stream).nbytes
 
+    def need(self, stream: str) -> int:
+        """With a keyframe more, as large as the newest; half of the rows are the window's."""
+        s, c = self._stream(stream), self._config
+        window, anchor = s.keyframes.window, s.arena["anchor"][s.arena.stable :]
+        if not window:
+            return self.min_bytes
+        more = int((anchor == window[-1]).sum())
+        leaves = int((anchor == window[0]).sum()) if len(window) >= c.window else 0
+        active = len(anchor) + more - leaves
+        return max(self.min_bytes, Stream.bytes_of(c, max(s.arena.n + more, 2 * active)))
+
     def shrink_to(self, stream: str, nbytes: int) -> None:
-        """Live within ``nbytes``; where that is less than now, the newest keyframes stay and
-        Gaussians get new ids. Raises UsageError when it is under ``min_bytes``."""
+        """Live within ``nbytes``; where that is less than what is held, the newest keyframes stay
+        and Gaussians get new ids. Raises UsageError when it is under ``min_bytes``."""
         if nbytes < self.min_bytes:
             raise UsageError(
                 f"The Gaussian map cannot live in {nbytes} bytes; it needs {self.min_bytes}.",
                 hint="Give it more, or configure fewer keyframes.",
             )
         s = self._stream(stream)
-        if Stream.rows_in(self._config, nbytes) >= s.arena.rows:
+        rows = self._rows[stream] = Stream.rows_in(self._config, nbytes)
+        if rows == s.arena.rows:
             return
         s.epoch += 1
-        rows = self._rows[stream] = Stream.rows_in(self._config, nbytes)
         while s.arena.n - s.arena.stable > rows // 2 and len(s.keyframes.window) > 1:
             self._retire(s)
         self._trim_newest(s, rows // 2)

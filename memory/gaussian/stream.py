@@ -44,6 +44,11 @@ class Stream:
         """Gaussians that fit into ``nbytes``."""
         return (nbytes - fixed_bytes(config)) // (row_bytes(config.codes) + ID_BYTES)
 
+    @staticmethod
+    def bytes_of(config: GaussianConfig, rows: int) -> int:
+        """Bytes in which ``rows`` Gaussians fit."""
+        return fixed_bytes(config) + rows * (row_bytes(config.codes) + ID_BYTES)
+
     @property
     def nbytes(self) -> int:
         return self.arena.nbytes + self.keyframes.nbytes + _NUMBERS
@@ -54,15 +59,20 @@ class Stream:
 
 
 def resized(s: Stream, config: GaussianConfig, rows: int) -> Stream:
-    """The same stream in an arena of ``rows``, which must hold it; ids are given anew."""
+    """The same stream in an arena of ``rows``, which must hold it. Ids stay where they fit;
+    otherwise they are given anew."""
     new = Stream(config, rows)
     new.keyframes, new.counts = s.keyframes, s.counts
-    new.epoch = new.whole_before = s.epoch
-    new.seq = s.seq
-    a, n = new.arena, s.arena.n
+    new.epoch, new.seq, new.whole_before = s.epoch, s.seq, s.whole_before
+    a, n, peak = new.arena, s.arena.n, s.arena.peak
     for name, array in a.arrays.items():
         array[:n] = s.arena[name]
-    a.n, a.stable, a.peak = n, s.arena.stable, n
+    a.n, a.stable = n, s.arena.stable
+    if peak <= rows:
+        a.peak = peak
+        a.row_of[:peak], a.died[:peak] = s.arena.row_of[:peak], s.arena.died[:peak]
+        return new
+    a.peak, new.whole_before = n, s.epoch
     a["ids"][:] = np.arange(n)
     a.row_of[:n] = np.arange(n)
     return new

@@ -24,27 +24,26 @@ UNUSUAL = 3.0
 
 
 class Mind:
-    """The last frames, the clips, and what is usual. ``budget_mb``: 10^6 bytes of all of it;
-    ``stride``: frames from one clip to the next."""
+    """The last frames, the clips, and what is usual. ``budget_bytes``: of all of it; ``stride``:
+    frames from one clip to the next."""
 
-    def __init__(self, stream: str, imaginer: Imaginer, budget_mb: float, stride: int) -> None:
+    def __init__(self, stream: str, imaginer: Imaginer, budget_bytes: int, stride: int) -> None:
         self.stream, self.seq = stream, -1
         self.windows = Windows(WindowConfig(imaginer.shape, stride=stride))
         self.slots = Slots(imaginer.shape)
         self.notes = Notes(_notes_bytes(imaginer.shape))
-        budget = int(budget_mb * 1e6)
-        least = settings(imaginer, 4)
-        room = budget - self.windows.min_bytes - self.notes.min_bytes - least.nbytes(0)
-        # Too small a budget is the hub's to refuse.
-        rows = min(max(room // least.row_bytes, least.least), MOST)
-        self.clips = ClipBank(settings(imaginer, rows))
-        self.hub = Hub(budget, stream)
+        self.clips = ClipBank(settings(imaginer, MOST))
+        self.hub = Hub(budget_bytes, stream)
         for name, memory in (("windows", self.windows), ("notes", self.notes)):
             self.hub.add(name, memory, 0.0)
         self.hub.add("clips", self.clips)
         self.scores = np.zeros(0)
         self.described: NDArray[np.float32] | None = None
         """The last complete clip: what the next prediction asks with."""
+        self.gates = np.zeros(0)
+        """Of the last frames, a clip's at most, where the router has a say."""
+        self.offered = 0
+        """Clips that were complete."""
         self.began = self.due = 0
         """Numbers of the first frame since the last cut, and of that which is predicted from next.
         """
@@ -73,6 +72,8 @@ class Mind:
                 "scores": self.scores,
                 "described": asked,
                 "places": np.array([self.began, self.due], np.int64),
+                "offered": np.array([self.offered], np.int64),
+                "gates": self.gates,
                 **{f"slots-{name}": value for name, value in self.slots.arrays().items()},
             },
         )
@@ -85,6 +86,9 @@ class Mind:
         try:
             self.scores = notes["scores"].astype(np.float64)
             self.began, self.due = (int(v) for v in notes["places"])
+            if "gates" in notes:  # states of before there were rules have none, and need none
+                (self.offered,) = (int(v) for v in notes["offered"])
+                self.gates = notes["gates"].astype(np.float64)
             asked = notes["described"].astype(np.float32)
         except (KeyError, ValueError) as error:
             raise StateError(f"{path} was not saved by a stage that imagines.") from error

@@ -3,6 +3,12 @@
 The camera's own past is what the model is shown: complete clips of real frames enter a bank and are
 found again by content (memory/clips). Everything remembered lies in one hub of one stream. What the
 model makes leaves as a result and enters no memory.
+
+The rule ``write`` (memory/gate.py) says which clips the bank is offered. A clip's gate by the router
+is the mean of its frames' gates, so one that the router discards in all its frames stays out and
+one that it takes in part counts for part of its worth; a rule that counts, counts clips. The worth
+itself, which decides who stays in a full bank, is the router's score of the clip's last frame. A
+clip that stays out is judged all the same.
 """
 
 from __future__ import annotations
@@ -13,10 +19,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from retain.memory.clips.clip import Clip, ClipQuery, Match, Span, Window
+from retain.memory.gate import WriteRule
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Novelty, Prediction, Reference, Result, Route
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -45,6 +53,8 @@ class Imagine:
     stride      frames from one clip to the next; 0: half a clip
     drop        share of frames that ``fill`` is not shown, chosen by ``seed``, to be judged by
     budget_mb   of everything remembered, in 10^6 bytes
+    write       which clips the bank takes in: a WriteRule; the router's need its ``route``. Filling in
+                takes every clip without holes
     threads     of torch; results are the same bits for the same number only
     fps         at which ``references`` are read; 0: all frames
     resume      a state saved by ``save``; frames it has seen are passed over
@@ -70,6 +80,7 @@ class Imagine:
         threads: int = 1,
         seed: int = 0,
         fps: float = 0.0,
+        write: str = "every",
         resume: str = "",
     ) -> None:
         from retain.models.ditmem.imaginer import Imaginer
@@ -90,13 +101,20 @@ class Imagine:
                 "There are no references: the stream's past is left out and no others are given.",
                 hint="Give some, or leave the past in.",
             )
+        self._rule = WriteRule.parse(write)
+        if what == "fill" and str(self._rule) != "every":
+            raise UsageError(
+                "Filling in takes every clip without holes; it has no write rule.",
+                hint="Leave the option `write` out, or ask for novelty or predict.",
+            )
         chosen = choose_device(device)
         self._make = Imaginer(opened(weights, chosen), chosen)
         self._given = gather(references, self._make, fps) if references else None
         self._what, self._past, self._k, self._samples = what, past, k, samples
         self._ahead, self._compare = ahead or self._make.horizon, compare
         self._stride = stride or max(1, self._make.shape.frames // 2)
-        self._drop, self._budget, self._threads, self._seed = drop, budget_mb, threads, seed
+        self._drop, self._threads, self._seed = drop, threads, seed
+        self._limit = int(budget_mb * 1e6)
         self._mind: Mind | None = None
         self._seen_to = -1
         self._resume = resume
@@ -130,7 +148,7 @@ class Imagine:
     def _begin(self, frame: Frame) -> Mind:
         from retain.models.ditmem.mind import Mind
 
-        self._mind = mind = Mind(frame.stream, self._make, self._budget, self._stride)
+        self._mind = mind = Mind(frame.stream, self._make, self._limit, self._stride)
         if self._resume:
             path, self._resume = self._resume, ""
             self._seen_to = mind.restore(path)
@@ -141,7 +159,11 @@ class Imagine:
         from retain.memory.clips.windows import Seen
 
         frame, route = packet.frame, packet.results.get("route")
-        worth = route.score if isinstance(route, Route) else None
+        seen = route if isinstance(route, Route) else None
+        worth = seen.score if seen else None
+        if self._rule.by_router:
+            mind.gates = np.append(mind.gates, self._rule.gate(frame.seq, seen))
+            mind.gates = mind.gates[-self._make.shape.frames :]
         window = mind.windows.write(mind.stream, Seen(frame, worth or 0.0))
         held = mind.windows.read(mind.stream)
         assert held is not None
@@ -169,7 +191,9 @@ class Imagine:
         if found:
             mind.note(score)
         kept = worth if worth is not None else score if found else 0.0
-        mind.clips.write(mind.stream, window.described(described, score=kept))
+        clip = window.described(described, score=kept)
+        mind.clips.write(mind.stream, clip, self._gate(mind))
+        mind.offered += 1
         return Novelty(
             score=score,
             guided=guided,
@@ -183,6 +207,14 @@ class Imagine:
             nbytes=mind.nbytes,
             byte_budget=mind.hub.budget_bytes,
         )
+
+    def _gate(self, mind: Mind) -> float:
+        """Of the clip that is complete; see the module's text."""
+        if not mind.clips.stats(mind.stream)["clips"]:
+            return 1.0
+        if self._rule.by_router:
+            return float(mind.gates.mean())
+        return self._rule.gate(mind.offered)
 
     def _predicted(self, held: Window, found: Sequence[Match]) -> Prediction:
         frames = self._make.go_on(
@@ -281,6 +313,16 @@ class Imagine:
         if self._mind is None or self._mind.seq < 0:
             raise StateError("There is no memory to save: no frame was seen yet.")
         self._mind.save(path)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Remember within ``nbytes`` from now on."""
+        if self._mind is not None:
+            self._mind.hub.shrink_to(nbytes)
+        self._limit = nbytes
+
+    def use(self) -> Use:
+        """What it may hold and what it needs."""
+        return self._mind.hub.use() if self._mind else Use(self._limit, 0)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

@@ -19,6 +19,7 @@ from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.frame import Frame, Image
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Boxes, Recall, Result, Route
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Detect:
         self._host, self._open, self._told = opened
         self._classes = _chosen(classes, self._host.names)
         self._memory: Memory | None = None
+        self._limit = int(budget_mb * 1e6)
         self._seq = self._seen_to = -1
         self._boxes = self._from_memory = self._resets = 0
         self._resume = resume
@@ -160,6 +162,8 @@ class Detect:
 
     def _begin(self, frame: Frame) -> Memory:
         memory = self._open(frame.stream)
+        if self._limit:
+            memory.hub.shrink_to(self._limit)
         if self._resume:
             path, self._resume = self._resume, ""
             self._seen_to = self._seq = memory.hub.restore(path)
@@ -170,6 +174,16 @@ class Detect:
         if self._memory is None or self._seq < 0:
             raise StateError("There is no memory to save: no frame was seen yet.")
         self._memory.hub.snapshot(path, self._seq)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Remember within ``nbytes`` from now on."""
+        if self._memory is not None:
+            self._memory.hub.shrink_to(nbytes)
+        self._limit = nbytes
+
+    def use(self) -> Use:
+        """What it may hold and what it needs."""
+        return self._memory.hub.use() if self._memory else Use(self._limit, 0)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Masks, Route
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -130,6 +132,16 @@ class SegmentObject:
         if self._tracker is None:
             raise StateError("There is no memory to save: no frame was seen yet.")
         self._tracker.hub.snapshot(path, self._seq)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Remember within ``nbytes`` from now on."""
+        if self._tracker is not None:
+            self._tracker.hub.shrink_to(nbytes)
+        self._options = replace(self._options, budget_bytes=nbytes)
+
+    def use(self) -> Use:
+        """What it may hold and what it needs."""
+        return self._tracker.hub.use() if self._tracker else Use(self._options.budget_bytes, 0)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

@@ -316,6 +316,11 @@ class Mapper:
             **{f"map_{name}": value for name, value in counts.items()},
         }
 
+    def shrink_to(self, nbytes: int) -> None:
+        """Live within ``nbytes`` from now on. Raises UsageError for too few."""
+        self.hub.shrink_to(nbytes)
+        self._options = replace(self._options, budget_bytes=nbytes)
+
     def save(self, path: str) -> None:
         """Write all memories to one file, atomically."""
         camera, kind = self.kind.camera, self.kind

@@ -30,6 +30,7 @@ from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, Route, SplatDelta, View
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -220,6 +221,20 @@ class Reconstruct:
         """What was mapped before a frame could not be."""
         if self.mapper is not None:
             self.mapper.save(path)
+
+    def shrink_to(self, nbytes: int) -> None:
+        """Remember within ``nbytes`` from now on. A neural map, once begun, keeps its size."""
+        if isinstance(self.mapper, Mapper):
+            self.mapper.shrink_to(nbytes)
+        elif self.mapper is not None:
+            raise UsageError("The size of a neural map cannot change.")
+        self.options = replace(self.options, budget_bytes=nbytes)
+
+    def use(self) -> Use:
+        """What it may hold and what it needs."""
+        if isinstance(self.mapper, Mapper):
+            return self.mapper.hub.use()
+        return Use(self.options.budget_bytes, 0)
 
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retain.memory.base import Elastic
 from retain.memory.hub import Hub
 from retain.pipeline.errors import UsageError
-from retain.pipeline.shares import apportion
+from retain.pipeline.shares import Use, apportion
 
 
 def _cases() -> Any:
@@ -74,7 +75,8 @@ def test_memories_that_come_and_go_stay_within_the_budget(seed: int, part: int) 
     made = {kind: CASES[kind].make() for kind in kinds}
     least = sum(memory.min_bytes for memory in made.values())
     most = sum(CASES[kind].budget for kind in kinds)
-    hub = Hub(least + int(rng.random() ** 2 * max(most - least, 1)), "s")
+    hub_most = max(most, least + 1)
+    hub = Hub(least + int(rng.random() ** 2 * (hub_most - least)), "s")
     items = {kind: CASES[kind].items(3 * STEPS, seed) for kind in kinds}
     away = list(kinds)
     for _ in range(STEPS):
@@ -85,6 +87,8 @@ def test_memories_that_come_and_go_stay_within_the_budget(seed: int, part: int) 
             away.append(kind := rng.choice(list(hub)))
             assert hub.remove(kind) is made[kind]
             made[kind].reset("s")
+        elif len(hub) and rng.random() < 0.2:
+            hub.shrink_to(least + int(rng.random() * (hub_most - least)))
         else:
             kind = rng.choice(list(hub))
             for _ in range(rng.randint(1, 3)):
@@ -97,12 +101,42 @@ def test_memories_that_come_and_go_stay_within_the_budget(seed: int, part: int) 
 
 
 def test_what_is_left_grows_into_the_share_of_what_goes() -> None:
-    hub = Hub(100_000, "s")
-    for name in ("one", "two"):
-        hub.add(name, CASES["keyframes"].make())
-    before = hub.shares()["one"]
+    hub, one = Hub(30_000, "s"), CASES["keyframes"].make()
+    for name, memory in (("one", one), ("two", CASES["keyframes"].make())):
+        hub.add(name, memory)
+    assert hub.shares() == {"one": 15_000, "two": 15_000}
     hub.remove("two")
-    assert hub.shares() == {"one": 100_000}
-    assert before < 100_000
+    assert isinstance(one, Elastic)
+    assert hub.shares() == {"one": one.max_bytes}, "more would be of no use to it"
     with pytest.raises(UsageError, match="No memory is called 'two'"):
         hub.remove("two")
+
+
+@pytest.mark.parametrize(
+    "kind", [name for name in CASES if isinstance(CASES[name].make(), Elastic)]
+)
+def test_what_a_memory_needs_is_enough_and_no_byte_too_many(kind: str) -> None:
+    """In what it needs it keeps all; in less than it holds something must go, where it can."""
+    memory, notes = CASES[kind].make(), CASES["notes"].make()
+    hub = Hub(CASES[kind].budget + memory.min_bytes + notes.min_bytes, "s")
+    hub.add("notes", notes, 0.0)
+    hub.add("it", memory)
+    assert isinstance(memory, Elastic)
+    for count, item in enumerate(CASES[kind].items(40, 1)):
+        memory.write("s", item)
+        if count % 4 == 3:
+            need = hub.use().need
+            before = _kept(memory)
+            least = sum(hub[name].min_bytes for name in hub)
+            assert least <= need <= max(hub.budget_bytes, need)
+            hub.shrink_to(need)
+            assert _kept(memory) == before, "nothing went"
+            assert hub.use() == Use(need, need), "nor does it need anything else now"
+            hub.shrink_to(need + 10_000)
+            assert _kept(memory) == before, "nor by getting more"
+
+
+def _kept(memory: Any) -> dict[str, bytes]:
+    """Of its state what is held, whatever the place."""
+    state = memory.snapshot("s")
+    return {name: array.tobytes() for name, array in state.tensors.items()}

@@ -125,4 +125,4 @@ def test_the_least_of_the_others_is_enough() -> None:
     _, begin, _ = open_parts("small", "auto", "gated", True, mb, "cpu", "")
     assert len(begin("s").hub) == 3
     imagine = least["retain.models.ditmem.stage:Imagine"]
-    assert len(Mind("s", Imaginer(opened("auto", "cpu"), "cpu"), imagine / 1e6, 4).hub) == 3
+    assert len(Mind("s", Imaginer(opened("auto", "cpu"), "cpu"), imagine, 4).hub) == 3
