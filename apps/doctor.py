@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -118,12 +119,7 @@ def _torch() -> Iterator[Check]:
     fix = "Install a matching pair: pip install --upgrade torch torchvision"
     value = float(torch.ones(4, 4).matmul(torch.ones(4, 4)).sum())
     yield Check("torch", "ok" if value == 64 else "broken", torch.__version__, fix)
-    try:
-        import torchvision
-
-        yield Check("torchvision", "ok", torchvision.__version__, essential=False)
-    except (ImportError, RuntimeError) as error:
-        yield Check("torchvision", "broken", str(error), fix, essential=False)
+    yield _torchvision(fix)
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
@@ -132,12 +128,27 @@ def _torch() -> Iterator[Check]:
         fix = "None needed: everything runs on the CPU."
         yield Check("cuda", "missing", "no device that torch can use", fix, essential=False)
     try:
-        import triton
-
-        yield Check("triton", "ok", triton.__version__, essential=False)
-    except ImportError:
+        yield Check("triton", "ok", importlib.metadata.version("triton"), essential=False)
+    except importlib.metadata.PackageNotFoundError:
         fix = "Only CUDA kernels need it: pip install triton"
         yield Check("triton", "missing", "not installed", fix, essential=False)
+
+
+def _torchvision(fix: str) -> Check:
+    """Its compiled part is loaded, which fails where it does not fit torch. Importing all of it
+    would take as long as everything else here together."""
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations:
+        return Check("torchvision", "broken", "not installed", fix, essential=False)
+    parts = sorted(Path(spec.submodule_search_locations[0]).glob("_C*"))
+    try:
+        torch.ops.load_library(str(parts[0]))
+    except (IndexError, OSError) as error:
+        found = f"does not fit torch {torch.__version__}: {error}"
+        return Check("torchvision", "broken", found, fix, essential=False)
+    return Check("torchvision", "ok", importlib.metadata.version("torchvision"), essential=False)
 
 
 def _video() -> Iterator[Check]:

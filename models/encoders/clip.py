@@ -18,7 +18,7 @@ from retain.pipeline.errors import UsageError, nearest
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
+DEFAULT, DEFAULT_HUB = "ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/"
 FILES = (".safetensors", ".bin", ".pt", ".pth")
 NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Of published weights whose file has no other name."""
@@ -37,6 +37,8 @@ class OpenClip(TorchEncoder):
 
     def __init__(self, variant: str = "", device: str = "auto", download: bool = False) -> None:
         need("open_clip", "clip", "The encoder 'openclip'")
+        if not (variant or download or _cached({"hf_hub": DEFAULT_HUB})):
+            raise absent("openclip", "OpenCLIP's cache")  # before seconds of importing it
         import open_clip
 
         called, file = _parts(variant or DEFAULT)

@@ -296,6 +296,22 @@ def test_the_doctor_gives_a_fix_for_what_is_missing(
     assert "--shm-size" in said.out
 
 
+def test_the_doctor_sees_that_torchvision_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from retain.apps import doctor
+
+    assert doctor._torchvision("reinstall").state == "ok"
+
+    def refuse(path: str) -> None:
+        raise OSError("undefined symbol")
+
+    monkeypatch.setattr(torch.ops, "load_library", refuse)
+    found = doctor._torchvision("reinstall")
+    assert (found.state, found.fix) == ("broken", "reinstall")
+    assert "undefined symbol" in found.found
+
+
 @pytest.mark.timeout(300)  # seconds on a free machine, minutes on a crowded one
 def test_the_demo_ends_by_itself_and_says_what_next(retain: Retain) -> None:
     said = retain("demo", "--no-page", "--out", "demo")

@@ -235,4 +235,5 @@ def test_published_weights_come_from_the_cache_or_not_at_all(
     held = {("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", file.name): str(file)}
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *asked: held.get(asked))
     config = open_clip.get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")
+    assert config["hf_hub"] == clip.DEFAULT_HUB
     assert clip._published("openclip", config, download=False) == file
