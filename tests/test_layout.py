@@ -19,6 +19,12 @@ def test_no_package_file_directly_in_a_folder() -> None:
     assert [name for name in FOLDERS if (ROOT / name / "__init__.py").exists()] == []
 
 
+def test_every_folder_below_is_a_package() -> None:
+    """One that lacks the file is found all the same, but not by every tool."""
+    files = [path for name in FOLDERS for path in (ROOT / name).glob("*/**/*.py")]
+    assert [str(f.parent) for f in files if not (f.parent / "__init__.py").exists()] == []
+
+
 def test_the_layers_name_all_six() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = " | ".join(config["contracts"][0]["layers"]).split(" | ")

@@ -1,0 +1,1 @@
+"""The live page: one server, a section for each kind of run."""

@@ -1,0 +1,1 @@
+"""`retain segment`: the left ventricle of an echo clip, frame by frame. Not for diagnosis."""

@@ -1,0 +1,1 @@
+"""Hearts by ultrasound: readers of EchoNet and CAMUS, phantoms with truth, measures."""

@@ -1,0 +1,1 @@
+"""Edges within a host: between threads, or through shared memory between processes."""

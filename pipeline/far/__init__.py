@@ -1,0 +1,1 @@
+"""Edges between hosts: the newest frames over tcp, encrypted and compressed."""
