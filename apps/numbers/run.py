@@ -20,7 +20,7 @@ from retain.pipeline.errors import UsageError, nearest
 PATIENCE_S = 1800.0
 """A benchmark that is not done by then never will be."""
 UNKNOWN_S = 60.0
-"""What a benchmark is taken to need that no record knows."""
+"""What has to be left for a benchmark that no record knows."""
 
 
 def command(name: str) -> str:
@@ -28,13 +28,14 @@ def command(name: str) -> str:
 
 
 def chosen(wanted: Iterable[str], usual: dict[str, float]) -> list[str]:
-    """Those named, in that order; else all, the longest last. Raises UsageError for one unknown."""
+    """Those named, in that order; else all, the longest last, and what no record knows after it.
+    Raises UsageError for a name that is none."""
     known = names()
     named = list(wanted)
     for name in named:
         if name not in known:
             raise UsageError(f"There is no benchmark {name!r}.", hint=nearest(name, known))
-    return named or sorted(known, key=lambda name: usual.get(name, UNKNOWN_S))
+    return named or sorted(known, key=lambda name: usual.get(name, math.inf))
 
 
 def usual() -> dict[str, float]:
@@ -69,7 +70,7 @@ def run(
 ) -> Record:
     """Measure, print each table, and keep all in ``path`` after each: what is done when it is
     interrupted stays. ``resume``: what ``path`` has is not measured again. ``within_s``: what
-    usually takes longer than is left of it is left out."""
+    usually takes longer than is left of it is left out, what does so unexpectedly is stopped."""
     times, until = usual(), time.monotonic() + within_s
     order = chosen(wanted, times)
     record = _begun(path)
@@ -85,7 +86,7 @@ def run(
             continue
         took = f", about {minutes(times[name])}" if name in times and not quick else ""
         say(f"[{number}/{len(order)}] {name}{took}: {purpose(name)}")
-        found = measured(name, quick)
+        found = measured(name, quick, min(PATIENCE_S, until - time.monotonic()))
         if found.failed:
             say(f"{name} was not run: {found.failed}")
         else:
@@ -121,13 +122,13 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def measured(name: str, quick: bool) -> Measured:
+def measured(name: str, quick: bool, patience_s: float) -> Measured:
     """One benchmark in a process of its own, whatever becomes of that."""
     at, before, began = records.now(), records.load(), time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "measured.json"
         words = [sys.executable, "-m", "retain.apps.numbers.one", name, str(out)]
-        failed = _wait(subprocess.Popen([*words, "--quick"] if quick else words))
+        failed = _wait(subprocess.Popen([*words, "--quick"] if quick else words), patience_s)
         if out.exists():
             return records.read_part(out)
     return Measured(
@@ -140,13 +141,13 @@ def measured(name: str, quick: bool) -> Measured:
     )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> str:
+def _wait(process: subprocess.Popen[bytes], patience_s: float) -> str:
     """How it ended. Interrupted or out of time it is asked to stop, then made to."""
     try:
-        code = process.wait(PATIENCE_S)
+        code = process.wait(patience_s)
         return f"its process ended with code {code}"
     except subprocess.TimeoutExpired:
-        return f"it was not done after {minutes(PATIENCE_S)}"
+        return f"it was stopped after {minutes(patience_s)}"
     finally:
         if process.poll() is None:
             process.terminate()

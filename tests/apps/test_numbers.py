@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -124,6 +125,7 @@ def test_what_is_done_is_kept_and_not_measured_again(repository: Path) -> None:
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
         while not (repository / "started").exists():
             assert running.poll() is None
+            time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130
@@ -206,6 +208,12 @@ def test_what_takes_longer_than_is_left_is_left_out(
     assert "Left out, for want of time: lacks" in capsys.readouterr().err
 
 
+def test_a_benchmark_that_does_not_end_is_stopped(repository: Path) -> None:
+    text = "import time\ndef measure(quick=False):\n    time.sleep(600)"
+    (repository / "benchmarks" / "slow.py").write_text(text)
+    assert run.measured("slow", False, 1.0).failed == "it was stopped after 1 s"
+
+
 def test_a_run_does_not_go_on_in_the_record_of_another_commit(repository: Path) -> None:
     records.write(record(good=found(row())), repository / "x.json")
     with pytest.raises(UsageError, match="commit abc1234 on Abacus"):
@@ -230,4 +238,6 @@ def test_a_recorded_run_writes_its_file_and_the_page(repository: Path) -> None:
     assert msgspec.json.decode(path.read_bytes())["commit"] == "unknown"
     times = run.usual()
     assert list(times) == ["good"]
-    assert run.chosen((), {**times, "raises": 1e4})[-1] == "raises"
+    order = run.chosen((), {**times, "raises": 1e4})
+    assert order[:2] == ["good", "raises"]
+    assert sorted(order) == sorted(["good", *BAD])
