@@ -120,3 +120,12 @@ def checked(state: State, shapes: Shapes, device: str) -> dict[str, Tensor]:
             raise StateError(f"The snapshot's array {name!r} holds values that are not finite.")
         out[name] = torch.from_numpy(values.copy()).to(device)
     return out
+
+
+def counted(state: State, what: str) -> tuple[int, int]:
+    """Frames written, and skipped since the last write, of a snapshot's header. Raises StateError
+    for anything else."""
+    frames, skipped = state.header.get("frames"), state.header.get("skipped")
+    if type(frames) is not int or type(skipped) is not int or frames < 0 or skipped < 0:
+        raise StateError(f"The snapshot's header does not belong to a {what}.")
+    return frames, skipped

@@ -69,17 +69,18 @@ class WriteRule:
 
         Raises UsageError when the router is needed and did not look at the frame.
         """
+        if self.by_router and route is None:
+            raise UsageError(
+                f"The write rule {self.kind!r} goes by the router, which did not see frame {seq}.",
+                hint="Put `encode` and `remember` before this stage, or take the rule `every`.",
+            )
         if empty:
             return 1.0
         if self.kind == "every":
             return float(seq % int(self.number) == 0)
         if self.kind == "random":
             return float(_unit(seq) < self.number)
-        if route is None:
-            raise UsageError(
-                f"The write rule {self.kind!r} goes by the router, which did not see frame {seq}.",
-                hint="Put `encode` and `remember` before this stage, or take the rule `every`.",
-            )
+        assert route is not None
         if self.kind == "scaled":
             return _between(route.score, route.low, route.high)
         return float(route.state == "clear" or (self.kind == "routed" and route.state == "blurred"))

@@ -17,8 +17,8 @@ from torch import Tensor
 from retain.kernels.gated_delta import op
 from retain.kernels.gated_delta.reference import Gates, Mode, Rule, start
 from retain.memory.base import Json, State
-from retain.memory.carry import array, checked, fixed_bytes, moved, refuse_to_shrink
-from retain.pipeline.errors import StateError, UsageError
+from retain.memory.carry import array, checked, counted, fixed_bytes, moved, refuse_to_shrink
+from retain.pipeline.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class GatedDelta:
     """See the module's text. ``gates``: the learned projections, float32.
 
     The first write of a stream starts its matrix, without gates. ``gate`` < 1 moves the state only
-    that share of the way to what the write would have made it; 0 writes nothing.
+    that share of the way to what the write would have made it; 0 writes nothing. Frames that are
+    not written are counted by ``skip``: the ``dt`` of the next write needs ``skipped``.
     """
 
     def __init__(self, config: GatedDeltaConfig, gates: Gates, device: str = "cpu") -> None:
@@ -79,7 +80,7 @@ class GatedDelta:
         flat = b"".join(tensor.detach().cpu().float().numpy().tobytes() for tensor in gates)
         self._digest = hashlib.sha256(flat).hexdigest()[:16]
         self._shapes = {"state": (c.objects, c.key_dim, c.value_dim)}
-        self._streams: dict[str, tuple[Tensor, int]] = {}
+        self._streams: dict[str, tuple[Tensor, int, int]] = {}
 
     @property
     def config(self) -> Mapping[str, Json]:
@@ -97,8 +98,19 @@ class GatedDelta:
         """The matrices, float32 [N, Ck, Cv]; not to be changed in place."""
         return self._stream(stream)[0]
 
+    def skip(self, stream: str, frames: int) -> None:
+        """``frames`` more passed without a write."""
+        state, written, skipped = self._stream(stream)
+        self._streams[stream] = state, written, skipped + frames
+
+    def skipped(self, stream: str) -> int:
+        """Frames that were skipped since the last write."""
+        return self._stream(stream)[2]
+
     def write(self, stream: str, item: DeltaWrite, gate: float = 1.0) -> None:
-        state, frames = self._stream(stream)
+        if gate == 0:
+            return
+        state, frames, _ = self._stream(stream)
         key, value, c = item.key[None].float(), item.value[None].float(), self._config
         if not frames:
             new = start(key, value, mode=c.mode)
@@ -109,11 +121,11 @@ class GatedDelta:
                 mode=c.mode, rule=c.rule, dt=dt, tile_alpha=c.tile_alpha,
             )  # fmt: skip
         kept = _capped(new[0].detach(), c.max_norm)
-        self._streams[stream] = moved(state, kept, gate), frames + 1
+        self._streams[stream] = moved(state, kept, gate), frames + 1, 0
 
     def read(self, stream: str, query: Tensor) -> Tensor:
         """What cells with the keys ``query`` [Ck, P] remember: [N, Cv, P]. Zero under ``none``."""
-        state, _ = self._stream(stream)
+        state = self.state(stream)
         if self._config.rule == "none":
             c = self._config
             return torch.zeros(c.objects, c.value_dim, query.shape[1], device=state.device)
@@ -130,25 +142,23 @@ class GatedDelta:
         refuse_to_shrink("gated-delta memory", nbytes, self.min_bytes)
 
     def stats(self, stream: str) -> Mapping[str, int | float | str]:
-        state, frames = self._stream(stream)
+        state, frames, _ = self._stream(stream)
         norm = float(torch.linalg.vector_norm(state))
         return {"frames": frames, "norm": norm, "bytes": self.min_bytes}
 
     def snapshot(self, stream: str) -> State:
-        state, frames = self._stream(stream)
-        return State({"state": array(state)}, {"frames": frames})
+        state, frames, skipped = self._stream(stream)
+        return State({"state": array(state)}, {"frames": frames, "skipped": skipped})
 
     def restore(self, stream: str, state: State) -> None:
         """Raises StateError for matrices of another shape or with values that are not finite."""
-        frames = state.header.get("frames")
-        if not isinstance(frames, int) or isinstance(frames, bool) or frames < 0:
-            raise StateError("The snapshot's header does not belong to a gated-delta memory.")
+        frames, skipped = counted(state, "gated-delta memory")
         held = checked(state, self._shapes, self._device)
-        self._streams[stream] = held["state"], frames
+        self._streams[stream] = held["state"], frames, skipped
 
-    def _stream(self, stream: str) -> tuple[Tensor, int]:
+    def _stream(self, stream: str) -> tuple[Tensor, int, int]:
         if stream not in self._streams:
-            self._streams[stream] = torch.zeros(self._shapes["state"], device=self._device), 0
+            self._streams[stream] = torch.zeros(self._shapes["state"], device=self._device), 0, 0
         return self._streams[stream]
 
 

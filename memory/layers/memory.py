@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from retain.memory.base import Json, State
-from retain.memory.carry import array, checked, refuse_to_shrink
+from retain.memory.carry import array, checked, counted, refuse_to_shrink
 from retain.memory.layers.base import Frame, Layer, LayerState
-from retain.pipeline.errors import StateError
 
 _ROUNDING = 1 + 1e-5
 
@@ -33,11 +32,12 @@ class LayerMemory:
     ``gate`` scales ``g`` and ``beta`` of a frame: at 0.5 it fades the past and writes half as
     strongly, at 0 the state stays as it is, bit for bit. ``writer`` names what makes the frames,
     say by a digest of its weights: a state means nothing to another, which a hub then refuses.
+    Frames that are not written are counted by ``skip``: the next one's ``g`` is that of all.
     """
 
     def __init__(self, layer: Layer, device: str = "cpu", writer: str = "") -> None:
         self._layer, self._device, self._writer = layer, device, writer
-        self._streams: dict[str, tuple[LayerState, int]] = {}
+        self._streams: dict[str, tuple[LayerState, int, int]] = {}
 
     @property
     def config(self) -> Mapping[str, Json]:
@@ -55,6 +55,15 @@ class LayerMemory:
         """The layer's state, batch of one; not to be changed in place."""
         return self._stream(stream)[0]
 
+    def skip(self, stream: str, frames: int) -> None:
+        """``frames`` more passed without a write."""
+        state, written, skipped = self._stream(stream)
+        self._streams[stream] = state, written, skipped + frames
+
+    def skipped(self, stream: str) -> int:
+        """Frames that were skipped since the last write."""
+        return self._stream(stream)[2]
+
     def write(self, stream: str, item: FrameWrite, gate: float = 1.0) -> None:
         """Raises ValueError, and leaves the state alone, for tensors of other shapes and for frames
         that would make the state grow without end or stop being numbers."""
@@ -65,10 +74,10 @@ class LayerMemory:
         self._check(k, v, beta, g)
         if gate == 0:
             return
-        state, count = self._stream(stream)
+        state, count, _ = self._stream(stream)
         frame = Frame(k[None], v[None], gate * beta[None], gate * g[None])
         with torch.no_grad():
-            self._streams[stream] = self._layer.write(state, frame), count + 1
+            self._streams[stream] = self._layer.write(state, frame), count + 1, 0
 
     def read(self, stream: str, query: Tensor) -> Tensor:
         """[Q, H, Dv] of queries [Q, H, Dk]."""
@@ -85,21 +94,20 @@ class LayerMemory:
         refuse_to_shrink("memory layer", nbytes, self.min_bytes)
 
     def stats(self, stream: str) -> Mapping[str, int | float | str]:
-        state, count = self._stream(stream)
+        state, count, _ = self._stream(stream)
         norm = max(float(torch.linalg.vector_norm(x)) for x in state.values())
         return {"frames": count, "norm": norm, "bytes": self.min_bytes}
 
     def snapshot(self, stream: str) -> State:
-        state, count = self._stream(stream)
-        return State({name: array(x[0]) for name, x in state.items()}, {"frames": count})
+        state, count, skipped = self._stream(stream)
+        header = {"frames": count, "skipped": skipped}
+        return State({name: array(x[0]) for name, x in state.items()}, header)
 
     def restore(self, stream: str, state: State) -> None:
         """Raises StateError for tensors of other shapes or with values that are not finite."""
-        count = state.header.get("frames")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise StateError("The snapshot's header does not belong to a memory layer.")
+        count, skipped = counted(state, "memory layer")
         held = checked(state, self._layer.shapes, self._device)
-        self._streams[stream] = {name: x[None] for name, x in held.items()}, count
+        self._streams[stream] = {name: x[None] for name, x in held.items()}, count, skipped
 
     def _check(self, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> None:
         c, tokens = self._layer, len(k)
@@ -120,7 +128,7 @@ class LayerMemory:
                 "values; make keys unit length and beta a sigmoid"
             )
 
-    def _stream(self, stream: str) -> tuple[LayerState, int]:
+    def _stream(self, stream: str) -> tuple[LayerState, int, int]:
         if stream not in self._streams:
-            self._streams[stream] = self._layer.init(1, device=self._device), 0
+            self._streams[stream] = self._layer.init(1, device=self._device), 0, 0
         return self._streams[stream]

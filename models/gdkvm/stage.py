@@ -3,7 +3,8 @@
 Not for diagnosis. The first frames are held back until the fan is found in them together; from then
 on every frame leaves with its ``masks``. All that the stage remembers lies in one hub of two
 memories: ``delta``, the gated-delta matrix per object, and ``carry``, what the network takes from
-frame to frame beside it, where the fan is, and the grey levels.
+frame to frame beside it, where the fan is, and the grey levels. A frame that the rule ``write``
+keeps out is segmented from ``delta`` as it is; only ``carry`` follows it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from retain.datasets.echo.check import check_input
 from retain.datasets.echo.normalise import Normaliser
 from retain.datasets.echo.sector import NoSector, Sector, SectorFinder, region, to_grid
 from retain.memory.base import refuse_made
+from retain.memory.gate import WriteRule
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Masks
+from retain.pipeline.results import Masks, Route
 from retain.pipeline.stage import StatValue
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Segment:
                  ones that know the structures
     structures   ``cavity`` or ``all`` that the weights know
     threads      of torch; results are the same bits for the same number only
+    write        which frames enter ``delta``: a rule of ``memory/gate.py``
     resume       a state saved by ``save``; frames it has seen are passed over
 
     One stage segments one stream. A stream without a fan in it passes with empty masks flagged
@@ -68,6 +71,7 @@ class Segment:
         structures: Structures = "cavity",
         device: str = "auto",
         threads: int = 1,
+        write: str = "every",
         resume: str = "",
     ) -> None:
         from retain.models.encoders.base import choose_device
@@ -84,6 +88,7 @@ class Segment:
         known = self._config.objects
         self._labels = known if structures == "all" else known[:1]
         self._threads = threads
+        self._write = WriteRule.parse(write)
         self._resume = resume
         self._held: list[Packet] = []
         self._finder = SectorFinder()
@@ -148,7 +153,10 @@ class Segment:
         assert self._mind is not None
         frame = packet.frame
         gap = frame.seq - self._seq if self._seq >= 0 else 1
-        masks = self._mind.look(frame, max(1, gap))
+        route = packet.results.get("route")
+        route = route if isinstance(route, Route) else None
+        gate = self._write.gate(frame.seq, route, empty=self._mind.delta.empty(frame.stream))
+        masks = self._mind.look(frame, max(1, gap), gate)
         self._seq = frame.seq
         return packet.plus(masks=masks)
 
@@ -270,8 +278,9 @@ class _Mind:
         self.sector = Sector((x, y), radius, left, right, confidence, inner)
         self._levels.restore(kept["levels"].cpu().numpy())
 
-    def look(self, frame: Frame, gap: int) -> Masks:
-        """Segment one frame and remember it. ``gap``: frames since the last one."""
+    def look(self, frame: Frame, gap: int, gate: float) -> Masks:
+        """Segment one frame and remember it as far as ``gate`` says. ``gap``: frames since the
+        last one."""
         import torch
 
         from retain.models.curvestream import torch_threads
@@ -282,7 +291,7 @@ class _Mind:
         grid = self._levels(to_grid(frame.image, self.sector, self._stage._config.grid))
         with torch.inference_mode(), torch_threads(self._stage._threads):
             picture = torch.from_numpy((grid - 0.5) / 0.5)[None, None].to(self._stage._device)
-            out = self._step(self._network.describe(picture), gap)
+            out = self._step(self._network.describe(picture), gap, gate)
             planes = out.logits[0].softmax(dim=0).cpu().numpy()
         kept, sure = one_cavity(planes)
         if sure < _SURE:
@@ -292,40 +301,50 @@ class _Mind:
         place = self.sector.to_frame(self._stage._config.grid)
         return Masks(quantised, labels, place, flags)
 
-    def _step(self, seen: Described, gap: int) -> Out:
+    def _step(self, seen: Described, gap: int, gate: float) -> Out:
         """One step of the network, its memory being the hub's."""
         import torch
 
-        from retain.memory.gated_delta import DeltaWrite, GatedDelta
-
-        network, stream = self._network, self.stream
-        state = self._state()
-        first = self.delta.empty(stream)
-        value, sensory = network.write(seen, state, first=first)
-        if isinstance(self.delta, GatedDelta):
-            self.delta.write(stream, DeltaWrite(seen.key[0], value[0], float(gap)))
-            memory = self.delta.read(stream, seen.key[0])[None]
+        network, stream, state = self._network, self.stream, self._state()
+        # The sensory map, which the answer reads, takes the value in, too.
+        value, sensory = network.write(seen, state, first=self.delta.empty(stream))
+        if gate > 0:
+            self._write(seen.key, value, gap + self.delta.skipped(stream), gate)
         else:
-            memory = self._layered(self.delta, seen.key, value, gap)
-        out, after = network.answer(seen, state, value, sensory, memory)
+            self.delta.skip(stream, gap)
+        out, after = network.answer(seen, state, value, sensory, self._read(seen.key))
         carried: dict[str, Tensor] = {name: getattr(after, name)[0] for name in _CARRIED}
         levels = torch.from_numpy(self._levels.state)
         self.carry.write(stream, {**carried, "levels": levels})
         return out
 
-    def _layered(self, memory: LayerMemory, key: Tensor, value: Tensor, gap: int) -> Tensor:
-        """Write a frame into another layer than gated delta, and what it reads [1, N, Cv, P]."""
+    def _write(self, key: Tensor, value: Tensor, gap: int, gate: float) -> None:
+        """``gap``: frames since the last write."""
         import torch
 
+        from retain.memory.gated_delta import DeltaWrite, GatedDelta
         from retain.memory.layers.memory import FrameWrite
-        from retain.models.gdkvm.layers import frame, query
+        from retain.models.gdkvm.layers import frame
 
-        layered = self._network.layered
-        assert layered is not None
+        if isinstance(self.delta, GatedDelta):
+            self.delta.write(self.stream, DeltaWrite(key[0], value[0], float(gap)), gate)
+            return
         dt = torch.tensor([float(gap)], device=value.device)
         new = frame(key, value, self._network.gates(), dt)
-        memory.write(self.stream, FrameWrite(new.k[0], new.v[0], new.beta[0], new.g[0]))
-        out = memory.read(self.stream, query(key, new.k.shape[2])[0])
+        self.delta.write(self.stream, FrameWrite(new.k[0], new.v[0], new.beta[0], new.g[0]), gate)
+
+    def _read(self, key: Tensor) -> Tensor:
+        """What the cells of ``key`` [1, Ck, P] remember: [1, N, Cv, P]."""
+        import torch
+
+        from retain.memory.gated_delta import GatedDelta
+        from retain.models.gdkvm.layers import query
+
+        if isinstance(self.delta, GatedDelta):
+            return self.delta.read(self.stream, key[0])[None]
+        layered = self._network.layered
+        assert layered is not None
+        out = self.delta.read(self.stream, query(key, layered.layer.heads)[0])
         read = layered.readout(out[None])
         return read if layered.config.rule != "none" else torch.zeros_like(read)
 

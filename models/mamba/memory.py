@@ -144,28 +144,38 @@ class Memory:
         seconds: float,
         fresh: bool = False,
         cut: bool | None = None,
+        gate: float = 1.0,
     ) -> Seen:
         """The next picture of the stream: uint8 RGB [H, W, 3].
 
         fresh  nothing before it belongs to it (the source began anew)
         cut    whether a router took it for the first of another scene; None: nobody looked
+        gate   in [0, 1], of its write to the bank; at 0 its rows are not even made. An empty bank
+               takes what comes. Scene and carry follow every frame: what they hold is of the last
+               ones only, and they need it to tell cuts and to say what is shown
         """
-        return self.see(self.host.describe([image])[0], seq, seconds, fresh, cut)
+        return self.see(self.host.describe([image])[0], seq, seconds, fresh, cut, gate)
 
     @torch.no_grad()
     def see(
-        self, cells: Cells, seq: int, seconds: float, fresh: bool = False, cut: bool | None = None
+        self,
+        cells: Cells,
+        seq: int,
+        seconds: float,
+        fresh: bool = False,
+        cut: bool | None = None,
+        gate: float = 1.0,
     ) -> Seen:
         """``look`` for a picture that is described already."""
         plain = self.host.predict(cells.rows, cells)
         seen = self.read(cells, plain, seconds, fresh, cut)
         found, rows = self.host.found(seen.enhanced.predicted, cells, self.options.threshold)
         alone = seen.glance.found
-        gate = seen.enhanced.gate[rows].cpu().numpy()
-        boxes = _boxes(found, self.host.names, gate, self._supports(rows, gate))
-        self.write(cells, plain, seen, rows, seq, seconds)
+        share = seen.enhanced.gate[rows].cpu().numpy()
+        boxes = _boxes(found, self.host.names, share, self._supports(rows, share))
+        self.write(cells, plain, seen, rows, seq, seconds, gate)
         if self.carry is not None:
-            merged = self.carry.write(self.stream, FoundAt(found, seq, seconds, gate))
+            merged = self.carry.write(self.stream, FoundAt(found, seq, seconds, share))
             boxes = carried(boxes, merged)
         nobody = np.zeros(len(alone), np.float32)
         return Seen(boxes, _boxes(alone, self.host.names, nobody, ()), seen.reset)
@@ -202,13 +212,22 @@ class Memory:
         return Glimpse(seen, glance, reset, doubt)
 
     def write(
-        self, cells: Cells, plain: Predicted, seen: Glimpse, rows: Tensor, seq: int, seconds: float
+        self,
+        cells: Cells,
+        plain: Predicted,
+        seen: Glimpse,
+        rows: Tensor,
+        seq: int,
+        seconds: float,
+        gate: float = 1.0,
     ) -> None:
         """Remember a frame: the cells ``rows`` that became boxes, and what the scene looks like."""
         if seen.doubt:
             return
         if self.read_out is not None:
-            self.read_out.write(cells, plain, seen.enhanced, rows, seq, seconds)
+            gate = 1.0 if self.read_out.empty else gate
+            if gate > 0:
+                self.read_out.write(cells, plain, seen.enhanced, rows, seq, seconds, gate)
         self.scene.write(self.stream, seen.glance)
 
     @staticmethod
@@ -229,11 +248,11 @@ class Memory:
         rest = zip(memories, cells, seqs, seconds, flags, strict=True)
         return [memory.see(c, seq, at, *flag) for memory, c, seq, at, flag in rest]
 
-    def _supports(self, rows: Tensor, gate: np.ndarray) -> list[tuple[Support, ...]]:
+    def _supports(self, rows: Tensor, shares: np.ndarray) -> list[tuple[Support, ...]]:
         if self.read_out is None:
             return [()] * len(rows)
         told = self.read_out.supports(rows, self.options.supports)
-        return [one if share > 0 else () for one, share in zip(told, gate, strict=True)]
+        return [one if share > 0 else () for one, share in zip(told, shares, strict=True)]
 
     def stats(self) -> dict[str, Mapping[str, int | float | str]]:
         return self.hub.stats()

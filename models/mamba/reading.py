@@ -59,6 +59,10 @@ class GatedBank:
         width = width_of(host.channels, len(host.names))
         return BankConfig(width, capacity, key_set, evict="fifo", select="fifo")
 
+    @property
+    def empty(self) -> bool:
+        return self.bank.empty(self._stream)
+
     def held(self, seconds: float, like: Tensor) -> tuple[Seen, dict[str, np.ndarray]]:
         """What is remembered, as it was written."""
         keys = self.bank.read(self._stream)
@@ -99,7 +103,14 @@ class GatedBank:
         return at_cells(cells.rows[rows], plain, cells, rows), {}
 
     def write(
-        self, cells: Cells, plain: Predicted, seen: Enhanced, rows: Tensor, seq: int, seconds: float
+        self,
+        cells: Cells,
+        plain: Predicted,
+        seen: Enhanced,
+        rows: Tensor,
+        seq: int,
+        seconds: float,
+        gate: float = 1.0,
     ) -> int:
         """Remember the cells ``rows`` of the frame read last, those it alone is sure enough of; how
         many."""
@@ -120,6 +131,7 @@ class GatedBank:
                 boxes=new.boxes.detach().cpu().numpy() / cells.scale,
                 levels=new.levels.cpu().numpy(),
             ),
+            gate,
         )
 
     def supports(self, rows: Tensor, top: int) -> list[tuple[Support, ...]]:
@@ -177,6 +189,10 @@ class PaperBanks:
     def config(host: Host, capacity: int, key_set: int) -> BankConfig:
         return BankConfig(host.channels, capacity, key_set)
 
+    @property
+    def empty(self) -> bool:
+        return self.banks[0].empty(self._stream)
+
     def read(self, cells: Cells, plain: Predicted, like: Likeness, seconds: float) -> Enhanced:
         score = plain.best
         which = score.topk(min(2 * QUERIES, len(score))).indices
@@ -212,7 +228,14 @@ class PaperBanks:
         return read.keys, read.values, read.index
 
     def write(
-        self, cells: Cells, plain: Predicted, seen: Enhanced, rows: Tensor, seq: int, seconds: float
+        self,
+        cells: Cells,
+        plain: Predicted,
+        seen: Enhanced,
+        rows: Tensor,
+        seq: int,
+        seconds: float,
+        gate: float = 1.0,
     ) -> int:
         """Remember the ``PER_FRAME`` best of the cells that asked, as they came to each layer."""
         if self._own or self._came is None:
@@ -227,7 +250,7 @@ class PaperBanks:
         count = 0
         for bank, x in zip(self.banks, came, strict=True):
             item = BankWrite(x[best].detach(), seq, seconds, scores, boxes, levels)
-            count = bank.write(self._stream, item)
+            count = bank.write(self._stream, item, gate)
         return count
 
     def supports(self, rows: Tensor, top: int) -> list[tuple[Support, ...]]:

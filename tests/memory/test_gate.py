@@ -73,12 +73,13 @@ def test_random_takes_its_share_and_the_same_frames_each_time() -> None:
 
 @pytest.mark.parametrize("text", ["every:7", "routed", "clear", "scaled", "random:0"])
 def test_an_empty_memory_takes_what_comes(text: str) -> None:
-    assert WriteRule.parse(text).gate(5, None, empty=True) == 1
+    assert WriteRule.parse(text).gate(5, route("discard"), empty=True) == 1
 
 
 @pytest.mark.parametrize("text", ["routed", "clear", "scaled"])
 def test_a_rule_by_the_router_needs_one(text: str) -> None:
     rule = WriteRule.parse(text)
     assert rule.by_router
-    with pytest.raises(UsageError, match="did not see frame 5"):
-        rule.gate(5)
+    for empty in (True, False):
+        with pytest.raises(UsageError, match="did not see frame 5"):
+            rule.gate(5, empty=empty)

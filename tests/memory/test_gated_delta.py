@@ -97,6 +97,25 @@ def test_a_longer_gap_forgets_more() -> None:
     assert left[1] < 0.5 * left[0]
 
 
+def test_a_closed_gate_leaves_an_empty_memory_empty() -> None:
+    held = memory()
+    held.write("s", writes(1)[0], gate=0)
+    assert held.empty("s")
+
+
+def test_frames_that_are_skipped_are_counted_until_the_next_write() -> None:
+    first, item = writes(2)
+    held, other = memory(), memory()
+    held.write("s", first)
+    held.skip("s", 1)
+    held.skip("s", 3)
+    other.restore("s", held.snapshot("s"))
+    assert (held.skipped("s"), other.skipped("s")) == (4, 4)
+    assert torch.equal(held.state("s"), other.state("s"))
+    held.write("s", item)
+    assert held.skipped("s") == 0
+
+
 def test_it_keeps_no_graph() -> None:
     held = memory()
     for item in writes(2):
@@ -113,9 +132,11 @@ def test_a_snapshot_with_impossible_numbers_is_refused(bad: float) -> None:
     broken[0, 0, 0] = bad
     with pytest.raises(StateError, match="not finite"):
         held.restore("s", State({"state": broken}, saved.header))
-    for frames in (-1, 1.5, True, None):
-        with pytest.raises(StateError, match="header"):
-            held.restore("s", State(saved.tensors, {"frames": frames}))
+    for bad_count in (-1, 1.5, True, None):
+        for name in ("frames", "skipped"):
+            header = {**saved.header, name: bad_count}
+            with pytest.raises(StateError, match="header"):
+                held.restore("s", State(saved.tensors, header))
 
 
 def test_impossible_sizes_are_named() -> None:

@@ -87,7 +87,7 @@ def test_a_router_is_believed_and_a_cut_said(
 ) -> None:
     heard = []
 
-    def look(self: Memory, *frame: object, fresh: bool, cut: bool | None) -> Seen:
+    def look(self: Memory, *frame: object, cut: bool | None, **rest: object) -> Seen:
         heard.append(cut)
         nothing = parts.boxes_of([], [], [])
         return Seen(nothing, nothing, "cut" if cut else "")
