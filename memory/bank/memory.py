@@ -108,6 +108,10 @@ class Bank:
     def min_bytes(self) -> int:
         return min(_LEAST_ROWS, self._config.capacity) * self.row_bytes
 
+    def empty(self, stream: str) -> bool:
+        """Whether it holds no row."""
+        return not len(self._stream(stream).table)
+
     def write(self, stream: str, item: BankWrite, gate: float = 1.0) -> int:
         """Keep a frame's rows, as many as there is room for, and return how many.
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from retain.memory.base import refuse_made
+from retain.memory.gate import WriteRule
 from retain.models.mamba.host import Cells, Host, Predicted
 from retain.pipeline.errors import StateError, UsageError, nearest
 from retain.pipeline.frame import Frame, Image
@@ -55,6 +56,7 @@ class Detect:
     names      a file with the names of the host's classes, a line each
     classes    those that are told, by name and commas; empty: all
     min_score  boxes of a lower score are not told
+    write      which frames enter the bank: a rule of ``memory/gate.py``
     resume     a state saved by ``save``; frames it has seen are passed over
 
     One stage detects in one stream.
@@ -73,6 +75,7 @@ class Detect:
         names: str = "",
         classes: str = "",
         min_score: float = 0.05,
+        write: str = "every",
         resume: str = "",
     ) -> None:
         from retain.models.encoders.base import choose_device
@@ -82,6 +85,7 @@ class Detect:
         if threads < 1 or not 0 <= min_score < 1 or not 0 <= budget_mb < float("inf"):
             raise UsageError("Of detect: threads >= 1, min_score in [0, 1), budget_mb >= 0.")
         self._compare, self._threads, self._min_score = compare, threads, min_score
+        self._write = WriteRule.parse(write)
         opened = open_parts(host, bank, mode, carry, budget_mb, choose_device(device), names)
         self._host, self._open, self._told = opened
         self._classes = _chosen(classes, self._host.names)
@@ -113,12 +117,14 @@ class Detect:
         from retain.models.curvestream import torch_threads
 
         frame, route = packet.frame, packet.results.get("route")
-        cut = route.cut if isinstance(route, Route) else None
+        route = route if isinstance(route, Route) else None
+        cut, gate = route.cut if route else None, self._write.gate(frame.seq, route)
         self._host.clear()
         began = time.perf_counter()
         with torch_threads(self._threads):
+            fresh = frame.discontinuity
             seen = memory.look(
-                frame.image, frame.seq, frame.seconds, fresh=frame.discontinuity, cut=cut
+                frame.image, frame.seq, frame.seconds, fresh=fresh, cut=cut, gate=gate
             )
         total = 1000 * (time.perf_counter() - began)
         self._seq = frame.seq
