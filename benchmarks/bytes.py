@@ -1,0 +1,81 @@
+"""Quality against bytes, for each memory.
+
+Budgets go from the least that a memory works with to where more helps no more; ``--picture FILE``
+draws the curves, one panel a memory. A memory of fixed size is one point.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from _subjects import Outcome, Subject, found
+
+from retain.apps.bench import Row, show
+from retain.apps.numbers import records
+from retain.memory.gate import WriteRule
+
+AREA = "memory"
+Curve = list[list[Outcome]]
+"""By budget, then by stream."""
+
+
+def measure(quick: bool = False) -> list[Row]:
+    return [row for subject in found() for row in told(subject, curve(subject, quick))]
+
+
+def curve(subject: Subject, quick: bool) -> Curve:
+    streams, budgets = subject.streams(quick), subject.budgets(quick)
+    given = budgets if len(budgets) > 1 else [None]
+    return [[subject.run(one, WriteRule(), budget) for one in streams] for budget in given]
+
+
+def told(subject: Subject, curve: Curve) -> list[Row]:
+    most = quality(curve[-1])
+    return [
+        Row(
+            name=f"{subject.name}, {held(outcomes) / 1e3:,.0f} kB held{_more(outcomes)}",
+            value=quality(outcomes),
+            unit=subject.unit,
+            peer="with the most bytes" if len(curve) > 1 else "",
+            peer_value=most if len(curve) > 1 else None,
+            ratio=quality(outcomes) / most if len(curve) > 1 and most else None,
+        )
+        for outcomes in curve
+    ]
+
+
+def quality(outcomes: list[Outcome]) -> float:
+    return float(np.mean([one.quality for one in outcomes]))
+
+
+def held(outcomes: list[Outcome]) -> float:
+    return float(np.mean([one.nbytes for one in outcomes]))
+
+
+def _more(outcomes: list[Outcome]) -> str:
+    names = outcomes[0].more
+    return "".join(f", {n}: {np.mean([o.more[n] for o in outcomes]):.3g}" for n in names)
+
+
+def main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the rows")
+    parser.add_argument("--quick", action="store_true", help="smaller runs; for a first look")
+    parser.add_argument("--picture", type=Path, help="draw the curves (.webp)")
+    given = parser.parse_args()
+    curves = [(subject, curve(subject, given.quick)) for subject in found()]
+    rows = [row for subject, one in curves for row in told(subject, one)]
+    show("bytes", rows)
+    if given.picture:
+        from _bytes_picture import draw
+
+        draw(curves, given.picture)
+    if given.json:
+        records.keep(rows, "retain bench bytes", AREA, given.json)
+
+
+if __name__ == "__main__":
+    main()
