@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,7 +146,8 @@ def _wait(process: subprocess.Popen[bytes], patience_s: float) -> str:
     """How it ended. Interrupted or out of time it is asked to stop, then made to."""
     try:
         code = process.wait(patience_s)
-        return f"its process ended with code {code}"
+        ending = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"its process ended by {ending}"
     except subprocess.TimeoutExpired:
         return f"it was stopped after {minutes(patience_s)}"
     finally:
