@@ -7,7 +7,12 @@ import math
 import random
 import struct
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
+
+import numpy as np
+
+from retain.pipeline.frame import Frame
 
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 255, 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 63) - 1,
@@ -146,3 +151,16 @@ def _holders(value: Any) -> list[Any]:
             found.append(part)
             waiting.extend(part.values() if isinstance(part, dict) else part)
     return found
+
+
+Feed = Callable[[Mutator], None]
+"""Makes a case and feeds it. Returns when it was taken in; raises what its reader raised."""
+
+
+def frame(seq: int) -> Frame:
+    image = np.full((48, 64, 3), 40 * seq % 256, np.uint8)
+    return Frame("cam", seq, 500 * seq, Fraction(1, 1000), image)
+
+
+def feature(seq: int) -> np.ndarray:
+    return np.random.default_rng(seq // 3).standard_normal(8).astype(np.float32)

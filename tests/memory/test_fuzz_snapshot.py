@@ -22,14 +22,15 @@ from retain.memory.curvestream import FrameMemory, FrameMemoryConfig, load_entri
 from retain.memory.snapshot import load
 from retain.pipeline.errors import StateError
 
-fuzz = bench._load("fuzz")
+fuzz = bench.load("fuzz")
+memories = bench.load("_fuzz_memories")
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("good") / "m"
-    fuzz._frames_hub().snapshot(path, 41)
-    return fuzz._File.read(path)
+    memories.frames_hub().snapshot(path, 41)
+    return memories.File.read(path)
 
 
 @pytest.mark.parametrize("target", [fuzz.memory_files, fuzz.entries_of_files])
@@ -60,12 +61,12 @@ def test_any_json_in_any_place_is_refused_or_works(
             holder[place] = value
     path = tmp_path / "m"
     path.write_bytes(file.sealed())
-    hub = fuzz._frames_hub(0)
+    hub = memories.frames_hub(0)
     try:
         hub.restore(path)
     except StateError:
         return
-    fuzz._used(hub)
+    memories.used(hub)
 
 
 def refused(path: Path, data: bytes, why: str) -> None:

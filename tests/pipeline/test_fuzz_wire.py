@@ -16,7 +16,7 @@ from retain.pipeline.errors import WireError
 from retain.pipeline.results import Embedding
 from retain.pipeline.runners.control import read_from_parent, read_from_worker
 
-fuzz = bench._load("fuzz")
+fuzz = bench.load("fuzz")
 READERS = [wire.decode, read_from_parent, read_from_worker]
 
 PLAIN = st.recursive(
