@@ -16,7 +16,7 @@ class Turns:
         self._at, self._every, self._waits = at, every, waits
         self._changed = threading.Condition()
         self._round: Round | None = None
-        self._aborted = False
+        self._ended = False
 
     def give(self, round_: Round) -> None:
         """The next round; in place of one that has not gone. Any thread."""
@@ -24,10 +24,15 @@ class Turns:
             self._round = round_
             self._changed.notify()
 
-    def wake(self, aborted: bool = False) -> None:
+    def end(self) -> None:
+        """There are no more rounds. Any thread."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def wake(self) -> None:
         """Whoever waits looks again whether the source is over. Any thread."""
         with self._changed:
-            self._aborted |= aborted
             self._changed.notify()
 
     def take(self, given: int, over: Callable[[], bool]) -> Round | None:
@@ -35,7 +40,7 @@ class Turns:
         if given < self._at:
             return None
         with self._changed:
-            while self._waits and not self._round and not self._aborted and not over():
+            while self._waits and not self._round and not self._ended and not over():
                 self._changed.wait()
             found, self._round = self._round, None
         if found:

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 
 from retain.pipeline.errors import UsageError
 from retain.pipeline.graph import Budget, Graph, Promise
@@ -16,27 +18,28 @@ from retain.pipeline.results import Embedding
 from retain.pipeline.shares import Use, apportion
 
 PARTS = "rounds_parts:"
+LEAST = 500
 
 
 class Hoard:
     """Takes ``each`` bytes of every frame from ``begin`` on, until it has ``most``; what does not
     fit makes the oldest go. Says limit, bytes held and how many went, under its ``name``.
 
-    ``die_at``: it is killed at this frame, unless the file ``once`` is there.
+    ``board``: a folder where all stages say their limit whenever it changes; whoever finds there
+    that together they have more than ``budget`` fails. ``dies``: once (``once``, a file that is
+    made then) it is killed as it takes a limit that is ``less`` or ``more`` than before; ``after``
+    that another one, started again, fails.
     """
 
     def __init__(
-        self, name: str, each: int, most: int = 10**9, begin: int = 0, limit: int = 0,
-        die_at: int = -1, once: str = "",
+        self, name: str, each: int, most: int = 10**9, begin: int = 0, board: str = "",
+        budget: int = 0, dies: str = "", once: str = "",
     ) -> None:  # fmt: skip
-        self.name, self.each, self.most, self.begin, self.limit = name, each, most, begin, limit
-        self.die_at, self.once = die_at, once
-        self.held = self.gone = 0
+        self.name, self.each, self.most, self.begin = name, each, most, begin
+        self.board, self.budget, self.dies, self.once = board, budget, dies, once
+        self.limit = self.held = self.gone = 0
 
     def process(self, packet: Packet) -> Packet:
-        if packet.frame.seq == self.die_at and not Path(self.once).exists():
-            Path(self.once).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
         if packet.frame.seq >= self.begin and self.held + self.each <= self.most:
             self.held += self.each
         self._fit()
@@ -51,8 +54,24 @@ class Hoard:
     def shrink_to(self, nbytes: int) -> None:
         if nbytes < self.each:
             raise UsageError(f"{self.name} needs {self.each} bytes.")
-        self.limit = nbytes
+        before, self.limit = self.limit, nbytes
         self._fit()
+        if self.board:
+            self._tell()
+        if self.dies == "after" and not before and Path(self.once).exists():
+            raise UsageError("Somebody has died.")
+        now = "less" if nbytes < before else "more" if before else ""
+        if self.dies and now == self.dies and not Path(self.once).exists():
+            Path(self.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _tell(self) -> None:
+        mine = Path(self.board) / self.name
+        mine.with_suffix(".new").write_text(f"{os.getpid()} {self.limit}")
+        mine.with_suffix(".new").rename(mine)
+        told = [path.read_text().split() for path in Path(self.board).iterdir() if not path.suffix]
+        if sum(int(limit) for pid, limit in told if psutil.pid_exists(int(pid))) > self.budget:
+            raise UsageError("Together they have more than the budget.")
 
     def use(self) -> Use:
         more = self.held + self.each
@@ -69,25 +88,22 @@ class Hoard:
 
 
 def hoards(
-    stages: dict[str, dict[str, object]],
+    stages: dict[str, dict[str, Any]],
     nbytes: int,
     frames: int,
     promise: Promise = "finite",
     every: int = 8,
-    least: int = 100,
-    **source: object,
+    board: Path | None = None,
+    **source: Any,
 ) -> Graph:
     """cam -> the stages -> out."""
-    shares = apportion(nbytes, dict.fromkeys(stages, least), {})
-    graph = Graph(
-        promise=promise,
-        nodes={},
-        edges=[],
-        budget=Budget(nbytes, {}, dict.fromkeys(stages, least), every, shares),
-    )
-    graph.source("cam", "runtime_parts:Clip", frames=frames, **source)  # type: ignore[arg-type]
+    least = dict.fromkeys(stages, LEAST)
+    budget = Budget(nbytes, {}, least, every, apportion(nbytes, least, {}))
+    graph = Graph(promise=promise, nodes={}, edges=[], budget=budget)
+    graph.source("cam", "runtime_parts:Clip", frames=frames, **source)
     for name, options in stages.items():
-        graph.stage(name, PARTS + "Hoard", name=name, **options)  # type: ignore[arg-type]
+        told = {"board": str(board), "budget": nbytes} if board else {}
+        graph.stage(name, PARTS + "Hoard", **{"name": name, **told, **options})
     graph.sink("out")
     policy = "block" if promise == "finite" else "drop_oldest(4)"
     graph.connect("cam", *stages, "out", policy=policy)

@@ -150,9 +150,10 @@ class Snap(_Control, frozen=True, tag="snap/1"):
 
 
 class Due(_Control, frozen=True, tag="due/1"):
-    """Parent, to the source: the next round, for the frame it is due at."""
+    """Parent, to the source: the next round, for the frame it is due at; None: there are no more,
+    as somebody has failed who would have to let them pass."""
 
-    round: Round
+    round: Round | None
 
 
 class Stop(_Control, frozen=True, tag="stop/1"):

@@ -62,6 +62,11 @@ class Crew:
         if self.rounds and self.rounds.source not in self.away:
             self.send(self.rounds.source, Due(self.rounds.due(self._number())))
 
+    def end_rounds(self) -> None:
+        """The source waits for none any more."""
+        if self.rounds and self.rounds.source in self.children:
+            self.send(self.rounds.source, Due(None))
+
     def send(self, name: str, message: msgspec.Struct) -> None:
         """Tell a process something, as soon as it listens."""
         child = self.children[name]

@@ -168,6 +168,7 @@ class LocalRun(Run):
         def act() -> None:
             self._failed(fault)
             if self.graph.nodes[fault.node].role != "source":
+                self._crew.end_rounds()
                 self._end(drain=True)
 
         self._io.call(act)

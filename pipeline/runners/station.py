@@ -96,8 +96,9 @@ class Station:
         """End a source; without ``drain``, also wake whoever waits, to stop there."""
         self.work.stop()
         if self._turns:
-            self._turns.wake(aborted=not drain)
+            self._turns.wake()
         if not drain:
+            self.due(None)
             self._store.abort()
             if self._inbox:
                 self._inbox.abort()
@@ -108,10 +109,12 @@ class Station:
         """Have a source send a barrier."""
         self._loop.ask(Barrier(number))
 
-    def due(self, round_: Round) -> None:
-        """Have a source send a round when it is time."""
-        assert self._turns
-        self._turns.give(round_)
+    def due(self, round_: Round | None) -> None:
+        """Have a source send a round when it is time; None: there are no more."""
+        if self._turns and round_:
+            self._turns.give(round_)
+        elif self._turns:
+            self._turns.end()
 
     def _passed(self, barrier: Barrier) -> None:
         """In the node's thread (a source's: of the sockets): save what it holds at this moment, or
