@@ -74,7 +74,8 @@ def full_names(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
 
 def _missed(found: Sequence[Entry]) -> Iterator[str]:
     missed = [
-        f"- {cell(name)}: {value(row)}, bar {cell(row.bar)} (`{entry.command}`)"
+        f"- {cell(name)}: {value(row)}{_ratio(row)}, bar {cell(row.bar)} "
+        f"(`{entry.command}`{_load(entry.measured)})"
         for entry in found
         for name, row in full_names(entry.measured.rows)
         if row.met is False
@@ -85,6 +86,14 @@ def _missed(found: Sequence[Entry]) -> Iterator[str]:
     if missed:
         yield ""
         yield from missed
+
+
+def _ratio(row: Row) -> str:
+    return "" if row.ratio is None else f", {row.ratio:.2f} times {cell(row.peer)}"
+
+
+def _load(one: Measured) -> str:
+    return "" if one.load is None else f", load {max(one.load):.0f}"
 
 
 def _failures(every: Sequence[Record]) -> Iterator[str]:
@@ -112,8 +121,9 @@ def _table(entries: Sequence[Entry], label: dict[int, str]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for entry in entries:
         where = f"{entry.measured.at[:10]} {label[id(entry.record)]}"
+        where += ", from a page" if entry.measured.source else ""
         for row in entry.measured.rows:
-            peer = "" if row.peer_value is None else f" {number(row.peer_value)}"
+            peer = "" if row.peer_value is None else f": {number(row.peer_value)}"
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
             verdict = "" if row.met is None else (" met" if row.met else " **MISSED**")
             columns = (cell(row.name), value(row), cell(row.peer) + peer, ratio)

@@ -148,10 +148,10 @@ def test_the_page_tells_the_last_of_each_and_every_missed_bar_first() -> None:
     ]
     text = page.text(every)
     assert text.index("## Bars missed") < text.index("## Not run") < text.index("## Memory")
-    assert "1 of 1.\n\n- a … of b\\|c: 9 ms, bar &lt; 3 ms (`retain bench x`)" in text
+    assert "1 of 1.\n\n- a … of b\\|c: 9 ms, 0.33 times p, bar &lt; 3 ms (`retain bench x`)" in text
     table = text.split("## Memory")[1].split("## Records")[0]
     assert "| a | 2 ms |  |  |  | 2026-01-02 B | `retain bench x` |" in table
-    assert "| … of b\\|c | 9 ms | p 3 | 0.33 | &lt; 3 ms **MISSED** | 2026-01-02 B |" in table
+    assert "| … of b\\|c | 9 ms | p: 3 | 0.33 | &lt; 3 ms **MISSED** | 2026-01-02 B |" in table
     assert "| a | 0.5 ms |  |  |  | 2026-01-04 C |" in table
     assert "| old | 7 ms |" in table
     assert " 1 ms " not in table
