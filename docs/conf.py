@@ -32,6 +32,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -50,10 +51,12 @@ write_pages(HERE.parent, HERE / "reference")
 
 def link_files_outside(app, name, source):  # type: ignore[no-untyped-def]
     """What lies outside docs/ (model cards) is offered as a file; on GitHub the link is a page."""
-    source[0] = source[0].replace("](../", "](path:../")
+    out = "../" * (name.count("/") + 1)
+    source[0] = source[0].replace(f"]({out}", f"](path:{out}")
 
 
 def setup(app):  # type: ignore[no-untyped-def]
     app.connect("source-read", link_files_outside)
     app.connect("autodoc-process-docstring", as_restructured_text)
     app.connect("autodoc-process-signature", short_types)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}  # for sphinx-build -j

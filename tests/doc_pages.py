@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+PAGES = [*sorted(DOCS.glob("*.md")), *TUTORIALS]
+
+
+def called(page: Path) -> str:
+    """As the contents name it."""
+    return str(page.relative_to(DOCS).with_suffix(""))
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,28 @@ def fences(page: Path) -> list[Block]:
         )
         for found in FENCE.finditer(text)
     ]
+
+
+@dataclass
+class Step:
+    """A command of a console, and the lines that are shown below it."""
+
+    where: str
+    command: str
+    shown: list[str]
+
+
+def steps(block: Block) -> list[Step]:
+    """What a ``console`` block shows: commands after ``$ ``, a backslash at their end goes on."""
+    found: list[Step] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append(Step(block.where, line.removeprefix("$ "), []))
+        elif found[-1].command.endswith("\\"):
+            found[-1].command = found[-1].command.removesuffix("\\") + line.strip()
+        elif line.strip():
+            found[-1].shown.append(line)
+    return found
 
 
 def code(page: Path) -> list[Block]:
