@@ -1,7 +1,7 @@
 """CurveStream's frame memory: share of planted events that are still held at the end.
 
-Five minutes of pictures at 1 frame a second, a scene still and panning in turn, a new one each
-minute, with twenty inserts of 1.5 s, flashes and exposure ramps. It is the router's own memory, so
+Four minutes of pictures at 1 frame a second, a scene still and panning in turn, a new one each
+minute, with sixteen inserts of 1.5 s, flashes and exposure ramps. It is the router's own memory, so
 its rule of writing is not in question here.
 """
 
@@ -39,7 +39,7 @@ class Frames:
     gated = False
 
     def streams(self, quick: bool) -> Sequence[Stream]:
-        return [_stream(seed, 60 if quick else 300) for seed in range(1 if quick else 4)]
+        return [_stream(seed, 60 if quick else 240) for seed in range(1 if quick else 3)]
 
     def budgets(self, quick: bool) -> Sequence[int]:
         fixed = FrameMemory(FrameMemoryConfig()).min_bytes
