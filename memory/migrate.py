@@ -80,12 +80,21 @@ def _delta_2(saved: Saved) -> None:
     saved.header["skipped"] = 0
 
 
+def _notes_2(saved: Saved) -> None:
+    """Those of a map say what has been told of it; before, a map that went on was told anew."""
+    tensors = saved.tensors
+    if {"camera", "size", "kind", "counters"} <= set(tensors):
+        tensors["told"] = np.array([0, 0, -np.inf, -np.inf])
+        saved.header["layout"]["told"] = ["float64", 4]
+
+
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "frames": (_frames_2,),
     "gaussians": (_gaussians_2, _gaussians_3),
     "gated-delta": (_delta_2,),
     "keyframes": (_keyframes_2,),
     "layer": (_delta_2,),
+    "notes": (_notes_2,),
 }
 
 _UNMARKED: Mapping[str, Callable[[Saved], int]] = {

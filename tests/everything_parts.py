@@ -13,6 +13,7 @@ import numpy as np
 
 from retain.apps.graphs import load
 from retain.apps.page.state import PageState
+from retain.models.scene.told import known
 from retain.pipeline.graph import CALLER, Graph, Node
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Held, Novelty, Pose, Recall, SplatDelta
@@ -37,12 +38,10 @@ def everything() -> tuple[Graph, dict[str, int]]:
 
 
 def said(packet: Packet) -> str:
-    """A digest of every bit of the frame and its results, but for what the clock said, and for
-    ``splats``: after a gap the map is told anew, so that is compared as a map."""
+    """A digest of every bit of the frame and its results, but for what the clock said: ``parts_ms``
+    are the milliseconds that parts of a stage took, which no two runs share."""
     hashed = hashlib.sha256(np.ascontiguousarray(packet.frame.image))
     for name, result in sorted(packet.results.items()):
-        if isinstance(result, SplatDelta):
-            continue
         if isinstance(result, Pose | Recall):
             result = msgspec.structs.replace(result, parts_ms={})
         fields = msgspec.structs.asdict(result)
@@ -115,6 +114,8 @@ class Listener:
 
 def heard(runner: Runner, resume: str | None = None) -> Listener:
     out = Listener()
+    if resume and (map_so_far := known(f"{resume}/6")):  # it was not there before
+        out.map.take(map_so_far)
     report = start(everything()[0], runner=runner, sinks={"log": out}, resume=resume).wait(120)
     assert report.ok, report.errors
     return out

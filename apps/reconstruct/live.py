@@ -130,6 +130,12 @@ class SplatViewer:
             self.newest.finished = True
             self.newest.version += 1
 
+    def begin(self, known: SplatDelta) -> None:
+        """The map that the stream goes on with."""
+        with self.newest.lock:
+            self.newest.cloud.apply(known)
+            self.newest.version += 1
+
     def show(self, final: SplatDelta) -> None:
         """The whole map as it was written, after the stream."""
         with self.newest.lock:

@@ -28,8 +28,10 @@ from retain.apps.running import (
     interrupted,
     run_stream,
 )
+from retain.pipeline import states
 from retain.pipeline.errors import RetainError, StateError, UsageError, nearest
 from retain.pipeline.graph import Graph
+from retain.pipeline.results import SplatDelta
 from retain.pipeline.run import RunReport
 
 if TYPE_CHECKING:
@@ -145,6 +147,8 @@ def reconstruct(
     from retain.apps.reconstruct.record import Recorder
 
     viewer = SplatViewer(options.stream) if options.page else None
+    if viewer and options.state and (known := _known(options.state)):
+        viewer.begin(known)
     return run_stream(
         options,
         view="scene",
@@ -185,6 +189,16 @@ def tell(done: Reconstructed) -> None:
     for path in sorted(done.out.iterdir()):
         if path.is_file():
             say(f"  {path}")
+
+
+def _known(folder: Path) -> SplatDelta | None:
+    """The map in a snapshot, for a view that was not there before. Raises StateError."""
+    from retain.models.scene.told import known
+
+    for node in states.manifest(folder).nodes:
+        if node.target == STAGE and (path := states.state_file(folder, node)):
+            return known(str(path))
+    return None
 
 
 def build_graph(options: ReconstructOptions, *, live: bool, page: bool) -> Graph:

@@ -37,6 +37,7 @@ from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.types import Maps, State
 from retain.models.scene.kind import Kind, kind_in, lens_of
 from retain.models.scene.options import MapperOptions
+from retain.models.scene.told import Told
 from retain.pipeline.errors import SourceError, StateError, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.results import Pose, SplatDelta
@@ -83,7 +84,8 @@ class NeuralMapper:
         self.hub.add("map", self._fused)
         self.map = NeuralMap(self)
         self.seq = self.held_out = -1
-        self._steps = self._keyframes = self._epoch = self._told = 0
+        self._steps = self._keyframes = 0
+        self.told = Told()
 
     def check(self, camera: Camera) -> None:
         """Any camera will do: the network is told of it with every picture."""
@@ -159,12 +161,12 @@ class NeuralMapper:
         """The whole map, now and then; None when nothing came since, or it is too early."""
         from retain.datasets.splats.splat import to_records
 
-        if not whole and self._keyframes - self._told < TELL_EVERY:
+        if not whole and self._keyframes - self.told.of < TELL_EVERY:
             return None
-        self._told, self._epoch = self._keyframes, self._epoch + 1
+        self.told.of, self.told.epoch = self._keyframes, self.told.epoch + 1
         view = self.map.read(self.stream)
         nothing = np.zeros(0, np.uint32)
-        return SplatDelta(self._epoch, True, nothing, view.ids, to_records(view.gaussians))
+        return SplatDelta(self.told.epoch, True, nothing, view.ids, to_records(view.gaussians))
 
     @property
     def nbytes(self) -> int:
@@ -191,6 +193,7 @@ class NeuralMapper:
             "budget": np.array([self._options.budget_bytes]),
             "weights": np.frombuffer(_lasting(self._options.weights).encode(), np.uint8),
             "digest": np.frombuffer(self._digest.encode(), np.uint8),
+            "told": self.told.array(),
         })  # fmt: skip
         try:
             self.hub.snapshot(path, self.seq)
@@ -211,7 +214,7 @@ class NeuralMapper:
             self._steps, self._keyframes, self.held_out = map(int, notes["counters"])
         except (KeyError, ValueError) as error:
             raise StateError(f"{path} holds no neural map: {error}.") from error
-        self._told = 0
+        self.told = Told.told_in(notes, path)
 
     @staticmethod
     def open(path: str, options: MapperOptions) -> NeuralMapper:

@@ -28,6 +28,7 @@ from retain.models.scene.kind import Kind, kind_in, lens_of, map_config, plain, 
 from retain.models.scene.options import MapperOptions
 from retain.models.scene.poses import KeyframePoses, Target
 from retain.models.scene.refine import Refiner
+from retain.models.scene.told import Told
 from retain.models.scene.tracking.base import MakesDepth, Skips, Spares, Tracked
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.results import KNOWN, Pose, SplatDelta
@@ -66,7 +67,7 @@ class Mapper:
         self._measure(kind.unit)
         self._anchor = self._newest = Anchor(-1, np.eye(4))
         """The newest keyframe that the map was given, and the newest that the tracker made."""
-        self._epoch = self._told = 0
+        self.told = Told()
         self._viewed = -1
         self.seq = -1
         """Of the last frame looked at."""
@@ -290,12 +291,12 @@ class Mapper:
         """How the map changed since the last one, None when it did not; or all of it."""
         from retain.datasets.splats.splat import to_records
 
-        changes = self.map.changes(self.stream, 0 if whole else self._told)
-        if changes.epoch == self._told and not (whole and self._told):
+        changes, told = self.map.changes(self.stream, 0 if whole else self.told.of), self.told
+        if changes.epoch == told.of and not (whole and told.of):
             return None
-        self._told, self._epoch = changes.epoch, self._epoch + 1
+        told.of, told.epoch = changes.epoch, told.epoch + 1
         records = to_records(changes.gaussians)
-        return SplatDelta(self._epoch, changes.whole, changes.removed, changes.ids, records)
+        return SplatDelta(told.epoch, changes.whole, changes.removed, changes.ids, records)
 
     @property
     def begun(self) -> bool:
@@ -332,6 +333,7 @@ class Mapper:
             "counters": np.array([self._anchor.id, self._viewed, self.held_out]),
             "anchor": self._anchor.c2w,
             "random": words(self._rng),
+            "told": self.told.array(),
         }
         if self._newest is not self._anchor:
             own |= {"newest": np.array([self._newest.id]), "newest.c2w": self._newest.c2w}
@@ -357,9 +359,9 @@ class Mapper:
             self._rng.bit_generator.state = json.loads(notes["random"].tobytes())
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise StateError(f"{path} holds no map of a scene: {error}.") from error
+        self.told = Told.told_in(notes, path)
         mark = "track."
         self.tracker.restore({k[len(mark) :]: v for k, v in notes.items() if k.startswith(mark)})
-        self._told = 0  # whoever watches starts from the whole map
 
     @staticmethod
     def open(path: str, options: MapperOptions) -> Mapper:

@@ -25,9 +25,11 @@ from retain.memory.gate import WriteRule
 from retain.models.scene.kind import Kind
 from retain.models.scene.mapper import Mapper
 from retain.models.scene.options import MapperOptions
+from retain.models.scene.told import Told
 from retain.models.scene.tracking.base import Fit
 from retain.models.scene.tracking.features import Kind as Features
 from retain.pipeline.errors import StateError, UsageError
+from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Result, Route, SplatDelta, View
 from retain.pipeline.shares import Use
@@ -131,7 +133,8 @@ class Reconstruct:
         self.mapper: Mapper | NeuralMapper | None = None
         self._seen_to = -1
         self._whole_every_s = whole_s or float("inf")
-        self._told_s = self._whole_s = float("-inf")
+        self._anew = bool(resume)
+        """Whoever follows the map was not there for what a saved state has told of it."""
         if resume:
             from retain.memory.snapshot import load as check
 
@@ -148,7 +151,7 @@ class Reconstruct:
             )
         shot = shot_of(frame, view)
         if self.mapper is None or self._resume or self._says_more(shot, self.mapper):
-            self.mapper = self._begin(shot, frame.stream)
+            self.mapper = self._begin(shot, frame)
         if frame.seq <= self._seen_to:
             return None
         mapper = self.mapper
@@ -170,12 +173,13 @@ class Reconstruct:
 
     def _delta(self, mapper: Mapper | NeuralMapper, seconds: float) -> SplatDelta | None:
         """What is told of the map with this frame; None when nothing changed or it is too early."""
-        if abs(seconds - self._told_s) < DELTA_S:
+        told = mapper.told
+        if abs(seconds - told.seconds) < DELTA_S:
             return None
-        delta = mapper.delta(whole=abs(seconds - self._whole_s) >= self._whole_every_s)
+        delta = mapper.delta(whole=abs(seconds - told.whole_s) >= self._whole_every_s)
         if delta is not None:
-            self._told_s = seconds
-            self._whole_s = seconds if delta.whole else self._whole_s
+            told.seconds = seconds
+            told.whole_s = seconds if delta.whole else told.whole_s
         return delta
 
     def _due(self, seq: int, last: int) -> bool:
@@ -199,15 +203,17 @@ class Reconstruct:
         more = has.given > had.given or has.depth > had.depth
         return more and not less and not mapper.begun
 
-    def _begin(self, shot: Shot, stream: str) -> Mapper | NeuralMapper:
+    def _begin(self, shot: Shot, frame: Frame) -> Mapper | NeuralMapper:
         kind = mapper_of(self.profile)
         if not self._resume:
-            return kind(stream, self._kind(shot), self.options)
+            return kind(frame.stream, self._kind(shot), self.options)
         mapper = kind.open(self._resume, self.options)
         given = mapper.kind.given
         if self._poses != "auto" and given != (self._poses == "given"):
             was = "given" if given else "estimated"
             raise StateError(f"{self._resume} was made with {was} poses, not {self._poses} ones.")
+        if self._anew or frame.discontinuity:  # after a gap, deltas may have been lost with it
+            mapper.told = Told(mapper.told.epoch)
         self._resume, self._seen_to = "", mapper.seq
         return mapper
 
@@ -239,7 +245,7 @@ class Reconstruct:
     def load(self, path: str) -> None:
         """Continue from ``path``, passing over frames it has seen. One that does not fit is refused
         with a StateError when the first frame comes."""
-        self._resume, self.mapper = path, None
+        self._resume, self.mapper, self._anew = path, None, False
 
     def stats(self) -> Mapping[str, StatValue]:
         if self.mapper is None:
