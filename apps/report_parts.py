@@ -17,8 +17,10 @@ import msgspec
 
 from retain.apps.drawing import clock, number, size
 from retain.apps.page.stages import table
+from retain.apps.running import REPORT, Footage
 from retain.pipeline.files import write_whole
 from retain.pipeline.metrics import GraphStats
+from retain.pipeline.run import RunReport
 
 HERE = Path(__file__).parent
 
@@ -62,6 +64,34 @@ def write_page(
     return out
 
 
+def write_run(
+    folder: Path,
+    body: Path,
+    parts: Mapping[str, str],
+    *,
+    title: str,
+    numbers: Sequence[str],
+    report: RunReport,
+    environment: Mapping[str, Any],
+    incomplete: str,
+    notice: str = "",
+    footer: str = "",
+) -> Path:
+    """Write the report of a run on a stream into ``folder``: the template ``body`` with its
+    ``parts``, all of them HTML. ``incomplete``: why the run is not whole; empty when it is."""
+    return write_page(
+        folder / REPORT,
+        title=title,
+        body=Template(body.read_text("utf-8")).substitute(parts),
+        numbers=numbers,
+        stats=msgspec.to_builtins(report.stats),
+        environment=environment,
+        warning=[incomplete] if incomplete else [],
+        notice=notice,
+        footer=footer,
+    )
+
+
 def graph_stats(stats: Mapping[str, Any]) -> GraphStats | None:
     return msgspec.convert(dict(stats), GraphStats) if stats else None
 
@@ -72,6 +102,31 @@ def speed_cell(seconds: float, graph: GraphStats | None) -> list[str]:
         return []
     speed = seconds / graph.uptime_s
     return [cell("Speed", f"{speed:.1f}×", f"real time; took {clock(graph.uptime_s)}")]
+
+
+def frames_cell(journal: Footage, report: RunReport) -> str:
+    """How much of the stream went by, and whether all of it was looked at."""
+    lost = sum(sum(edge.dropped.values()) for edge in report.stats.edges if edge.dst != "page")
+    more = f"{number(lost)} more were lost" if lost else "none lost"
+    return cell("Frames", number(journal.frames), f"{clock(journal.footage_s)}; {more}")
+
+
+def words_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text. Columns whose cells begin with a digit are set flush right."""
+    right = [all(row[i][:1].isdigit() or row[i] == "–" for row in rows) for i in range(len(head))]
+    kinds = [" class=n" if number else "" for number in right]
+
+    def line(tag: str, words: Sequence[str]) -> str:
+        cells = zip(kinds, words, strict=True)
+        return "".join(f"<{tag}{kind}>{escape(word)}</{tag}>" for kind, word in cells)
+
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{line('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def words_sheet(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """``words_table``, which scrolls sideways where it is too wide."""
+    return f'<div class="sheet">{words_table(head, rows)}</div>'
 
 
 def cell(name: str, value: str, more: str, share: float | None = None) -> str:

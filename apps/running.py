@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from retain.apps import console
 from retain.apps.folder import building, free_place, stream_name
+from retain.apps.progress import progress
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.graph import Graph
@@ -23,7 +23,7 @@ from retain.pipeline.metrics import GraphStats
 from retain.pipeline.packet import Packet
 from retain.pipeline.recorder import taken
 from retain.pipeline.redact import redact
-from retain.pipeline.run import Run, Runner, RunReport, run_until_done, start
+from retain.pipeline.run import Runner, RunReport, run_until_done, start
 from retain.pipeline.stage import Sink, StatValue
 from retain.pipeline.wire import Fault
 
@@ -191,7 +191,7 @@ def run_stream(
         journal.on_reached(_end_after(options, live), run.stop)
         if page:
             page.attach(run)
-        with _progress(run, journal, began):
+        with progress(run, journal.line, began):
             report = run_until_done(run)
         if report.stopped == "aborted":
             return Finished(out=None, exit_code=INTERRUPTED, journal=journal)
@@ -372,39 +372,3 @@ def error_of(fault: Fault) -> RetainError:
     if fault.code == "usage":
         return UsageError(fault.message)
     return NodeError(fault)
-
-
-@contextmanager
-def _progress(run: Run, journal: Footage, began: float) -> Iterator[None]:
-    """One line on stderr that keeps itself up to date; nothing where nobody would see it."""
-    screen = console.messages()
-    if not screen.is_terminal:
-        yield
-        return
-    from rich.live import Live
-
-    def line() -> str:
-        stats = run.stats()
-        return journal.line(time.monotonic() - began, stats) + _away(stats)
-
-    stop = threading.Event()
-    with Live(line(), console=screen, refresh_per_second=4, transient=True) as shown:
-        thread = threading.Thread(target=_refresh, args=(shown.update, line, stop), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _away(stats: GraphStats) -> str:
-    """What a source that is not giving anything says of itself."""
-    said = [node.extra for node in stats.nodes if node.role == "source"]
-    away = [own for own in said if own.get("state", "running") != "running"]
-    return "".join(f" · source: {own['state']} {own.get('last_cause', '')}" for own in away)
-
-
-def _refresh(update: Callable[[str], None], line: Callable[[], str], stop: threading.Event) -> None:
-    while not stop.wait(0.25):
-        update(line())

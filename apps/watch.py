@@ -90,9 +90,7 @@ def tell(done: Watched) -> None:
         f"watched {clock(journal.footage_s)} ({journal.frames} frames at "
         f"{done.times_real_time:.1f}x real time), kept {done.made}"
     )
-    for name in (REPORT, VIDEO, RESULTS, MEMORY):
-        if (done.out / name).exists():
-            say(f"  {done.out / name}")
+    console.name_files(done.out, REPORT, VIDEO, RESULTS, MEMORY)
 
 
 def build_graph(options: WatchOptions, *, live: bool, page: bool) -> Graph:

@@ -101,10 +101,13 @@ class GraphStats(msgspec.Struct, frozen=True):
 
     def node(self, name: str) -> NodeStats:
         """The node called ``name``; KeyError when there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        node = self.find(name)
+        if node is None:
+            raise KeyError(name)
+        return node
+
+    def find(self, name: str) -> NodeStats | None:
+        return next((node for node in self.nodes if node.name == name), None)
 
 
 class _Series:

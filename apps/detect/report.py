@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
-
-import msgspec
 
 from retain.apps.detect.examples import Example
 from retain.apps.detect.judge import Verdict
@@ -16,8 +13,14 @@ from retain.apps.detect.record import Recorder
 from retain.apps.detect.tables import WORDS, table
 from retain.apps.detect.timeline import SHOWN, timeline_svg
 from retain.apps.drawing import clock, data_uri, number, size
-from retain.apps.report_parts import cell, speed_cell, write_page
-from retain.apps.running import REPORT
+from retain.apps.report_parts import (
+    cell,
+    frames_cell,
+    speed_cell,
+    words_sheet,
+    words_table,
+    write_run,
+)
 from retain.pipeline.run import RunReport
 
 LAST_RESETS = 40
@@ -35,34 +38,33 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into ``folder``, beside the files of a closed ``journal``."""
     head, rows = table(journal, verdict)
-    body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
-        compare_note=_compare_note(journal, verdict),
-        compare=_table(head, rows),
-        meaning=_meaning(head),
-        tracks_note=_tracks_note(journal),
-        timeline=_timeline(journal),
-        moments_note=_moments_note(journal),
-        moments="\n".join(_moment(one) for one in journal.examples.kept),
-        memory_note=_memory_note(journal),
-        resets=_resets(journal),
-    )
-    return write_page(
-        folder / REPORT,
+    parts = {
+        "compare_note": _compare_note(journal, verdict),
+        "compare": words_table(head, rows),
+        "meaning": _meaning(head),
+        "tracks_note": _tracks_note(journal),
+        "timeline": _timeline(journal),
+        "moments_note": _moments_note(journal),
+        "moments": "\n".join(_moment(one) for one in journal.examples.kept),
+        "memory_note": _memory_note(journal),
+        "resets": _resets(journal),
+    }
+    return write_run(
+        folder,
+        Path(__file__).parent / "report.body.html",
+        parts,
         title=title,
-        warning=[incomplete] if incomplete else [],
         numbers=_numbers(journal, report),
-        body=body,
-        stats=msgspec.to_builtins(report.stats),
+        report=report,
         environment={**environment, **_stage(report)},
+        incomplete=incomplete,
     )
 
 
 def _numbers(journal: Recorder, report: RunReport) -> list[str]:
-    lost = sum(sum(edge.dropped.values()) for edge in report.stats.edges if edge.dst != "page")
-    more = f"{number(lost)} more were lost" if lost else "none lost"
     share = journal.from_memory / journal.boxes if journal.boxes else 0.0
     cells = [
-        cell("Frames", number(journal.frames), f"{clock(journal.footage_s)}; {more}"),
+        frames_cell(journal, report),
         cell("Boxes", number(journal.boxes), "that count"),
         cell("From memory", f"{100 * share:.1f} %", f"{number(journal.from_memory)} boxes"),
     ]
@@ -189,31 +191,13 @@ def _resets(journal: Recorder) -> str:
         return ""
     last = [[clock(seconds), reason] for seconds, reason in list(journal.resets)[-LAST_RESETS:]]
     counts = [[reason, number(times)] for reason, times in journal.reset_kinds.most_common()]
-    more = _sheet(["because of", "times"], counts) + "<br>" if len(journal.resets) > 1 else ""
-    return more + _sheet(["at", "because of"], last)
-
-
-def _sheet(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return f'<div class="sheet">{_table(head, rows)}</div>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns but the first are set flush right where they hold numbers."""
-    right = [all(row[k][:1].isdigit() or row[k] == "–" for row in rows) for k in range(len(head))]
-    kinds = [" class=n" if number and k else "" for k, number in enumerate(right)]
-    top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
-    lines = "".join(
-        "<tr>"
-        + "".join(f"<td{k}>{escape(c)}</td>" for k, c in zip(kinds, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
+    more = words_sheet(["because of", "times"], counts) + "<br>" if len(journal.resets) > 1 else ""
+    return more + words_sheet(["at", "because of"], last)
 
 
 def _stage(report: RunReport) -> dict[str, Any]:
     """What the detecting stage says of itself: its host, its read-out, ..."""
-    node = next((node for node in report.stats.nodes if node.name == "detect"), None)
+    node = report.stats.find("detect")
     told = node.extra if node else {}
     left_out = ("memory_bytes", "rows", "room", "resets", "boxes", "boxes_from_memory", "host",
                 "readout")  # fmt: skip

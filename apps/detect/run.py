@@ -180,8 +180,7 @@ def tell(done: Detected) -> None:
         say(f"  the detector does not know: {', '.join(done.made.verdict.unknown)}")
     if journal.recall is not None:
         say(f"  memory: at most {size(journal.most_bytes)} of {size(journal.recall.byte_budget)}")
-    for path in sorted(done.out.iterdir()):
-        say(f"  {path}")
+    console.name_files(done.out)
 
 
 def _write_outputs(
@@ -230,8 +229,8 @@ def _write_outputs(
 
 def _readout(report: RunReport) -> StatValue:
     """What the detecting stage says it reads its memory with."""
-    stages = (node for node in report.stats.nodes if node.name == "detect")
-    return next((node.extra.get("readout", "") for node in stages), "")
+    node = report.stats.find("detect")
+    return node.extra.get("readout", "") if node else ""
 
 
 def _judge(options: DetectOptions, folder: Path, journal: Recorder) -> Verdict:
@@ -241,14 +240,3 @@ def _judge(options: DetectOptions, folder: Path, journal: Recorder) -> Verdict:
     clips = open_truth(options.source)
     wanted = [word.strip() for word in options.classes.split(",") if word.strip()]
     return judge(folder / RESULTS, clips, journal.names, options.min_score, wanted)
-
-
-def recommend() -> None:
-    """What to try next, after the demo."""
-    print("\nnext, try:")
-    for command, what in (
-        ("retain detect VIDEO.mp4 --host yolox_nano.onnx", "a file of yours and COCO's 80 classes"),
-        ("retain detect 'objects://?seed=7' --track ocsort", "other objects, another tracker"),
-        ("retain train mamba OUT --video VIDEO.mp4", "a memory for your camera, without labels"),
-    ):
-        print(f"  {command:50}{what}")

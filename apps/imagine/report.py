@@ -7,10 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
-
-import msgspec
 
 from retain.apps.drawing import clock, data_uri, number, score, size
 from retain.apps.imagine.curve import Moment, curve_svg
@@ -19,8 +16,7 @@ from retain.apps.imagine.pairs import Pair
 from retain.apps.imagine.pictures import film
 from retain.apps.imagine.record import Recorder
 from retain.apps.imagine.run import SCOPE
-from retain.apps.report_parts import cell, speed_cell, write_page
-from retain.apps.running import REPORT
+from retain.apps.report_parts import cell, frames_cell, speed_cell, write_run
 from retain.pipeline.results import Reference
 from retain.pipeline.run import RunReport
 
@@ -37,21 +33,22 @@ def write_report(
     incomplete: str = "",
 ) -> Path:
     """Write ``report.html`` into ``folder``, beside the files of a closed ``journal``."""
-    body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
-        scope=escape(_scope(journal)),
-        novelty="" if journal.what == "fill" else _novelty(journal),
-        made="" if journal.what == "novelty" else _made(journal),
-        leaned_note=_leaned_note(journal),
-        leaned=_leaned(journal),
-    )
-    return write_page(
-        folder / REPORT,
+    parts = {
+        "scope": escape(_scope(journal)),
+        "novelty": "" if journal.what == "fill" else _novelty(journal),
+        "made": "" if journal.what == "novelty" else _made(journal),
+        "leaned_note": _leaned_note(journal),
+        "leaned": _leaned(journal),
+    }
+    return write_run(
+        folder,
+        Path(__file__).parent / "report.body.html",
+        parts,
         title=title,
-        warning=[incomplete] if incomplete else [],
         numbers=_numbers(journal, report),
-        body=body,
-        stats=msgspec.to_builtins(report.stats),
+        report=report,
         environment=environment,
+        incomplete=incomplete,
     )
 
 
@@ -68,9 +65,7 @@ def _scope(journal: Recorder) -> str:
 
 
 def _numbers(journal: Recorder, report: RunReport) -> list[str]:
-    lost = sum(sum(edge.dropped.values()) for edge in report.stats.edges if edge.dst != "page")
-    more = f"{number(lost)} more were lost" if lost else "none lost"
-    cells = [cell("Frames", number(journal.frames), f"{clock(journal.footage_s)}; {more}")]
+    cells = [frames_cell(journal, report)]
     if journal.what != "fill":
         cells += [
             cell("Clips", number(journal.clips), f"{number(journal.unguided)} without references"),

@@ -215,8 +215,7 @@ def tell(done: Imagined) -> None:
     errors = journal.errors
     for sentence in filter(None, (errors.alone(), errors.gain(), errors.beaten())):
         say(f"  {sentence}")
-    for path in sorted(done.out.iterdir()):
-        say(f"  {path}")
+    console.name_files(done.out)
 
 
 def _write_outputs(
@@ -249,14 +248,3 @@ def _write_outputs(
         environment=environment(options, **own),
         incomplete=" ".join(filter(None, (incomplete(report, journal), short))),
     )
-
-
-def recommend() -> None:
-    """What to try next, after the demo."""
-    print("\nnext, try:")
-    for command, what in (
-        ("retain imagine 'worlds://ball?clips=40&change=30'", "when does the law change?"),
-        ("retain imagine 'worlds://ball' --fill --drop 0.3", "frames left out, filled in"),
-        ("retain imagine VIDEO.mp4 --fps 8", "what is new in a video of yours"),
-    ):
-        print(f"  {command:56}{what}")

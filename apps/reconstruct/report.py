@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +14,7 @@ from retain.apps.drawing import clock, data_uri, jpeg, number, size
 from retain.apps.reconstruct.outcome import Outcome, Score, seen_from
 from retain.apps.reconstruct.plan import plan_svg
 from retain.apps.reconstruct.record import Recorder
-from retain.apps.report_parts import cell, write_page
-from retain.apps.running import REPORT
+from retain.apps.report_parts import cell, write_run
 from retain.pipeline.run import RunReport
 
 SHOWN = 9
@@ -37,23 +34,24 @@ def write_report(
     incomplete: str = "",
 ) -> Path:
     """Write ``report.html`` into ``folder``, beside the files of a closed ``journal``."""
-    body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
-        views_note=_views_note(outcome),
-        views="\n".join(_view(outcome, score) for score in _chosen(outcome.scores)),
-        path_note=_path_note(outcome),
-        path=plan_svg(outcome),
-        tracking=_table(("state", "frames", "why"), _states(journal), words=2),
-        map=_table(("", ""), _map_rows(journal, outcome), words=0),
-        parts=_table(("part", "mean per frame", "longest"), _parts(journal)),
-    )
-    return write_page(
-        folder / REPORT,
+    parts = {
+        "views_note": _views_note(outcome),
+        "views": "\n".join(_view(outcome, score) for score in _chosen(outcome.scores)),
+        "path_note": _path_note(outcome),
+        "path": plan_svg(outcome),
+        "tracking": _table(("state", "frames", "why"), _states(journal), words=2),
+        "map": _table(("", ""), _map_rows(journal, outcome), words=0),
+        "parts": _table(("part", "mean per frame", "longest"), _parts(journal)),
+    }
+    return write_run(
+        folder,
+        Path(__file__).parent / "report.body.html",
+        parts,
         title=title,
-        warning=[incomplete] if incomplete else [],
         numbers=_numbers(journal, outcome, report),
-        body=body,
-        stats=msgspec.to_builtins(report.stats),
+        report=report,
         environment=environment,
+        incomplete=incomplete,
     )
 
 

@@ -7,7 +7,6 @@ once more on the pictures it kept, judged by the frames it has not seen, and exp
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,9 +185,7 @@ def tell(done: Reconstructed) -> None:
     if journal.pose is not None:
         budget = size(journal.pose.byte_budget)
         say(f"  memory: at most {size(journal.most_bytes)} of {budget}")
-    for path in sorted(done.out.iterdir()):
-        if path.is_file():
-            say(f"  {path}")
+    console.name_files(done.out)
 
 
 def _known(folder: Path) -> SplatDelta | None:
@@ -346,14 +343,3 @@ def _progress(steps: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=screen, transient=True) as shown:
         task = shown.add_task("", total=steps)
         yield lambda done: shown.update(task, completed=done)
-
-
-def recommend() -> None:
-    """What to try next, after the demo."""
-    print("\nnext, try:", file=sys.stdout)
-    for command, what in (
-        ("retain reconstruct FOLDER", "TUM, Replica, 7-Scenes, ScanNet, COLMAP, nerfstudio, RGB-D"),
-        ("retain reconstruct VIDEO.mp4", "pictures alone: the scale stays open"),
-        ("retain render RESULTS --out tour.mp4", "the map along the camera's path"),
-    ):
-        print(f"  {command:42}{what}")

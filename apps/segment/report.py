@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import msgspec
-
 from retain.apps.drawing import clock, data_uri, jpeg, number
-from retain.apps.report_parts import cell, speed_cell, write_page
-from retain.apps.running import REPORT
+from retain.apps.report_parts import cell, frames_cell, speed_cell, words_sheet, write_run
 from retain.apps.segment.curve import SHOWN_S, Size, curve_svg, read_curve
 from retain.apps.segment.overlay import poster
 from retain.apps.segment.record import CURVE_CSV, OVERLAY, Recorder
@@ -49,31 +45,32 @@ def write_report(
     whole = journal.footage_s <= SHOWN_S
     around = journal.start_s + journal.footage_s / 2 if whole else middle
     sizes = read_curve(folder / CURVE_CSV, around)
-    body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
-        alarm=_alarm(journal),
-        curve_note=_curve_note(journal, sizes),
-        curve=curve_svg(sizes, journal.beats),
-        pictures_note=_pictures_note(journal, beat),
-        pictures="\n".join(_pictures(folder / OVERLAY, journal, beat)),
-        beats_note=_beats_note(journal),
-        beats=_beats(journal),
-        doubts_note=_doubts_note(journal),
-        doubts=_doubts(journal),
-    )
-    return write_page(
-        folder / REPORT,
+    parts = {
+        "alarm": _alarm(journal),
+        "curve_note": _curve_note(journal, sizes),
+        "curve": curve_svg(sizes, journal.beats),
+        "pictures_note": _pictures_note(journal, beat),
+        "pictures": "\n".join(_pictures(folder / OVERLAY, journal, beat)),
+        "beats_note": _beats_note(journal),
+        "beats": _beats(journal),
+        "doubts_note": _doubts_note(journal),
+        "doubts": _doubts(journal),
+    }
+    return write_run(
+        folder,
+        Path(__file__).parent / "report.body.html",
+        parts,
         title=title,
         notice=f"{NOTICE}. {DISCLAIMER}",
-        warning=[incomplete] if incomplete else [],
         numbers=_numbers(journal, beat, report),
-        body=body,
-        stats=msgspec.to_builtins(report.stats),
+        report=report,
         environment={
             **environment,
             **_model(report),
             **({"left out": left_out} if left_out else {}),
         },
         footer=f"{NOTICE}.",
+        incomplete=incomplete,
     )
 
 
@@ -98,10 +95,7 @@ def _numbers(journal: Recorder, beat: Beat | None, report: RunReport) -> list[st
                 cells.append(cell(f"{name} area", area_text(area, unit), of))
     if rate := _heart_rate(journal):
         cells.append(cell("Heart rate", f"{rate:.0f}", "per minute, from the beats"))
-    edges = [edge for edge in report.stats.edges if edge.dst != "page"]
-    lost = sum(sum(edge.dropped.values()) for edge in edges)
-    more = f"{number(lost)} more were lost" if lost else "none lost"
-    cells.append(cell("Frames", number(journal.frames), f"{clock(journal.footage_s)}; {more}"))
+    cells.append(frames_cell(journal, report))
     share = f"of {number(journal.frames)}" if journal.doubtful else "frames"
     cells.append(cell("Doubtful", number(journal.doubtful), share))
     return cells + speed_cell(journal.footage_s, report.stats)
@@ -194,7 +188,7 @@ def _beats(journal: Recorder) -> str:
         if unit == "mm":
             cells += [volume_text(beat.edv, unit), volume_text(beat.esv, unit)]
         rows.append([clock(beat.ed_seconds), clock(beat.es_seconds), *cells, percent(beat.ef)])
-    return _table([*head, "EF"], rows)
+    return words_sheet([*head, "EF"], rows)
 
 
 def _doubts_note(journal: Recorder) -> str:
@@ -223,28 +217,15 @@ def _doubts(journal: Recorder) -> str:
         for spell in journal.spells
     ]
     return (
-        _table(["doubt", "frames"], counts) + "<br>" + _table(["from", "to", "frames", ""], spells)
+        words_sheet(["doubt", "frames"], counts)
+        + "<br>"
+        + words_sheet(["from", "to", "frames", ""], spells)
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns whose cells begin with a digit are set flush right."""
-    right = [all(row[i][:1].isdigit() or row[i] == "–" for row in rows) for i in range(len(head))]
-    kinds = [" class=n" if number else "" for number in right]
-    top = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))
-    lines = "".join(
-        "<tr>"
-        + "".join(f"<td{k}>{escape(c)}</td>" for k, c in zip(kinds, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<div class="sheet">{table}</div>'
 
 
 def _model(report: RunReport) -> dict[str, Any]:
     """What the segmenting stage says of itself: its weights, how sure it is of the fan, ..."""
-    node = next((node for node in report.stats.nodes if node.name == "segment"), None)
+    node = report.stats.find("segment")
     told = node.extra if node else {}
     told = {name: value for name, value in told.items() if not name.endswith("_bytes")}
     return {name.replace("_", " "): value for name, value in told.items() if value != ""}

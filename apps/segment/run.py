@@ -93,9 +93,7 @@ def tell(done: Segmented) -> None:
     if done.made:
         say(f"  {done.made}")
     say(f"{NOTICE}.", style="bold")
-    for name in (REPORT, OVERLAY, MASKS, NIFTI, CURVE_CSV, BEATS_CSV, RESULTS):
-        if (done.out / name).exists():
-            say(f"  {done.out / name}")
+    console.name_files(done.out, REPORT, OVERLAY, MASKS, NIFTI, CURVE_CSV, BEATS_CSV, RESULTS)
 
 
 def build_graph(options: SegmentOptions, *, live: bool, page: bool) -> Graph:

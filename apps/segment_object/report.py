@@ -7,15 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
-
-import msgspec
 
 from retain.apps.drawing import clock, data_uri, jpeg, number, size
 from retain.apps.plots import Axes, drawing, grid
-from retain.apps.report_parts import cell, write_page
-from retain.apps.running import REPORT
+from retain.apps.report_parts import cell, write_run
 from retain.apps.segment.overlay import poster
 from retain.apps.segment_object.files import COLOURS
 from retain.apps.segment_object.record import CURVE_CSV, OVERLAY, Recorder
@@ -37,21 +33,22 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into ``folder``, beside the files of a closed ``journal``."""
     points = read_curve(folder / CURVE_CSV, journal.frames)
-    body = Template((Path(__file__).parent / "report.body.html").read_text("utf-8")).substitute(
-        curve_note=_curve_note(journal),
-        curve=curve_svg(points, journal.labels),
-        key=_key(journal.labels),
-        judged=_judged(journal),
-        pictures="\n".join(_pictures(folder / OVERLAY, journal)),
-    )
-    return write_page(
-        folder / REPORT,
+    parts = {
+        "curve_note": _curve_note(journal),
+        "curve": curve_svg(points, journal.labels),
+        "key": _key(journal.labels),
+        "judged": _judged(journal),
+        "pictures": "\n".join(_pictures(folder / OVERLAY, journal)),
+    }
+    return write_run(
+        folder,
+        Path(__file__).parent / "report.body.html",
+        parts,
         title=title,
-        warning=[incomplete] if incomplete else [],
         numbers=_numbers(journal, report),
-        body=body,
-        stats=msgspec.to_builtins(report.stats),
+        report=report,
         environment=environment,
+        incomplete=incomplete,
     )
 
 
@@ -124,7 +121,7 @@ def _numbers(journal: Recorder, report: RunReport) -> list[str]:
     cells.append(cell("Objects", number(len(journal.labels)), escape(", ".join(journal.labels))))
     cells.append(cell("Frames", number(journal.frames), clock(journal.footage_s)))
     cells.append(cell("Not seen", number(journal.unseen), f"of {number(journal.frames)} frames"))
-    node = next((node for node in report.stats.nodes if node.name == "object"), None)
+    node = report.stats.find("object")
     if node and (budget := float(node.extra.get("budget_bytes", 0))):
         held = float(node.memory_bytes)
         cells.append(cell("Memory", size(held), f"of {size(budget)}", share=held / budget))

@@ -111,9 +111,7 @@ def tell(done: Segmented) -> None:
         )
     if done.made:
         say(f"  {done.made}")
-    for name in (REPORT, OVERLAY, MASKS, CURVE_CSV, RESULTS):
-        if (done.out / name).exists():
-            say(f"  {done.out / name}")
+    console.name_files(done.out, REPORT, OVERLAY, MASKS, CURVE_CSV, RESULTS)
 
 
 def _write_outputs(
@@ -141,7 +139,7 @@ def _write_outputs(
 
 def _facts(journal: Recorder, report: RunReport) -> dict[str, Any]:
     """What summary.json says of the objects."""
-    node = next((node for node in report.stats.nodes if node.name == "object"), None)
+    node = report.stats.find("object")
     judged = {
         name: {
             "jf": one.mean,

@@ -117,8 +117,7 @@ def tell(done: Segmented) -> None:
         say(f"  {100 * sum(share for _, share in more):5.1f} %  {len(more)} other words")
     if journal.unseen:
         say(f"  none of them in {journal.unseen} of {journal.frames} frames")
-    for name in (REPORT, OVERLAY, MASKS, CURVE_CSV, RESULTS):
-        say(f"  {done.out / name}")
+    console.name_files(done.out, REPORT, OVERLAY, MASKS, CURVE_CSV, RESULTS)
 
 
 def _recorder(folder: Path, count: int) -> Recorder:
@@ -142,7 +141,7 @@ def _write_outputs(
 
     journal.close()
     shares = dict(zip(journal.labels, journal.mean_shares, strict=True))
-    node = next((node for node in report.stats.nodes if node.name == "text"), None)
+    node = report.stats.find("text")
     own = {
         "words": journal.labels,
         "encoder": node.extra.get("encoder", options.encoder) if node else options.encoder,

@@ -31,7 +31,7 @@ def test_the_demo_maps_a_room_shows_it_and_says_what_next(
     monkeypatch.setattr(Page, "finish", look)
     out = tmp_path / "room"
     code = demo.demo_scene(
-        out, True, 0, False, "inline", "retain demo scene", frames=6, width=96, finish=1
+        {"out": out, "page": True, "runner": "inline"}, frames=6, width=96, finish=1
     )
     said = capsys.readouterr()
     assert code == 0

@@ -307,10 +307,10 @@ def test_a_run_that_fails_keeps_what_was_mapped_until_then(
 ) -> None:
     look = Mapper.look
 
-    def fails(mapper: Mapper, shot: Shot, *, may_hold_out: bool) -> Pose:
+    def fails(mapper: Mapper, shot: Shot, **how: Any) -> Pose:
         if shot.seq == 9:
             raise ZeroDivisionError("by a bug")
-        return look(mapper, shot, may_hold_out=may_hold_out)
+        return look(mapper, shot, **how)
 
     monkeypatch.setattr(Mapper, "look", fails)
     said = reconstruct(retain, ROOM, *FAST, "--export", "ply", "--out", "out")

@@ -13,6 +13,7 @@ import pytest
 from command_parts import Retain
 from PIL import Image as Pil
 
+from retain.apps.numbers import records
 from retain.apps.page.state import PageState
 from retain.apps.segment_object import judging
 from retain.apps.segment_object import run as job
@@ -161,7 +162,8 @@ def test_the_ways_to_learn_are_judged_in_one_table(
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "none    disc: J&F 0." in said.err
-    names = {row["name"] for row in json.loads(Path("rows.json").read_text())["rows"]}
+    (measured,) = records.read(Path("rows.json")).measured.values()
+    names = {row.name for row in measured.rows}
     assert {"none, disc: J&F", "hybrid, disc: speed"} <= names
     said = retain("eval", "object", davis, "--learn", "best")
     assert (said.code, "best" in said.err) == (2, True)

@@ -28,7 +28,7 @@ def test_the_demo_finds_objects_shows_them_and_says_what_next(
 
     monkeypatch.setattr(Page, "finish", look)
     out = tmp_path / "objects"
-    code = demo.demo_detect(out, True, 0, False, "inline", "retain demo detect", frames=8)
+    code = demo.demo_detect({"out": out, "page": True, "runner": "inline"}, frames=8)
     said = capsys.readouterr()
     assert code == 0
     assert {"overlay.mp4", "report.html", "tracks.txt"} <= {path.name for path in out.iterdir()}
@@ -53,7 +53,7 @@ def test_without_trackers_it_goes_without_ids(
     asked: list[run.DetectOptions] = []
     monkeypatch.setattr(tracker.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(run, "detect", lambda options, told: asked.append(options) or Done())
-    demo.demo_detect(tmp_path / "out", False, 0, False, "inline", "retain demo detect")
+    demo.demo_detect({"out": tmp_path / "out", "page": False, "runner": "inline"})
     assert asked[0].track == "none"
     assert "retain[track]" in capsys.readouterr().err.replace("\n", " ")
 

@@ -196,9 +196,8 @@ def test_the_words_of_the_command_arrive(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_demo_foresees_a_world(
     weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = demo.demo_imagine(
-        tmp_path / "out", False, 0, False, "inline", "retain demo imagine", 4, 3, weights
-    )
+    asked = {"out": tmp_path / "out", "page": False, "runner": "inline"}
+    code = demo.demo_imagine(asked, clips=4, change=3, weights=weights)
     assert code == 0
     assert "last frame held" in capsys.readouterr().out
     assert summary(tmp_path / "out")["judged"] == 18
