@@ -276,6 +276,7 @@ def doctor(
 
 
 app.command()(cli_graphs.snapshot)
+app.command()(cli_graphs.inspect)
 app.command()(cli_graphs.top)
 app.command()(cli_graphs.run)
 app.command("graph")(cli_graphs.show)

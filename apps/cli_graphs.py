@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from retain.apps import console
 from retain.apps.cli_options import PortOption, RunnerName, RunnerOption, TokenOption
 from retain.pipeline.errors import UsageError
 
@@ -21,16 +20,31 @@ PageAddress = Annotated[
 ]
 
 
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
 def snapshot(
     page: PageAddress,
     folder: Annotated[Path, typer.Argument(help="Where the state goes; must not exist yet.")],
     token_file: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take the state of a running command; `--resume FOLDER` goes on from it, here or elsewhere."""
     from retain.apps import snapshot as job
 
-    job.snapshot(page, folder, token_file)
-    console.output().print(f"  {folder}", highlight=False)
+    job.tell(job.snapshot(page, folder, token_file), as_json)
+
+
+def inspect(
+    state: Annotated[
+        Path, typer.Argument(help="Folder of a snapshot, or a memory's file (.safetensors).")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a saved state holds: memories, versions, bytes, last frames, whether it is whole."""
+    from retain.apps import inspection
+
+    raise typer.Exit(inspection.inspect(state, as_json))
 
 
 def top(

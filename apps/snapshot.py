@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tempfile
 import zipfile
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+from retain.apps import console
 from retain.apps.token import bearer
 from retain.pipeline.errors import RetainError, StateError, UsageError
 from retain.pipeline.redact import redact
@@ -28,23 +32,61 @@ MAX_BYTES = 8 << 30
 _NAMES = re.compile(r"graph\.json|[0-9]{1,4}")
 
 
-def packed(run: HasStats) -> bytes:
-    """The state of ``run`` at this moment as a zip file. Raises StateError."""
+TOOK = "X-Retain-Took-Ms"
+"""With the answer: how long the graph took to give its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A state that lies in a folder."""
+
+    folder: str
+    nbytes: int
+    files: int
+    """With a stage's state."""
+    took_ms: float
+    """From the question to the graph until its state was whole."""
+    total_ms: float
+    """Until it lay in the folder."""
+
+
+def packed(run: HasStats) -> tuple[bytes, float]:
+    """The state of ``run`` at this moment as a zip file, and the milliseconds until the graph had
+    given it. Raises StateError."""
     with tempfile.TemporaryDirectory(prefix="retain-snapshot-") as spare:
         folder = Path(spare) / "state"
+        began = perf_counter()
         run.snapshot(folder)
+        took_ms = 1000 * (perf_counter() - began)
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as archive:
             for path in sorted(folder.iterdir()):
                 archive.write(path, path.name)
-        return out.getvalue()
+        return out.getvalue(), took_ms
 
 
-def snapshot(page: str, folder: Path, token_file: Path | None = None) -> None:
+def snapshot(page: str, folder: Path, token_file: Path | None = None) -> Taken:
     """Ask the page at ``page`` (address or port) for a state and unpack it to a new ``folder``."""
     if folder.exists():
         raise UsageError(f"{str(folder)!r} exists already.", hint="Name a new folder.")
-    unpack(_ask(local_page(page), bearer(token_file)), folder)
+    began = perf_counter()
+    data, took_ms = _ask(local_page(page), bearer(token_file))
+    unpack(data, folder)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    files = sum(name.isdecimal() for name in sizes)
+    total_ms = 1000 * (perf_counter() - began)
+    return Taken(str(folder), sum(sizes.values()), files, took_ms, round(total_ms, 1))
+
+
+def tell(taken: Taken, as_json: bool) -> None:
+    """On stdout."""
+    if as_json:
+        print(json.dumps(asdict(taken)))
+        return
+    console.output().print(
+        f"  {taken.folder}: {taken.nbytes:,} bytes, states of {taken.files} stages, taken in "
+        f"{taken.took_ms:.0f} ms ({taken.total_ms:.0f} ms until here)"
+    )
 
 
 def local_page(page: str) -> str:
@@ -88,13 +130,13 @@ def unpack(data: bytes, folder: Path) -> None:
         raise RetainError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
 
 
-def _ask(url: str, token: dict[str, str]) -> bytes:
+def _ask(url: str, token: dict[str, str]) -> tuple[bytes, float]:
     request = Request(f"{url}/api/snapshot", b"", {HEADER: "1", **token}, method="POST")
     try:
         # Without the proxies of the environment: it is this machine that is asked.
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read(MAX_BYTES)
-            return data
+            return data, float(answer.headers.get(TOOK, "nan"))
     except HTTPError as error:
         raise RetainError(error.read(1000).decode("utf-8", "replace")) from None
     except (URLError, OSError, HTTPException) as error:

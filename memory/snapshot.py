@@ -90,6 +90,8 @@ class MemoryFile:
     versions: Mapping[str, int] = field(default_factory=dict)
     """Of a file that was read: in which version it holds each memory. Those that are not today's
     have been brought up to it."""
+    schema: str = f"{migrate.SCHEMA}/{migrate.FILE_VERSION}"
+    """The one it was written in."""
 
 
 def config_hash(config: Config) -> str:
@@ -250,7 +252,7 @@ def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> Mem
         if owner not in tensors:
             raise StateError(f"{path}: the array {key!r} belongs to no memory of the file.")
         tensors[owner][name] = array
-    versions = {}
+    versions, older = {}, []
     for name, described in header.memories.items():
         if config_hash(described.config) != described.config_sha256:
             raise StateError(f"{path}: the configuration of {name!r} was altered.")
@@ -265,12 +267,14 @@ def _assemble(path: Path, header: _Header, arrays: dict[str, np.ndarray]) -> Mem
                 raise StateError(
                     f"{path} cannot be read: its {name!r} is damaged. {error}"
                 ) from error
-            _tell(path, header.sha256, name, version, known)
+            older.append(f"{name!r} of version {version}, read as {known}")
         memories[name] = saved.config, State(saved.tensors, saved.header)
-    return MemoryFile(header.stream, header.seq, memories, header.by, versions)
+    if older:
+        _tell(path, header.sha256, "; ".join(older))
+    return MemoryFile(header.stream, header.seq, memories, header.by, versions, header.schema)
 
 
 @lru_cache(maxsize=1024)
-def _tell(path: Path, sha256: str, name: str, version: int, known: int) -> None:
+def _tell(path: Path, sha256: str, older: str) -> None:
     """Once for each file, however often it is read."""
-    log.warning("%s holds %r of version %d, read as version %d.", path, name, version, known)
+    log.warning("%s holds %s.", path, older)

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -19,6 +18,7 @@ from retain.pipeline.files import write_whole
 from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
 from retain.pipeline.stage import StatValue
+from retain.pipeline.versions import refuse_newer, version_of
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +80,32 @@ class EncodeMany(Encode):
         return {**super().stats(), "calls": self._calls}
 
 
+SCHEMA, VERSION = "retain-memories", 1
+
+
 class _Many(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All memories in one file: each is a whole memory file with its own checksum."""
 
-    schema: Literal["retain-memories/1"]
+    schema: str
     streams: dict[str, bytes]
+
+
+def memories_in(path: str | Path) -> dict[str, bytes] | None:
+    """By stream, the memory files in one that ``RememberMany`` saved; None for a file of another
+    kind. Raises StateError."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise StateError(f"{path} is too large for a file of memories.")
+        many = msgspec.msgpack.decode(path.read_bytes(), type=_Many)
+    except OSError as error:
+        raise StateError(f"The memories {path} cannot be read: {error.strerror}.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if not (version := version_of(many.schema, SCHEMA)):
+        return None
+    refuse_newer(f"{path} is a file of memories", version, VERSION)
+    return many.streams
 
 
 class RememberMany:
@@ -146,22 +167,15 @@ class RememberMany:
             for stream, memory in self._memories.items():
                 memory.save(f"{spare}/state")
                 streams[stream] = Path(f"{spare}/state").read_bytes()
-        write_whole(Path(path), msgspec.msgpack.encode(_Many("retain-memories/1", streams)))
+        write_whole(Path(path), msgspec.msgpack.encode(_Many(f"{SCHEMA}/{VERSION}", streams)))
 
     def load(self, path: str) -> None:
         """Continue from ``path``. Each memory is checked here and taken up with its stream's next
         frame. Raises StateError."""
-        try:
-            file = Path(path)
-            if file.stat().st_size > MAX_FILE:
-                raise StateError(f"{path} is too large for a file of memories.")
-            many = msgspec.msgpack.decode(file.read_bytes(), type=_Many)
-        except OSError as error:
-            raise StateError(f"The memories {path} cannot be read: {error.strerror}.") from error
-        except msgspec.MsgspecError as error:
-            raise StateError(f"{path} is not a file of memories, or is damaged.") from error
+        if (streams := memories_in(path)) is None:
+            raise StateError(f"{path} is not a file of memories, or is damaged.")
         self._memories, self._heard = {}, {}
-        for stream, data in many.streams.items():
+        for stream, data in streams.items():
             place = self._place(stream)
             write_whole(place, data)
             load(place)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from retain.apps.page.access import Door
 from retain.apps.page.ask import add_routes
 from retain.apps.page.server import STATIC, is_loopback
-from retain.apps.snapshot import HEADER, packed
+from retain.apps.snapshot import HEADER, TOOK, packed
 from retain.pipeline.errors import RetainError
 from retain.pipeline.metrics import prometheus_text
 
@@ -92,7 +92,9 @@ def make_app(page: Page) -> FastAPI:
         if page.run is None:
             return PlainTextResponse("Nothing runs yet.", 409)
         try:
-            return Response(packed(page.run), media_type="application/zip")
+            data, took_ms = packed(page.run)
+            told = {TOOK: f"{took_ms:.1f}"}
+            return Response(data, media_type="application/zip", headers=told)
         except RetainError as error:
             return PlainTextResponse(str(error), 409)
 

@@ -83,7 +83,7 @@ def test_an_earlier_memory_is_brought_up_and_told_once(
     assert got.versions["b"] == 1
     assert got.memories["b"][1].tensors["rows.mass"].tolist() == [1.0, 1.0, 1.0]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path} holds 'b' of version 1, read as version 2."
+        f"{path} holds 'b' of version 1, read as 2."
     ]
 
 
