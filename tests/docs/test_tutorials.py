@@ -36,6 +36,8 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
     return lambda: capfd.readouterr()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # all of them take a minute of a quiet machine
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
 def test_a_tutorial_does_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say
