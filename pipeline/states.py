@@ -64,8 +64,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     promise: Promise
     nodes: list[NodeState]
     """All but sinks, in the graph's order."""
-    holdings: Holdings | None = None
+    holdings: Holdings | None
     """Where bytes may move between stages: who has what."""
+    sha256: str
+    """Of all the rest; empty in a snapshot of version 1."""
 
 
 def _graph_2(told: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -84,7 +86,8 @@ def _graph_2(told: dict[str, Any], folder: Path) -> dict[str, Any]:
         node["state"] = None
     for node, path in zip(stateful, files, strict=True):
         node["state"] = {"name": path.name, "nbytes": path.stat().st_size, "sha256": ""}
-    return {**told, "by": "", "wall_ns": 0, "nodes": nodes}
+    holdings = told.get("holdings")
+    return {**told, "by": "", "wall_ns": 0, "nodes": nodes, "holdings": holdings, "sha256": ""}
 
 
 _STEPS: tuple[Callable[[dict[str, Any], Path], dict[str, Any]], ...] = (_graph_2,)
@@ -104,6 +107,8 @@ def manifest(folder: Path) -> Manifest:
         if not (version := version_of(schema, SCHEMA)):
             raise StateError(f"{folder} is a damaged snapshot: its schema is {schema!r}.")
         refuse_newer(f"{folder} is a snapshot", version, VERSION, told.get("by"))
+        if version > 1 and told.get("sha256") != _sum(told):
+            raise StateError(f"{path} was altered or damaged: its checksum is wrong.")
         for step in _STEPS[version - 1 :]:
             told = step(told, folder)
         return msgspec.convert(told, Manifest)
@@ -116,6 +121,11 @@ def manifest(folder: Path) -> Manifest:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError,
             KeyError, TypeError, ValueError) as error:  # fmt: skip
         raise StateError(f"{folder} is a damaged snapshot: {error}") from error
+
+
+def _sum(told: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in told.items() if name != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(rest, order="sorted")).hexdigest()
 
 
 def state_file(folder: Path, node: NodeState) -> Path | None:
@@ -170,10 +180,11 @@ def write(
                 saved = states.get(node.name)
                 state = _copied(Path(saved), unfinished / str(index)) if saved else None
                 nodes.append(NodeState(node.name, node.target, sent.get(node.name, 0), state))
-            told = Manifest(
+            told: dict[str, Any] = msgspec.to_builtins(Manifest(
                 f"{SCHEMA}/{VERSION}", retain.__version__, time.time_ns(), graph.promise, nodes,
-                holdings,
-            )  # fmt: skip
+                holdings, sha256="",
+            ))  # fmt: skip
+            told["sha256"] = _sum(told)
             write_whole(unfinished / NAME, msgspec.json.encode(told))
             unfinished.rename(folder)
         finally:
