@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
 from retain.apps.bench import Row
+from retain.apps.cli_options import command_line
 from retain.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,13 +58,10 @@ def evaluate(options: EvalOptions) -> int:
     if rows:
         bench.show("bars", rows)
     if options.json:
-        document = {
-            "host": options.host,
-            "degraded": options.degraded,
-            "seeds": list(seeds),
-            "scores": [asdict(score) for score in scores],
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+        from retain.apps.numbers import records
+
+        every = [*(row for score in scores for row in scored(score, scores)), *rows]
+        records.keep(every, command_line(), "models", options.json)
     return 1 if any(row.met is False for row in rows) else 0
 
 
@@ -173,6 +170,24 @@ def _cent(share: float) -> str:
 
 def _plain(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def scored(score: Score, scores: Sequence[Score]) -> list[Row]:
+    """One row of the table, beside the detector alone."""
+    alone = next(s for s in scores if s.name == "plain")
+    pairs = (("spoilt", score.deg, alone.deg), ("untouched", score.cln, alone.cln))
+    rows = [
+        Row(
+            name=f"{score.name}, {which} frames",
+            value=100 * ours,
+            unit="AP50",
+            peer="the detector alone",
+            peer_value=100 * theirs,
+            ratio=ours / theirs if theirs else None,
+        )
+        for which, ours, theirs in pairs
+    ]
+    return [*rows, Row(name=f"{score.name}, time of a frame", value=score.ms, unit="ms")]
 
 
 def bars(scores: Sequence[Score], degraded: str) -> list[Row]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from retain.apps import evaluation_detect as job
 from retain.apps.bench import Row, folder
 from retain.models.mamba import weights
-from retain.models.mamba.evaluate import Score
 from retain.models.mamba.hosts.open import open_host
 
 AREA = "models"
@@ -39,30 +40,20 @@ def _table(host: str, places: list[str], degraded: str, name: str) -> list[Row]:
         return []
     seeds = SEEDS[:1] if host == "small" else SEEDS
     scores = job.over_seeds(detector, "auto", job.opened(places), degraded, seeds)
-    rows = [row for one in scores for row in _rows(f"{name}: {one.name}", one, scores[1])]
+    rows = [row for score in scores for row in job.scored(score, scores)]
     if host == "small":
         by = {score.name: score for score in scores}
         gain = 100 * (by["bank"].deg - by["plain"].deg)
         worse = 100 * (by["bank"].cln - by["plain"].cln)
-        return [
-            *rows,
-            Row(name=f"{name}, spoilt: bank - plain", value=gain, unit="points",
+        rows += [
+            Row(name="spoilt frames: bank - plain", value=gain, unit="points",
                 bar=f">= {LEAST_GENERATED:g}", met=gain >= LEAST_GENERATED),
-            Row(name=f"{name}, untouched: bank - plain", value=worse, unit="points",
+            Row(name="untouched frames: bank - plain", value=worse, unit="points",
                 bar=f">= {job.WORST_CLEAN:g}", met=worse >= job.WORST_CLEAN),
         ]  # fmt: skip
-    return rows + job.bars(scores, degraded)
-
-
-def _rows(name: str, score: Score, plain: Score) -> list[Row]:
-    pairs = (("spoilt", score.deg, plain.deg), ("untouched", score.cln, plain.cln))
-    rows = [
-        Row(name=f"{name}, {which} frames", value=100 * ours, unit="AP50",
-            peer="the detector alone", peer_value=100 * alone,
-            ratio=ours / alone if alone else None)
-        for which, ours, alone in pairs
-    ]  # fmt: skip
-    return [*rows, Row(name="… time of a frame", value=score.ms, unit="ms")]
+    else:
+        rows += job.bars(scores, degraded)
+    return [msgspec.structs.replace(row, name=f"{name}: {row.name}") for row in rows]
 
 
 def _real(variable: str, name: str) -> Path | None:

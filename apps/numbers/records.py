@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -204,7 +205,13 @@ def read_all(where: Path) -> list[Record]:
 
 
 def keep(rows: Iterable[Row], command: str, area: str, path: Path) -> None:
-    """What a single command found, as a record of its own."""
+    """What a single command found, as a record of its own. Where it is kept is no part of what
+    was measured, and not of ``command`` either."""
+    words = shlex.split(command)
+    if "--json" in words:
+        at = words.index("--json")
+        del words[at : at + 2]
+        command = shlex.join(words)
     measured = Measured(area=area, at=now(), rows=tuple(rows), load=(load(), load()))
     write(msgspec.structs.replace(new(), measured={command: measured}), path)
 

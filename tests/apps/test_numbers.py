@@ -84,6 +84,16 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_a_command_is_named_without_where_it_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    records.keep(
+        [row()], f"retain eval detect 'objects://?a=1&b=2' --json {path} --seeds 3", "models", path
+    )
+    ((command, one),) = records.read(path).measured.items()
+    assert command == "retain eval detect 'objects://?a=1&b=2' --seeds 3"
+    assert one.rows == (row(),)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

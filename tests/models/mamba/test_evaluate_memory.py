@@ -92,6 +92,9 @@ def test_bars_are_met_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     bad = [replace(s, deg=0.3, cln=0.7) if s.name == "bank" else s for s in good]
     assert [row.met for row in job.bars(bad, "strong")].count(False) == 3
     assert job.bars(good[:1], "strong") == []
+    spoilt, untouched, _ = job.scored(good[3], good)
+    assert (spoilt.value, spoilt.peer_value, spoilt.ratio) == (50.0, 20.0, 2.5)
+    assert untouched.name == "bank, untouched frames"
     job.show(good)
     assert "bank + carry" in capsys.readouterr().out
 
