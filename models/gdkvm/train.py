@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,7 @@ from retain.models.gdkvm.config import GdkvmConfig
 from retain.models.gdkvm.draw import LENGTH
 from retain.models.gdkvm.losses import clip_loss
 from retain.models.gdkvm.network import Gdkvm, PerFrame
-from retain.models.training import Progress, Run
+from retain.models.training import Ahead, Progress, Run, cosine, groups
 from retain.pipeline.errors import UsageError
 
 
@@ -67,11 +65,8 @@ class Recipe:
         return {**asdict(self), "model": self.model.as_json()}
 
     def rate(self, step: int) -> float:
-        """Learning rate of ``step``: up over the first tenth, then down along a cosine."""
-        warm = max(1, self.steps // 10)
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+        """Learning rate of ``step``."""
+        return cosine(step, self.steps, self.lr)
 
 
 def base_recipe(grid: int = 128, **changes: Any) -> Recipe:
@@ -104,14 +99,9 @@ class Trainer(Run):
         self.device = torch.device(device)
         torch.manual_seed(recipe.seed)
         model = build(recipe).to(self.device).train()
-        decayed = [p for p in model.parameters() if p.dim() > 1]
-        others = [p for p in model.parameters() if p.dim() <= 1]
         super().__init__(
             model,
-            [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            groups(model.parameters(), recipe.weight_decay),
             recipe.as_json(),
             out,
             steps=recipe.steps,
@@ -121,8 +111,7 @@ class Trainer(Run):
             clip_norm=recipe.clip_norm,
             batch=recipe.batch,
         )
-        self._drawing = ThreadPoolExecutor(1, "retain-batch")
-        self._ahead: tuple[int, Future[data.Batch]] | None = None
+        self._batch = Ahead(self._draw, recipe.steps)
         self._labels = [LABELS.index(name) + 1 for name in recipe.model.objects]
 
     def loss(self, step: int) -> Tensor:
@@ -135,26 +124,17 @@ class Trainer(Run):
         frames = list(range(r.length)) if r.labels == "all" else [0, r.length - 1]
         return clip_loss(outs, target, frames, r.model, r.points, r.area, self.share)
 
-    def _batch(self, step: int) -> data.Batch:
-        """Of this step; the next one's is drawn while this one is worked on."""
+    def _draw(self, step: int) -> data.Batch:
         r = self.recipe
-
-        def draw(step: int) -> Future[data.Batch]:
-            return self._drawing.submit(
-                data.batch,
-                self.cache,
-                step,
-                seed=r.seed,
-                size=r.batch,
-                length=r.length,
-                corruption=r.corruption,
-                rows=self.rows,
-            )
-
-        ready = self._ahead
-        future = ready[1] if ready and ready[0] == step else draw(step)
-        self._ahead = (step + 1, draw(step + 1)) if step + 1 < r.steps else None
-        return future.result()
+        return data.batch(
+            self.cache,
+            step,
+            seed=r.seed,
+            size=r.batch,
+            length=r.length,
+            corruption=r.corruption,
+            rows=self.rows,
+        )
 
     def averaged(self) -> Gdkvm:
         """The network that is kept, ready to use."""

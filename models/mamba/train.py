@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,8 +26,8 @@ from retain.models.mamba.host import Cells, Host, Predicted
 from retain.models.mamba.memory import Memory, MemoryOptions
 from retain.models.mamba.paper import Paper, PaperConfig
 from retain.models.mamba.reading import Readout
-from retain.models.training import patience
-from retain.pipeline.errors import StateError, UsageError
+from retain.models.training import Progress, Run, cosine, groups
+from retain.pipeline.errors import UsageError
 
 Kind = Literal["gated", "control", "paper"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -82,11 +81,7 @@ class Recipe:
 
     def rate(self, round_: int) -> float:
         """Learning rate: up over the first twentieth, then down along a cosine."""
-        warm = max(1, self.rounds // 20)
-        if round_ < warm:
-            return self.lr * (round_ + 1) / warm
-        left = (round_ - warm) / max(1, self.rounds - warm)
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * left)))
+        return cosine(round_, self.rounds, self.lr, warm=0.05, lowest=0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +104,15 @@ def build(kind: Kind, host: Host) -> Readout:
     return Gated(GatedConfig(host.channels, host.side))
 
 
-class Trainer:
-    """A run of one kind in ``out``; ``load`` takes it up where a checkpoint there left it."""
+class Trainer(Run):
+    """A run of one kind in ``out``; ``load`` takes it up where a checkpoint there left it. A step
+    is a round, with an update for every frame but the first."""
+
+    save_every = 4
+    """Rounds take seconds."""
 
     def __init__(self, recipe: Recipe, host: Host, episodes: Episodes, out: Path) -> None:
-        self.recipe, self.host, self.out = recipe, host, out
-        self.share = distributed.here()
-        self._rows = self.share.rows(recipe.batch)
+        self.recipe, self.host = recipe, host
         held_out = [k for k in range(len(episodes)) if k // _BLOCK % _EVERY == _EVERY // 2]
         held_out = held_out or [len(episodes) - 1]
         self._held_out = episodes.only(held_out)
@@ -125,51 +122,32 @@ class Trainer:
         _standardise(self.readout, self._episodes)
         if isinstance(self.readout, Gated):
             self.readout.scale.fill_(1.0)
-        self.average = {k: v.clone() for k, v in self.readout.state_dict().items()}
+        super().__init__(
+            self.readout,
+            groups(self.readout.parameters(), recipe.weight_decay, eps=1e-8),
+            {**asdict(recipe), "host": host.digest},
+            out,
+            steps=recipe.rounds,
+            seed=recipe.seed,
+            rate=recipe.rate,
+            average=recipe.average,
+            clip_norm=recipe.clip_norm,
+            batch=recipe.batch,
+        )
         self.best = {k: v.clone() for k, v in self.average.items()}
         self.best_loss, self.last_loss = math.inf, math.nan
-        decayed = [p for p in self.readout.parameters() if p.dim() > 1]
-        others = [p for p in self.readout.parameters() if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay)
-        self.round = self._steps = 0
 
     @property
     def checkpoint(self) -> Path:
         return self.out / f"checkpoint-{self.recipe.kind}.safetensors"
 
-    def train(self, tell: Callable[[Told], None], save_every_s: float = 30.0) -> None:
-        """Until the last round. A KeyboardInterrupt or SIGTERM waits for the end of its round, on
-        all processes, saves and goes on upwards; a second one does not wait, and saves nothing."""
-        r, saved, stop = self.recipe, time.monotonic(), False
-        self.share.same(f"{asdict(r)} {self.host.digest} {self.round}", self.readout.state_dict())
-        with patience(self.share.launched) as heard:
-            while self.round < r.rounds and not stop:
-                began = time.perf_counter()
-                loss, self.round = self._one(), self.round + 1
-                if self.round % r.judge_every == 0 or self.round == r.rounds:
-                    self._judge()
-                _, stop = self.share.settle(0.0, bool(heard))
-                took = time.perf_counter() - began
-                tell(Told(r.kind, self.round, r.rounds, loss, self.last_loss, took))
-                if stop or time.monotonic() - saved > save_every_s or self.round == r.rounds:
-                    self.save()
-                    saved = time.monotonic()
-        if heard or stop:
-            raise KeyboardInterrupt
-
-    def _one(self) -> float:
+    def work(self, step: int) -> float:
         """A round. Everything random in it follows from the seed and its number."""
         r = self.recipe
-        rng = np.random.default_rng((r.seed, self.round))
-        for group in self.optimiser.param_groups:
-            group["lr"] = r.rate(self.round)
+        rng = np.random.default_rng((r.seed, step))
         chosen = rng.choice(len(self._episodes), r.batch, replace=len(self._episodes) < r.batch)
         drawn = [self._draw(self._episodes, int(k), rng) for k in chosen]
-        runs = [self._run(self.readout, one) for one in drawn[self._rows]]
+        runs = [self._run(self.readout, one) for one in drawn[self.rows]]
         total = count = 0.0
         for t in range(len(runs[0].frames)):
             losses = [one for run in runs if (one := run.step(t)) is not None]
@@ -177,14 +155,10 @@ class Trainer:
             if not self.share.count(len(losses)):
                 continue
             if self.share.count(int(loss.requires_grad)):
-                self.optimiser.zero_grad(set_to_none=True)
-                if loss.requires_grad:
-                    loss.backward()  # type: ignore[no-untyped-call]
-                self.share.add_gradients(self.readout.parameters())
-                torch.nn.utils.clip_grad_norm_(self.readout.parameters(), r.clip_norm)
-                self.optimiser.step()
-                self._follow()
-            total, count = total + self.share.settle(float(loss.detach()), False)[0], count + 1
+                self.update(loss)
+            total, count = total + float(loss.detach()), count + 1
+        if (step + 1) % r.judge_every == 0 or step + 1 == r.rounds:
+            self._judge()
         return total / max(count, 1)
 
     def _draw(self, episodes: Episodes, k: int, rng: np.random.Generator) -> _Drawn:
@@ -200,13 +174,6 @@ class Trainer:
     def _run(self, readout: Readout, drawn: _Drawn) -> _Run:
         r = self.recipe
         return _Run(self.host, readout, r.kind == "control", *drawn, r.caution)
-
-    def _follow(self) -> None:
-        """The average; younger than its memory it is a plain mean, so that it forgets the start."""
-        self._steps += 1
-        rate = min(self.recipe.average, (1 + self._steps) / (10 + self._steps))
-        for name, value in self.readout.state_dict().items():
-            self.average[name].lerp_(value.detach(), 1 - rate)
 
     @torch.no_grad()
     def _judge(self) -> None:
@@ -230,54 +197,16 @@ class Trainer:
         readout.load_state_dict(self.best)
         return readout.eval()
 
-    def save(self) -> None:
-        """Everything the next round depends on, atomically; by the first process alone."""
-        if not self.share.first:
-            return
-        parts = {"now": self.readout.state_dict(), "average": self.average, "best": self.best}
-        tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
-        states = self.optimiser.state_dict()["state"]
-        tensors |= {
-            f"adam/{index}/{k}": torch.as_tensor(v)
-            for index, state in states.items()
-            for k, v in state.items()
-        }
-        head = {
-            "recipe": asdict(self.recipe),
-            "host": self.host.digest,
-            "round": self.round,
-            "steps": self._steps,
+    def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self.best, {
             "best": None if math.isinf(self.best_loss) else self.best_loss,
             "last": None if math.isnan(self.last_loss) else self.last_loss,
         }
-        weights.write(self.checkpoint, tensors, head)
 
-    def load(self) -> bool:
-        """Continue from the checkpoint; False when there is none. Raises StateError when it was
-        made by another recipe or for another host."""
-        if not self.checkpoint.exists():
-            return False
-        tensors, head = weights.read(self.checkpoint)
-        if head.get("recipe") != asdict(self.recipe) or head.get("host") != self.host.digest:
-            raise StateError(
-                f"{self.checkpoint} belongs to another recipe or host than this run's.",
-                hint="Train into another folder, or give the options it was started with.",
-            )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.readout.load_state_dict(part("now/"))
-        self.average, self.best = part("average/"), part("best/")
-        state = self.optimiser.state_dict()
-        count = sum(len(group["params"]) for group in state["param_groups"])
-        found = {k: part(f"adam/{k}/") for k in range(count)}
-        state["state"] = {k: values for k, values in found.items() if values}
-        self.optimiser.load_state_dict(state)
-        self.round, self._steps = int(head["round"]), int(head["steps"])
+    def take(self, kept: dict[str, Tensor], head: Mapping[str, Any]) -> None:
+        self.best = kept
         self.best_loss = math.inf if head["best"] is None else float(head["best"])
         self.last_loss = math.nan if head["last"] is None else float(head["last"])
-        return True
 
 
 _Drawn = tuple[Episode, np.ndarray, Episode | None, int]
@@ -384,7 +313,12 @@ def run(
     for kind, recipe in recipes.items():
         trainer = Trainer(recipe, host, episodes, out)
         trainer.load()
-        trainer.train(tell)
+
+        def told(at: Progress, trainer: Trainer = trainer) -> None:
+            kind = trainer.recipe.kind
+            tell(Told(kind, at.step, at.steps, at.loss, trainer.last_loss, at.seconds))
+
+        trainer.train(told)
         made[kind], metrics[kind] = trainer.result(), trainer.best_loss
     head = {
         "recipes": {kind: asdict(recipe) for kind, recipe in recipes.items()},

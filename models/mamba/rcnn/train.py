@@ -24,7 +24,7 @@ from retain.memory.bank.rows import digest
 from retain.models import tensors
 from retain.models.mamba.rcnn import examples
 from retain.models.mamba.rcnn.network import PIXEL, MambaRCNN, as_tensor
-from retain.models.training import Progress, Run, cosine
+from retain.models.training import Progress, Run, cosine, groups
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Image
 
@@ -78,13 +78,9 @@ class Trainer(Run):
         model.geo.requires_grad_(True)
         trained: nn.Module = model.geo if recipe.freeze else model
         moved = [p for p in trained.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in moved if p.dim() > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in moved if p.dim() <= 1], "weight_decay": 0.0},
-        ]
         super().__init__(
             trained,
-            groups,
+            groups(moved, recipe.weight_decay),
             {**asdict(recipe), **_about(model), "clips": len(clips)},
             out,
             steps=recipe.steps,

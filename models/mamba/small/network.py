@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retain.models.encoders.base import find_file, read_weights
+from retain.models.encoders.base import read_weights
 from retain.models.encoders.mobile import InvertedResiduals, MobileNetV2
 from retain.pipeline.errors import UsageError
+from retain.pipeline.installed import find_file
 
 STRIDES = (8, 16, 32)
 WIDTH = 64

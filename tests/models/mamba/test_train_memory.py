@@ -16,6 +16,7 @@ from retain.models.mamba.distil import Episodes, Material
 from retain.models.mamba.host import Predicted
 from retain.models.mamba.train import Recipe, Told, Trainer
 from retain.models.mamba.windows import LENGTH, of_videos, varied
+from retain.models.training import Progress
 from retain.pipeline.errors import SourceError, StateError, UsageError
 
 MATERIAL = Material(episodes=8, seed=3)
@@ -103,8 +104,8 @@ def test_every_kind_trains_and_goes_on_bit_for_bit(
     whole = Trainer(recipe, HOST, episodes, tmp_path / "a")
     whole.train(lambda told: None)
 
-    def stop(told: Told) -> None:
-        if told.round == 2:
+    def stop(told: Progress) -> None:
+        if told.step == 2:
             first.save()
             raise KeyboardInterrupt
 
@@ -113,7 +114,7 @@ def test_every_kind_trains_and_goes_on_bit_for_bit(
         first.train(stop)
     second = Trainer(recipe, HOST, episodes, tmp_path / "b")
     assert second.load()
-    assert second.round == 2
+    assert second.step == 2
     second.train(lambda told: None)
     for name, value in whole.result().state_dict().items():
         assert torch.equal(value, second.result().state_dict()[name]), name

