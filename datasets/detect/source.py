@@ -4,16 +4,14 @@ whoever judges opens the clips again."""
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from fractions import Fraction
 
 from retain.datasets.detect.base import Clips
 from retain.datasets.detect.open import FORMATS, OBJECTS, open_clips
 from retain.pipeline.errors import SourceError, SourceFault
 from retain.pipeline.frame import Frame
-from retain.pipeline.sources.common import RisingTimes, Sampler, local_path, number, text
+from retain.pipeline.sources.common import RisingTimes, Sampler, local_path, number, paced, text
 from retain.pipeline.stage import SourceInfo, StatValue
 
 TIME_BASE = Fraction(1, 1_000_000)
@@ -80,14 +78,7 @@ class ClipSource:
         if self._clips is None:
             self.open()
         assert self._clips is not None
-        began = time.monotonic()
-        for frame in self._all(self._clips):
-            if self._pace:
-                due = began + frame.seconds / self._pace
-                self._closed.wait(max(0.0, due - time.monotonic()))
-                frame = replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())
-            if self._closed.is_set():
-                return
+        for frame in paced(self._all(self._clips), self._pace, self._closed):
             yield frame
             if self._sampler.full:
                 return

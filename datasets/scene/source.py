@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -20,7 +19,7 @@ from retain.pipeline.frame import MAX_SIDE, Frame
 from retain.pipeline.packet import Packet
 from retain.pipeline.recorder import ReplaySource
 from retain.pipeline.sources.any import AnySource
-from retain.pipeline.sources.common import RisingTimes, Sampler, integer, number, text
+from retain.pipeline.sources.common import Pace, RisingTimes, Sampler, integer, number, text
 from retain.pipeline.stage import Source, SourceInfo, StatValue
 
 log = logging.getLogger(__name__)
@@ -186,16 +185,11 @@ class SceneSource:
 
 
 def paced(packets: Iterator[Packet], pace: float, closed: threading.Event) -> Iterator[Packet]:
-    """Packets until ``closed``; with a pace each when it is due, which is when it arrives."""
-    began, first = time.monotonic(), None
+    """Packets until ``closed``, each frame held by a ``Pace``."""
+    hold = Pace(pace, closed).hold
     for packet in packets:
-        frame = packet.frame
-        if pace:
-            first = frame.seconds if first is None else first
-            due = began + (frame.seconds - first) / pace
-            closed.wait(max(0.0, due - time.monotonic()))
-            frame = replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())
-        if closed.is_set():
+        frame = hold(packet.frame)
+        if frame is None:
             return
         yield Packet(frame, packet.results)
 

@@ -7,7 +7,6 @@ the rest another. Each clip begins with a discontinuity.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,7 +19,7 @@ from retain.datasets.worlds.config import KINDS, MIXED, Kind, Split, WorldConfig
 from retain.datasets.worlds.draw import draw
 from retain.pipeline.errors import UsageError, nearest
 from retain.pipeline.frame import Frame
-from retain.pipeline.sources.common import Sampler, number, text
+from retain.pipeline.sources.common import Sampler, number, paced, text
 from retain.pipeline.stage import SourceInfo, StatValue
 
 SCHEME = "worlds"
@@ -89,24 +88,21 @@ class WorldSource:
         )
 
     def frames(self) -> Iterator[Frame]:
-        began, time_base = time.monotonic(), Fraction(1, self.knobs.rate)
-        new = False
+        for frame in paced(self._all(), self._pace, self._closed):
+            yield frame
+            if self._sampler.full:
+                return
+
+    def _all(self) -> Iterator[Frame]:
+        time_base, new = Fraction(1, self.knobs.rate), False
         for pts, (clip, index, image) in enumerate(self._pictures()):
             new = new or (index == 0 and clip > 0)
-            if self._pace:
-                due = began + float(pts * time_base) / self._pace
-                self._closed.wait(max(0.0, due - time.monotonic()))
-            if self._closed.is_set():
-                return
             if not self._sampler.keep(pts, time_base):
                 continue
             meta = {"clip": clip, "frame": index}
             kept = self._sampler.kept - 1
-            frame = Frame(self.stream, kept, pts, time_base, image, discontinuity=new, meta=meta)
+            yield Frame(self.stream, kept, pts, time_base, image, discontinuity=new, meta=meta)
             new = False
-            yield frame
-            if self._sampler.full:
-                return
 
     def _pictures(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Clip, frame in it, and its picture uint8 [S, S, 3]."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import glob
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +23,7 @@ from retain.pipeline.sources.common import (
     is_url,
     local_path,
     number,
+    paced,
     sniff,
     text,
 )
@@ -178,7 +177,7 @@ class AnySource:
             self.open()
         assert self._inner is not None
         frames = self._inner.frames()
-        return _paced(frames, self._pace, self._closed) if self._pace else frames
+        return paced(frames, self._pace, self._closed) if self._pace else frames
 
     def close(self) -> None:
         self._closed.set()
@@ -188,14 +187,3 @@ class AnySource:
     def stats(self) -> Mapping[str, StatValue]:
         stats = getattr(self._inner, "stats", None)
         return stats() if stats is not None else {}
-
-
-def _paced(frames: Iterator[Frame], pace: float, closed: threading.Event) -> Iterator[Frame]:
-    """Each frame when it is due by its presentation time, which is also when it arrives."""
-    began, first = time.monotonic(), None
-    for frame in frames:
-        first = frame.seconds if first is None else first
-        due = began + (frame.seconds - first) / pace
-        if closed.wait(max(0.0, due - time.monotonic())):
-            return
-        yield replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())

@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.files import similar
+from retain.pipeline.frame import Frame
 from retain.pipeline.redact import redact
 
 IMAGE_SUFFIXES = frozenset(
@@ -82,6 +87,35 @@ class Sampler:
     def full(self) -> bool:
         """Whether ``limit`` frames were kept."""
         return 0 < self.limit <= self.kept
+
+
+class Pace:
+    """Frames of a finite source when they are due by their presentation time, ``pace`` times as
+    fast; at once where that is 0. Their arrival is then."""
+
+    def __init__(self, pace: float, closed: threading.Event) -> None:
+        self._pace, self._closed = pace, closed
+        self._began: float | None = None
+
+    def hold(self, frame: Frame) -> Frame | None:
+        """``frame`` when it is due; None when the source was closed before."""
+        if self._pace:
+            due, now = frame.seconds / self._pace, time.monotonic()
+            if self._began is None:
+                self._began = now - due
+            self._closed.wait(max(0.0, self._began + due - now))
+            frame = replace(frame, t_arrival_ns=time.monotonic_ns(), wall_ns=time.time_ns())
+        return None if self._closed.is_set() else frame
+
+
+def paced(frames: Iterable[Frame], pace: float, closed: threading.Event) -> Iterator[Frame]:
+    """``frames``, each held by a ``Pace``."""
+    hold = Pace(pace, closed).hold
+    for frame in frames:
+        held = hold(frame)
+        if held is None:
+            return
+        yield held
 
 
 class RisingTimes:
