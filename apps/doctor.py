@@ -144,7 +144,7 @@ def _torchvision(fix: str) -> Check:
         return Check("torchvision", "broken", "not installed", fix, essential=False)
     parts = sorted(Path(spec.submodule_search_locations[0]).glob("_C*"))
     try:
-        torch.ops.load_library(str(parts[0]))
+        torch.ops.load_library(str(parts[0]))  # type: ignore[no-untyped-call]
     except (IndexError, OSError) as error:
         found = f"does not fit torch {torch.__version__}: {error}"
         return Check("torchvision", "broken", found, fix, essential=False)
