@@ -81,11 +81,16 @@ def _delta_2(saved: Saved) -> None:
 
 
 def _notes_2(saved: Saved) -> None:
-    """Those of a map say what has been told of it; before, a map that went on was told anew."""
-    tensors = saved.tensors
-    if {"camera", "size", "kind", "counters"} <= set(tensors):
-        tensors["told"] = np.array([0, 0, -np.inf, -np.inf])
-        saved.header["layout"]["told"] = ["float64", 4]
+    """Those of a map say what has been told of it (before, a map that went on was told anew), and
+    those of clips how many were offered, and the router's gates (before, it had no say)."""
+    added: dict[str, np.ndarray] = {}
+    if {"camera", "size", "kind", "counters"} <= set(saved.tensors):
+        added = {"told": np.array([0, 0, -np.inf, -np.inf])}
+    elif {"scores", "described", "places"} <= set(saved.tensors):
+        added = {"offered": np.zeros(1, np.int64), "gates": np.zeros(0)}
+    for name, array in added.items():
+        saved.tensors.setdefault(name, array)
+        saved.header["layout"].setdefault(name, [str(array.dtype), *array.shape])
 
 
 STEPS: Mapping[str, tuple[Step, ...]] = {

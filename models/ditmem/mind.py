@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from retain.memory.clips.config import ClipShape, WindowConfig
 from retain.memory.clips.windows import Windows
 from retain.memory.hub import Hub
 from retain.memory.notes import Notes
+from retain.memory.snapshot import load
 from retain.models.ditmem.imaginer import Imaginer
 from retain.models.ditmem.references import MOST, settings
 from retain.models.ditmem.slots import Slots
@@ -81,14 +84,19 @@ class Mind:
 
     def restore(self, path: str) -> int:
         """Raises StateError for a state of something else."""
+        saved = load(path).memories.get("clips", ({}, None))[0].get("capacity", MOST)
+        if type(saved) is int and 4 <= saved < MOST:
+            # Before bytes moved, the room there was for clips was the most there could be.
+            self.hub.remove("clips")
+            self.clips = ClipBank(replace(self.clips.settings, capacity=saved))
+            self.hub.add("clips", self.clips)
         self.seq = self.hub.restore(path)
         notes = self.notes.read(self.stream)
         try:
             self.scores = notes["scores"].astype(np.float64)
             self.began, self.due = (int(v) for v in notes["places"])
-            if "gates" in notes:  # states of before there were rules have none, and need none
-                (self.offered,) = (int(v) for v in notes["offered"])
-                self.gates = notes["gates"].astype(np.float64)
+            (self.offered,) = (int(v) for v in notes["offered"])
+            self.gates = notes["gates"].astype(np.float64)
             asked = notes["described"].astype(np.float32)
         except (KeyError, ValueError) as error:
             raise StateError(f"{path} was not saved by a stage that imagines.") from error
