@@ -80,7 +80,7 @@ def draw(every: Sequence[Record], path: Path) -> None:
 def _newest(panel: Lines) -> str:
     last = max(p.at for line in panel.values() for p in line)
     ratios = [p.ratio for line in panel.values() for p in line if p.at == last]
-    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    low, high = (f"{r:.0f}" if r >= 10 else f"{r:.2g}" for r in (min(ratios), max(ratios)))
     return low if low == high else f"{low} to {high}"
 
 
