@@ -4,11 +4,11 @@ The camera's own past is what the model is shown: complete clips of real frames 
 found again by content (memory/clips). Everything remembered lies in one hub of one stream. What the
 model makes leaves as a result and enters no memory.
 
-The rule ``write`` (memory/gate.py) says which clips the bank is offered. A clip's gate by the router
-is the mean of its frames' gates, so one that the router discards in all its frames stays out and
-one that it takes in part counts for part of its worth; a rule that counts, counts clips. The worth
-itself, which decides who stays in a full bank, is the router's score of the clip's last frame. A
-clip that stays out is judged all the same.
+The rule ``write`` (memory/gate.py) says which clips the bank is offered. A clip's gate by the
+router is the mean of its frames' gates: one that the router discards in all its frames stays out,
+one that it takes in part counts for part of its worth. A rule that counts, counts clips. The worth,
+which decides who stays in a full bank, is the router's score of the clip's last frame. A clip that
+stays out is judged all the same.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Imagine:
     stride      frames from one clip to the next; 0: half a clip
     drop        share of frames that ``fill`` is not shown, chosen by ``seed``, to be judged by
     budget_mb   of everything remembered, in 10^6 bytes
-    write       which clips the bank takes in: a WriteRule; the router's need its ``route``. Filling in
-                takes every clip without holes
+    write       which clips the bank takes in: a WriteRule; the router's need its ``route``. With
+                ``fill`` every clip without holes
     threads     of torch; results are the same bits for the same number only
     fps         at which ``references`` are read; 0: all frames
     resume      a state saved by ``save``; frames it has seen are passed over
