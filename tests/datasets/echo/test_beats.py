@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from echo_beats import find_beats
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
@@ -64,24 +65,6 @@ def stream(curve: Curve, tracker: BeatTracker) -> tuple[tuple[Beat, ...], list[f
         late += [seconds - beat.es_seconds for beat in new]
         beats += new
     return beats + tracker.finish(), late
-
-
-def find_beats(
-    seconds: Array,
-    area: Array,
-    volume: Array | None = None,
-    valid: NDArray[np.bool_] | None = None,
-    tracker: BeatTracker | None = None,
-) -> tuple[Beat, ...]:
-    """Beats of a whole curve, [T] each; its widest stretch where there is no whole beat."""
-    tracker = tracker or BeatTracker()
-    beats: tuple[Beat, ...] = ()
-    volume = np.full(len(area), math.nan) if volume is None else volume
-    for seq in range(len(area)) if valid is None else np.flatnonzero(valid):
-        beats += tracker.add(int(seq), float(seconds[seq]), float(area[seq]), float(volume[seq]))
-    beats += tracker.finish()
-    widest = None if beats else tracker.widest()
-    return beats if widest is None else (widest,)
 
 
 def check(found: tuple[Beat, ...], curve: Curve, which: slice, within_s: float) -> None:
