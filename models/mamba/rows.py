@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from retain.models.mamba.host import Cells, Predicted
 
@@ -111,6 +110,14 @@ def unpack(rows: Tensor, levels: Tensor, ages: Tensor, channels: int, classes: i
     )
 
 
+def _overlap(a: Tensor, b: Tensor) -> Tensor:
+    """IoU [N, M] of boxes [N, 4] and [M, 4]. torchvision's, whose import takes two seconds."""
+    sides = torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])
+    shared = sides.clamp(min=0).prod(2)
+    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(1) for x in (a, b))
+    return shared / (area_a[:, None] + area_b - shared)
+
+
 def motion(new: Seen, held: Seen) -> Seen:
     """``new`` with speeds: each is the next of the youngest ``held`` row of its class that it lies
     on (IoU at least 0.3 with where that should be now), and corrects that row's speed by what it
@@ -119,7 +126,7 @@ def motion(new: Seen, held: Seen) -> Seen:
     if not len(near) or not len(new):
         return new
     there = near.now()
-    overlap = box_iou(new.boxes, there.boxes)
+    overlap = _overlap(new.boxes, there.boxes)
     same = new.classes.argmax(1)[:, None] == near.classes.argmax(1)
     # The youngest first, of equals the one that lies best; a gap of 10 ms outweighs any overlap.
     rank = torch.where(same & (overlap >= _SAME_IOU), overlap * 0.01 - near.ages, -math.inf)

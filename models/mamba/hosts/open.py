@@ -24,26 +24,30 @@ def open_host(
     class names, one on a line. Raises UsageError for a name nobody knows, options that do not apply
     and weights of another detector; SourceError for files that are missing or damaged.
     """
-    from retain.models.mamba.rcnn.build import ARCHITECTURES
     from retain.models.mamba.small.weights import SHIPPED
 
     name, colon, weights = name_or_path.partition(":")
     path = Path(name_or_path)
-    if name in ARCHITECTURES:
-        _refuse(name, side=side)
-        return _rcnn(name, weights, choose_device(device), names)
     if name_or_path in SHIPPED or _ours(path):
         _refuse(name_or_path, side=side, names=names)
         from retain.models.mamba.hosts.small import SmallDetector
 
         return SmallDetector.load(name_or_path, choose_device(device))
-    if path.suffix.lower() not in FILES or (colon and not path.exists()):
-        raise UsageError(
-            f"There is no detector {name_or_path!r}.",
-            hint=f"{nearest(name, (*SHIPPED, *ARCHITECTURES))} "
-            f"Or give the file of a YOLOX ({', '.join(FILES)}).",
-        )
-    return _yolox(path, choose_device(device), side, names)
+    if path.suffix.lower() in FILES and not colon:
+        return _yolox(path, choose_device(device), side, names)
+    # Only now: it brings torchvision along, which takes as long to load as torch.
+    from retain.models.mamba.rcnn.build import ARCHITECTURES
+
+    if name in ARCHITECTURES:
+        _refuse(name, side=side)
+        return _rcnn(name, weights, choose_device(device), names)
+    if path.suffix.lower() in FILES and path.exists():
+        return _yolox(path, choose_device(device), side, names)
+    raise UsageError(
+        f"There is no detector {name_or_path!r}.",
+        hint=f"{nearest(name, (*SHIPPED, *ARCHITECTURES))} "
+        f"Or give the file of a YOLOX ({', '.join(FILES)}).",
+    )
 
 
 def _yolox(path: Path, device: str, side: int, names: str | Path) -> Host:

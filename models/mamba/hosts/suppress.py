@@ -1,10 +1,15 @@
-"""Duplicates among boxes."""
+# mypy: disallow-untyped-decorators=False
+"""Duplicates among boxes. The arithmetic of torchvision's ``nms``, to the bit; importing that loads
+torch's compiler, two seconds before the first frame."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
-from torchvision.ops import nms
 
 
 def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
@@ -14,9 +19,24 @@ def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Ten
     Class by class: torchvision's ``batched_nms`` moves the classes apart in the plane, so that one
     box of absurd size takes the others' last digits, and boxes left of 0 meet another class's.
     """
-    kept = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
-    for label in torch.unique(labels):
-        rows = (labels == label).nonzero()[:, 0]
-        kept.append(rows[nms(boxes[rows], scores[rows], iou)])
-    rows = torch.cat(kept).sort().values
-    return rows[scores[rows].sort(descending=True, stable=True).indices]
+    order = scores.sort(descending=True, stable=True).indices
+    stays = np.ones(len(order), np.bool_)
+    _suppress(boxes[order].float().cpu().numpy(), labels[order].cpu().numpy(), iou, stays)
+    return order[torch.from_numpy(stays).to(order.device)]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _suppress(boxes: Any, labels: Any, iou: float, stays: Any) -> None:
+    """``stays`` [N] becomes False for boxes that overlap with one of their class before them."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for i in range(len(boxes)):
+        if not stays[i]:
+            continue
+        for j in range(i + 1, len(boxes)):
+            if labels[j] != labels[i] or not stays[j]:
+                continue
+            wide = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+            high = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+            shared = max(wide, np.float32(0)) * max(high, np.float32(0))
+            if shared / (areas[i] + areas[j] - shared) > iou:
+                stays[j] = False
