@@ -73,8 +73,9 @@ class _Reader(Marked):
         graph = Graph(name=str(name), promise=self._promise(top), nodes={}, edges=[])
         nodes = self._mapping(top["nodes"], "nodes")
         for key, override in overrides.items():
-            if key == "budget.mb" and "budget" in top:
-                top["budget"] = self._with(top["budget"], "mb", override)
+            if key in ("budget.mb", "budget.every") and "budget" in top:
+                option = key.removeprefix("budget.")
+                top["budget"] = self._with(top["budget"], option, override)
             else:
                 self._override(nodes, key, override)
         for node_name, node in nodes.items():

@@ -15,8 +15,6 @@ from retain.pipeline.errors import UsageError, nearest
 
 STEP = 64
 """Nothing moves for less than this part of the budget."""
-HEADROOM = Fraction(5, 4)
-"""Who lends keeps so much of the most it has needed so far."""
 
 Bytes = Mapping[str, int]
 
@@ -93,12 +91,14 @@ def moved(
 ) -> dict[str, int]:
     """The limits that are to change, either all down or all up; of ``uses`` at one moment.
 
-    ``shares``: what ``apportion`` gives everybody. ``peaks``: the most that each needed before.
+    ``shares``: what ``apportion`` gives everybody. ``peaks``: the most that each ever needed.
 
-    Who is full is given what nobody has. Where nobody has anything, those lend that are not full
-    and need no more than before, down to ``HEADROOM`` times the most they ever needed; and where
-    that is too little, who has more than his share gives back what a full one lacks of its own.
-    Nothing moves while nobody is full, nor for less than one in ``STEP`` parts of the budget.
+    Who is full asks for as much again as it has, or for what it lacks of its share if that is
+    more. It is given what nobody has. Where nobody has anything, those that are not full lend; they
+    keep their least, and all they ever needed with as much again as that is above the least, a step
+    at least. And where that is too little, who has more than his share gives back what a full one
+    lacks of its own. Nothing moves while nobody is full, nor for less than a step: one in ``STEP``
+    parts of the budget.
     """
     limits = {name: use.limit for name, use in uses.items()}
     full = {
@@ -113,18 +113,16 @@ def moved(
     owed = {name: max(0, shares[name] - limits[name]) for name in full}
     if free >= step:
         return _given(limits, free, owed, full)
-    lent = {}
-    for name, use in uses.items():
-        rest = max(least[name], math.ceil(HEADROOM * peaks.get(name, use.limit)))
-        if name not in full and 0 < use.need <= peaks.get(name, 0) and rest < use.limit:
-            lent[name] = rest
-    if free + sum(limits[name] - rest for name, rest in lent.items()) >= step:
-        return lent
-    over = {name: limits[name] - shares[name] for name in uses if limits[name] > shares[name]}
+    asked = sum(max(limits[name], owed[name], step) for name in full)
+    kept = {n: max(least[n], peak + max(peak - least[n], step)) for n, peak in peaks.items()}
+    lenders = [name for name, use in uses.items() if name not in full and use.need]
+    spare = {name: max(0, limits[name] - kept[name]) for name in lenders}
+    lent = min(asked, sum(spare.values()))
+    if free + lent >= step:
+        return _less(limits, lent, spare)
+    over = {name: max(0, limits[name] - shares[name]) for name in uses}
     back = min(sum(owed.values()), sum(over.values()))
-    if free + back < step:
-        return {}
-    return {name: limits[name] - part for name, part in _split(back, over).items() if part}
+    return _less(limits, back, over) if free + back >= step else {}
 
 
 def _given(limits: Bytes, free: int, owed: Bytes, weights: Mapping[str, float]) -> dict[str, int]:
@@ -133,6 +131,12 @@ def _given(limits: Bytes, free: int, owed: Bytes, weights: Mapping[str, float]) 
     rest = apportion(free - sum(parts.values()), dict.fromkeys(weights, 0), weights)
     more = {name: parts[name] + rest[name] for name in weights}
     return {name: limits[name] + part for name, part in more.items() if part}
+
+
+def _less(limits: Bytes, amount: int, among: Bytes) -> dict[str, int]:
+    """Limits that give up ``amount`` together, in proportion to ``among``."""
+    parts = _split(amount, among)
+    return {name: limits[name] - part for name, part in parts.items() if part}
 
 
 def _split(amount: int, among: Bytes) -> dict[str, int]:

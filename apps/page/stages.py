@@ -20,7 +20,8 @@ def table(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     whole = last.state in ("done", "failed") or len(samples) < 2
     seconds = last.uptime_s if whole else samples[-1][0] - samples[0][0]
     before = {} if whole else {node.name: node for node in samples[0][1].nodes}
-    return [_row(node, before.get(node.name), seconds) for node in last.nodes]
+    rows = [_row(node, before.get(node.name), seconds) for node in last.nodes]
+    return [{**row, "limit_bytes": last.limits.get(row["name"], 0)} for row in rows]
 
 
 def _row(node: NodeStats, before: NodeStats | None, seconds: float) -> dict[str, Any]:

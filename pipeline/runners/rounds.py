@@ -43,13 +43,14 @@ class Holdings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         budget = self.budget
         limits = {name: uses[name].limit or held for name, held in self.limits.items()}
         now = {name: Use(limit, uses[name].need) for name, limit in limits.items()}
-        orders = moved(budget.nbytes, budget.shares, budget.least, budget.weights, now, self.peaks)
+        peaks = {name: max(use.need, self.peaks.get(name, 0)) for name, use in now.items()}
+        orders = moved(budget.nbytes, budget.shares, budget.least, budget.weights, now, peaks)
         return replace(
             self,
             number=self.number + 1,
             limits=limits,
             orders=orders,
-            peaks={name: max(use.need, self.peaks.get(name, 0)) for name, use in now.items()},
+            peaks=peaks,
             moves=self.moves + sum(limits[name] != held for name, held in self.limits.items()),
         )
 

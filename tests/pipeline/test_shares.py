@@ -114,11 +114,11 @@ def _play(rng: random.Random) -> int:
         for stage in stages.values():
             stage.grow(turn, rng.randint(0, 4))
         uses = {name: stage.use for name, stage in stages.items()}
+        peaks = {name: max(use.need, peaks.get(name, 0)) for name, use in uses.items()}
         orders = moved(budget, shares, least, weights, uses, peaks)
         up = [limit > stages[name].limit for name, limit in orders.items()]
         assert all(up) or not any(up), "shrinking comes before growing"
         assert not orders or any(use.need > use.limit for use in uses.values())
-        peaks = {name: max(use.need, peaks.get(name, 0)) for name, use in uses.items()}
     assert still > 60, "it never came to rest"
     step = max(1, budget // STEP)
     idle = budget - sum(stage.limit for stage in stages.values())

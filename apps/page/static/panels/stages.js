@@ -10,7 +10,7 @@ const COLUMNS = [
   ["Age p95", "n", "How old frames are when the stage is done with them: 95 % are younger"],
   ["Service", "n", "Work on one frame: median / 95th percentile"],
   ["Queue", "n", "Frames waiting before the stage"], ["Dropped", "n", "Frames lost before the stage, by cause"],
-  ["CPU", "n", "Of one core"], ["Held", "n", "Bytes the stage's memories hold"],
+  ["CPU", "n", "Of one core"], ["Held", "n", "Bytes the stage's memories hold, and may hold where stages share a budget"],
   ["Process", "n", "Resident memory of the stage's process"],
 ];
 const ui = {};
@@ -47,7 +47,8 @@ function row(stage) {
     cell(stage.role === "source" ? "" : number(stage.queue)),
     total ? el("td", { class: "n" }, el("span", { class: "some" }, number(total)), el("span", { class: "sub" }, ` ${dropped.map(([cause, count]) => `${cause} ${number(count)}`).join(", ")}`)) : cell(stage.role === "source" ? "" : "0"),
     cell(`${number(100 * stage.cpu)} %`),
-    cell(stage.memory_bytes ? bytes(stage.memory_bytes) : ""), cell(stage.rss_bytes ? bytes(stage.rss_bytes) : ""));
+    cell(stage.memory_bytes ? bytes(stage.memory_bytes) : "", stage.limit_bytes ? ` of ${bytes(stage.limit_bytes)}` : ""),
+    cell(stage.rss_bytes ? bytes(stage.rss_bytes) : ""));
 }
 
 function cell(text, sub = "") {
