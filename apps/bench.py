@@ -79,9 +79,9 @@ def _tree(name: str) -> ast.Module:
 
 
 def pages(name: str) -> list[str]:
-    """Which documents send their reader to it."""
+    """Which documents send their reader to it, but for the one that names all."""
     root = folder().parent
-    texts = [root / "README.md", *sorted(root.glob("docs/*.md"))]
+    texts = [root / "README.md", *sorted({*root.glob("docs/*.md")} - {root / "docs/numbers.md"})]
     texts += sorted(root.glob("models/*/shipped/MODEL_CARD.md"))
     mention = re.compile(rf"retain bench [\w ]*\b{name}\b|benchmarks/{name}\.py|\| `{name}` \|")
     return [str(p.relative_to(root)) for p in texts if mention.search(p.read_text())]

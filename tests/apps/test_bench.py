@@ -47,4 +47,5 @@ def test_a_mistyped_benchmark_is_named() -> None:
 def test_what_cites_a_benchmark_is_found() -> None:
     assert "docs/scale.md" in bench.pages("scale")
     assert "README.md" in bench.pages("hop")
+    assert "docs/numbers.md" not in bench.pages("hop")
     assert "docs/scale.md" not in bench.pages("hop")
