@@ -111,6 +111,13 @@ def test_a_memory_that_does_not_fit_is_put_aside(
     assert [path.name for path in tmp_path.iterdir()] == ["a.refused"]
 
 
+def test_a_file_of_a_later_version_says_what_it_needs(tmp_path: Path) -> None:
+    later = {"schema": "retain-memories/4", "streams": {}}
+    (tmp_path / "state").write_bytes(msgspec.msgpack.encode(later))
+    with pytest.raises(StateError, match=r"of version 4; retain \S+ reads up to 1"):
+        RememberMany(str(tmp_path / "m")).load(str(tmp_path / "state"))
+
+
 @pytest.mark.parametrize("damage", ["cut", "noise", "inner"])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     many = RememberMany(str(tmp_path / "m"))
