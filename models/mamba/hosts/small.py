@@ -15,7 +15,7 @@ from retain.datasets.detect.base import Found
 from retain.memory.bank.rows import digest
 from retain.models.encoders.base import choose_device
 from retain.models.mamba.host import Cells, Predicted
-from retain.models.mamba.hosts.suppress import suppressed
+from retain.models.mamba.hosts.suppress import of_rows
 from retain.models.mamba.small import weights
 from retain.models.mamba.small.network import WIDTH, Network, decode, grid
 from retain.pipeline.frame import Image
@@ -84,21 +84,8 @@ class SmallDetector:
             return Predicted(decided.objectness, decided.classes, boxes)
         return Predicted(decided.objectness[which], decided.classes[which], boxes[which])
 
-    @torch.no_grad()
     def found(
         self, predicted: Predicted, cells: Cells, threshold: float = 0.01
     ) -> tuple[Found, Tensor]:
-        """See ``Host``. A row has one class, its best; at most MOST boxes; none beside the
-        picture."""
-        scores, labels = predicted.scores.max(1)
-        rows = (scores >= threshold).nonzero()[:, 0]
-        boxes, scores, labels = predicted.boxes[rows], scores[rows], labels[rows]
-        kept = suppressed(boxes, scores, labels, IOU)
-        limits = boxes.new_tensor(cells.size).repeat(2)
-        boxes = torch.minimum((boxes / cells.scale).clamp(min=0), limits)
-        seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-        kept = kept[seen[kept]][:MOST]
-        found = Found(
-            boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), labels[kept].cpu().numpy()
-        )
-        return found, rows[kept]
+        """See ``Host``."""
+        return of_rows(predicted, cells, threshold, IOU, MOST)

@@ -11,6 +11,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from retain.datasets.detect.base import Found
+from retain.models.mamba.host import Cells, Predicted
+
 
 def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
     """Which boxes [N, 4] remain, best first, when of two of one class that overlap by more than
@@ -23,6 +26,24 @@ def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Ten
     stays = np.ones(len(order), np.bool_)
     _suppress(boxes[order].float().cpu().numpy(), labels[order].cpu().numpy(), iou, stays)
     return order[torch.from_numpy(stays).to(order.device)]
+
+
+@torch.no_grad()
+def of_rows(
+    predicted: Predicted, cells: Cells, threshold: float, iou: float, most: int
+) -> tuple[Found, Tensor]:
+    """What is found where a row has one box: its best class, of at least ``threshold``; without
+    duplicates, at most ``most``, none beside the picture. And the rows [n] they are of."""
+    scores, labels = predicted.scores.max(1)
+    rows = (scores >= threshold).nonzero()[:, 0]
+    boxes, scores, labels = predicted.boxes[rows], scores[rows], labels[rows]
+    kept = suppressed(boxes, scores, labels, iou)
+    limits = boxes.new_tensor(cells.size).repeat(2)
+    boxes = torch.minimum((boxes / cells.scale).clamp(min=0), limits)
+    seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    kept = kept[seen[kept]][:most]
+    parts = (part[kept].cpu().numpy() for part in (boxes, scores, labels))
+    return Found(*parts), rows[kept]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

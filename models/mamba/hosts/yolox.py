@@ -18,7 +18,7 @@ from retain.datasets.detect.base import Found, Size
 from retain.memory.bank.rows import digest
 from retain.models.mamba.host import Cells, Predicted
 from retain.models.mamba.hosts.letterbox import STRIDE, boxed, letterbox
-from retain.models.mamba.hosts.suppress import suppressed
+from retain.models.mamba.hosts.suppress import of_rows
 from retain.models.mamba.hosts.yolox_net import STRIDES, YoloxNet
 from retain.pipeline.errors import UsageError
 from retain.pipeline.frame import Image
@@ -121,18 +121,5 @@ class Yolox:
     def found(
         self, predicted: Predicted, cells: Cells, threshold: float = 0.01
     ) -> tuple[Found, Tensor]:
-        """See ``Host``. A row has one class, its best; at most MOST boxes; none beside the
-        picture."""
-        with torch.no_grad():
-            scores, labels = predicted.scores.max(1)
-            rows = (scores >= threshold).nonzero()[:, 0]
-            boxes, scores, labels = predicted.boxes[rows], scores[rows], labels[rows]
-            kept = suppressed(boxes, scores, labels, IOU)
-            limits = boxes.new_tensor(cells.size).repeat(2)
-            boxes = torch.minimum((boxes / cells.scale).clamp(min=0), limits)
-            seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-            kept = kept[seen[kept]][:MOST]
-        found = Found(
-            boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), labels[kept].cpu().numpy()
-        )
-        return found, rows[kept]
+        """See ``Host``."""
+        return of_rows(predicted, cells, threshold, IOU, MOST)
