@@ -126,7 +126,7 @@ def bring_up(saved: Saved, version: int) -> None:
     for step in STEPS.get(saved.kind, ())[version - 1 :]:
         try:
             step(saved)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StateError(f"It is no {saved.kind!r} of version {version}: {error!r}.") from error
 
 

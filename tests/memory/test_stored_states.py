@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from retain.memory import migrate
 from retain.memory.base import Json, Memory, State
@@ -21,6 +26,7 @@ from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.memory import GaussianMemory
 from retain.memory.router import RouterConfig
 from retain.memory.snapshot import Config, check_config, load
+from retain.pipeline.errors import StateError
 
 STATES = Path(__file__).parents[1] / "data" / "states"
 sys.path.insert(0, str(Path(__file__).parent))  # the recipe imports the laws
@@ -131,6 +137,61 @@ def test_every_memory_and_every_version_of_it_is_stored(tmp_path: Path) -> None:
         missing = set(range(1, migrate.newest(kind) + 1)) - found
         assert not missing, f"no state of {kind!r} in the versions {missing}"
     assert set(migrate.STEPS) <= set(versions)
+
+
+OLDER = [
+    (archive, name)
+    for archive, name in stored()
+    if archive.startswith(("frames-", "gaussians-", "keyframes-"))
+    or (archive, name) in {("memories-1.zip", "notes"), ("memories-1.zip", "gated-delta")}
+]
+WRONG: list[Any] = [None, -1, 10**30, 1e308, "7", [], {}, True]
+
+
+@given(state=st.sampled_from(OLDER), draw=st.data())
+@settings(
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_of_a_forged_older_state_a_step_makes_what_the_memory_refuses_or_takes(
+    state: tuple[str, str], draw: st.DataObject, tmp_path: Path
+) -> None:
+    """Whatever is missing or otherwise, nothing but a StateError comes out."""
+    archive, name = state
+    with ZipFile(STATES / archive) as file:
+        raw = load_file(file.extract(f"{name}.before", tmp_path))
+        path = tmp_path / f"{name}.before"
+    saved, version = as_saved(path, raw)
+    victim = draw.draw(st.sampled_from(sorted([*saved.tensors, *saved.header])))
+    harm = draw.draw(st.sampled_from(["gone", "wrong", "shape", "type"]))
+    if victim in saved.header:
+        saved.header[victim] = draw.draw(st.sampled_from(WRONG))
+        if harm == "gone":
+            del saved.header[victim]
+    elif harm == "gone":
+        del saved.tensors[victim]
+    elif harm == "shape":
+        shape = draw.draw(st.sampled_from([(), (0,), (3, 2), (1, 1, 1)]))
+        saved.tensors[victim] = np.zeros(shape, saved.tensors[victim].dtype)
+    elif harm == "type":
+        saved.tensors[victim] = saved.tensors[victim].astype(np.float16)
+    else:
+        saved.tensors[victim] = np.repeat(saved.tensors[victim], 2, axis=0)
+    memory = MAKE[name]()
+    with suppress(StateError):
+        migrate.bring_up(saved, version)
+        memory.restore("s", State(saved.tensors, saved.header))
+
+
+def as_saved(path: Path, raw: dict[str, np.ndarray]) -> tuple[migrate.Saved, int]:
+    """A stored memory as it is in its file, and the version that shows."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), "np") as file:
+        header = json.loads(file.metadata()["retain"])
+    ((name, told),) = header["memories"].items()
+    tensors = {key.removeprefix(f"{name}/"): np.array(array) for key, array in raw.items()}
+    saved = migrate.Saved(told["config"], tensors, told["header"])
+    return saved, migrate.unmarked(saved)
 
 
 def test_the_recipe_names_every_archive() -> None:
