@@ -89,7 +89,7 @@ def _tell(graph: Graph, divided_bytes: Mapping[str, int], report: RunReport) -> 
         table.add_row(node.name, *map(str, numbers), f"{node.service_ms.mean:.2f}")
     console.output().print(table)
     if divided_bytes:
-        console.output().print(_budget(graph, divided_bytes, report.stats))
+        console.output().print(_held(graph, divided_bytes, report.stats))
     for fault in report.errors:
         console.say_error(RetainError(fault.message))
 
@@ -104,7 +104,7 @@ def show(path: Path, changes: Mapping[str, str], only_check: bool) -> None:
     out.print(_nodes(graph))
     out.print(_edges(graph))
     if divided_bytes:
-        out.print(_budget(graph, divided_bytes))
+        out.print(_shares(graph, divided_bytes))
 
 
 def _nodes(graph: Graph) -> Table:
@@ -122,22 +122,40 @@ def _edges(graph: Graph) -> Table:
     return table
 
 
-def _budget(graph: Graph, shares: Mapping[str, int], stats: GraphStats | None = None) -> Table:
-    """The share of each stage and, of a run, what it held at its end."""
+def _shares(graph: Graph, shares: Mapping[str, int]) -> Table:
+    """What each stage may hold at the start."""
     assert graph.budget is not None
-    table = _table("stage", "share, bytes", *(("held",) if stats else ()))
-    held = {node.name: node.memory_bytes for node in stats.nodes} if stats else {}
+    table = _table("stage", "share, bytes")
     for name, nbytes in shares.items():
-        table.add_row(name, f"{nbytes:,}", *((f"{held[name]:,}",) if stats else ()))
-    sums = f"{sum(shares.values()):,} of {graph.budget.nbytes:,}"
-    table.add_row("all", sums, *((f"{sum(held[name] for name in shares):,}",) if stats else ()))
+        table.add_row(name, f"{nbytes:,}")
+    table.add_row("all", f"{sum(shares.values()):,} of {graph.budget.nbytes:,}")
     for name in outside(graph):
-        table.add_row(name, "outside", *((f"{held[name]:,}",) if stats else ()))
+        table.add_row(name, "outside")
+    if graph.moves:
+        table.caption = f"Bytes may move every {graph.budget.every} frames."
+    return table
+
+
+def _held(graph: Graph, shares: Mapping[str, int], stats: GraphStats) -> Table:
+    """Beside that, what each might hold at the end of a run, and held."""
+    assert graph.budget is not None
+    table = _table("stage", "share, bytes", "limit at the end", "held")
+    held = {node.name: node.memory_bytes for node in stats.nodes}
+    limits = {**shares, **stats.limits}
+    for name, nbytes in shares.items():
+        table.add_row(name, f"{nbytes:,}", f"{limits[name]:,}", f"{held[name]:,}")
+    total = sum(held[name] for name in shares)
+    sums = f"{sum(shares.values()):,} of {graph.budget.nbytes:,}", f"{sum(limits.values()):,}"
+    table.add_row("all", *sums, f"{total:,}")
+    for name in outside(graph):
+        table.add_row(name, "outside", "", f"{held[name]:,}")
+    if graph.moves:
+        table.caption = f"Limits changed: {stats.moves}, in rounds of {graph.budget.every} frames."
     return table
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

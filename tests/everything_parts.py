@@ -25,11 +25,13 @@ BUDGET_MB = 9
 """Little more than the least: most of the stages must let something go."""
 
 
-def everything() -> tuple[Graph, dict[str, int]]:
-    """With a sink of the caller in place of the file; and the stages' shares."""
+def everything(mb: float = BUDGET_MB) -> tuple[Graph, dict[str, int]]:
+    """With a sink of the caller in place of the file; and the stages' shares. Full stages are found
+    after frame 3, others lend after 6, the full ones have it after 9."""
     changes = {
         "camera.limit": str(FRAMES),
-        "budget.mb": str(BUDGET_MB),
+        "budget.mb": str(mb),
+        "budget.every": "3",
         "follow.mask": str(EXAMPLES / "everything-mask.png"),
     }
     graph, shares = load(EXAMPLES / "everything.yaml", changes)

@@ -27,8 +27,12 @@ def whole() -> Listener:
     report = start(graph, runner="inline", sinks={"log": out}).wait(120)
     assert report.ok, report.errors
     held = {node.name: node.memory_bytes for node in report.stats.nodes}
-    assert len(divided) == 5
-    assert all(0 < held[name] <= nbytes for name, nbytes in divided.items())
+    limits = report.stats.limits
+    assert len(limits) == 5
+    assert all(0 < held[name] <= nbytes for name, nbytes in limits.items())
+    assert sum(limits.values()) <= 1e6 * parts.BUDGET_MB
+    assert report.stats.moves >= 2
+    assert limits["map"] > divided["map"], "others have lent it bytes"
     return out
 
 
@@ -71,18 +75,25 @@ def test_processes_say_the_same_bits(whole: Listener) -> None:
     assert other.map.digest == whole.map.digest
 
 
-def test_another_process_goes_on_bit_for_bit(whole: Listener, tmp_path: Path) -> None:
-    before = Listener(wait_at=FRAMES // 2)
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Listener]:
+    """A state of the middle, and what was said before it."""
+    state, before = tmp_path_factory.mktemp("half") / "state", Listener(wait_at=FRAMES // 2)
     with start(everything()[0], runner="inline", sinks={"log": before}) as running:
         assert before.here.wait(60)
-        running.snapshot(tmp_path / "state")
-    manifest = json.loads((tmp_path / "state" / "graph.json").read_bytes())
+        running.snapshot(state)
+    return state, before
+
+
+def test_another_process_goes_on_bit_for_bit(whole: Listener, half: tuple[Path, Listener]) -> None:
+    state, before = half
+    manifest = json.loads((state / "graph.json").read_bytes())
     sent = manifest["nodes"][0]["sent"]
     assert FRAMES // 2 < sent < FRAMES
     with_state = [node["name"] for node in manifest["nodes"] if node["state"]]
     assert with_state == ["watch", "detect", "follow", "novelty", "map"]
     done = subprocess.run(
-        [sys.executable, parts.__file__, str(tmp_path / "state")],
+        [sys.executable, parts.__file__, str(state)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -90,6 +101,20 @@ def test_another_process_goes_on_bit_for_bit(whole: Listener, tmp_path: Path) ->
     assert [tuple(row) for row in rows] == whole.rows[sent:]
     assert before.rows[:sent] == whole.rows[:sent]
     assert digest == whole.map.digest
+
+
+@pytest.mark.parametrize("mb", [7.6, 20.0])
+def test_another_budget_goes_on_too(mb: float, half: tuple[Path, Listener]) -> None:
+    """Memories let go what does not fit, or have more room from there on."""
+    graph, divided = everything(mb)
+    out = Listener()
+    report = start(graph, runner="inline", sinks={"log": out}, resume=half[0]).wait(120)
+    assert report.ok, report.errors
+    assert out.rows[-1][0] == FRAMES - 1
+    for told in out.held:
+        assert all(nbytes <= budget for nbytes, budget in told.values())
+        assert sum(budget for _, budget in told.values()) <= 1e6 * mb
+    assert out.held[0]["pose"][1] == divided["map"] != half[1].held[-1]["pose"][1]
 
 
 def test_the_command_tells_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
