@@ -242,8 +242,7 @@ class Work:
             self._made.salvage(self._save)
 
     def turn(self, limits: Mapping[str, int]) -> Use:
-        """A round passes: take the new limit, if there is one, and say what is needed. Between two
-        packets."""
+        """A round passes: take the new limit, if there is one, and say what is needed."""
         if not isinstance(self._made, Bounded):
             return Use(0, 0)
         if self.node.name in limits:
