@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 help:
 	@echo "make demo    watch a real clip being remembered (installs what it needs)"
 	@echo "make test    run the tests                      (installs what it needs)"
-	@echo "make check   lint, types, layers, tests: what must be green before a commit lands"
+	@echo "make check   lint, types, layers, docs, tests: what must be green before a commit lands"
 	@echo "make docs    build the documentation site: docs/_build/html/index.html"
 	@echo "make bench   measure every published number beside its peer; records, docs/numbers.md"
 	@echo "make fuzz    feed malformed messages and memory files, 10^5 and more, to what reads them"
@@ -25,7 +25,7 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: lint types layers test
+check: lint types layers docs test
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ layers: $(VENV)/.dev
 	PYTHONPATH=.src $(BIN)/lint-imports
 
 docs: $(VENV)/.docs
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -j auto -b html docs docs/_build/html
 
 gpu: $(VENV)/.dev
 	REQUIRE_CUDA=1 $(BIN)/python -m pytest -m gpu
