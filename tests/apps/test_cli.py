@@ -296,6 +296,18 @@ def test_the_doctor_gives_a_fix_for_what_is_missing(
     assert "--shm-size" in said.out
 
 
+def test_waiting_threads_do_not_spin_for_long(
+    retain: Retain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    retain("--version")
+    assert "GOMP_SPINCOUNT" not in os.environ  # whoever says how threads wait is heard
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    retain("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == "2000"
+
+
 def test_the_doctor_sees_that_torchvision_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
