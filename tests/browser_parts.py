@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 SIZES = {"desktop": (1440, 900), "phone": (360, 740)}
 
 
-def launched() -> Iterator[Browser]:
+GPU = {False: ("--disable-gpu",), True: ("--enable-unsafe-swiftshader", "--use-gl=angle",
+                                         "--use-angle=swiftshader")}  # fmt: skip
+"""Whether a page may have WebGL, which is drawn by the CPU then."""
+
+
+def launched(webgl: bool = False) -> Iterator[Browser]:
     """A browser, or the test is skipped (failed, where REQUIRE_BROWSER is set)."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
@@ -26,7 +31,7 @@ def launched() -> Iterator[Browser]:
         pytest.skip("no chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    arguments = ["--no-sandbox", "--disable-background-networking", *GPU[webgl]]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=found, args=arguments)
         yield started

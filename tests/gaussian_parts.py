@@ -12,6 +12,7 @@ from retain.kernels.geometry.camera import Camera
 from retain.kernels.rasterize.gaussians import CODE, Gaussians
 from retain.memory.gaussian.config import GaussianConfig
 from retain.memory.gaussian.keyframe import Keyframe
+from retain.memory.gaussian.memory import GaussianMemory
 
 CAMERA = Camera(20.0, 20.0, 16.0, 12.0, 32, 24)
 SMALL = CAMERA.resized(16, 12)
@@ -83,3 +84,14 @@ def keyframes(count: int, seed: int) -> Iterator[Keyframe]:
     rng = np.random.default_rng(seed)
     for i in range(count):
         yield keyframe(i, pose(i + seed), SMALL, rng, noise=0.01)
+
+
+def stats(memory: GaussianMemory) -> dict[str, int]:
+    return {name: int(value) for name, value in memory.stats("s").items()}
+
+
+def observe(memory: GaussianMemory, c2w: np.ndarray, seq: int = 0, nearer: float = 1.0) -> None:
+    memory.observe("s", seq, CAMERA, c2w, look(c2w)[0] * np.float32(nearer))
+
+
+NAMES = ("means", "quats", "scales", "opacities", "colors")

@@ -232,3 +232,9 @@ WRITERS: dict[str, Callable[[Path, Truth], Path]] = {
     "realestate10k": realestate,
 }
 """Each gives the place to open."""
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file; None removes them."""
+    given = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: v for key, v in given.items() if v is not None}))

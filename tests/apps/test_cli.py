@@ -7,16 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import av
 import media
 import psutil
 import pytest
 from command_parts import Retain
+from waiting import until
 
 from retain.apps.watch import WatchOptions, watch
 from retain.memory.snapshot import load
@@ -340,8 +338,8 @@ def test_a_watch_that_is_interrupted_leaves_complete_results(tmp_path: Path, how
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        partial = wait_for(lambda: next(tmp_path.glob(".out.*/results.jsonl"), None))
-        wait_for(lambda: partial.stat().st_size > 0)
+        partial = until(lambda: next(tmp_path.glob(".out.*/results.jsonl"), None))
+        until(lambda: partial.stat().st_size > 0)
         family = psutil.Process(running.pid).children(recursive=True)
         running.send_signal(how)
         _, said = running.communicate(timeout=60)
@@ -360,20 +358,12 @@ def test_a_watch_that_is_ended_at_once_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as running:
-        wait_for(lambda: next(tmp_path.glob(".out.*"), None))
+        until(lambda: next(tmp_path.glob(".out.*"), None))
         running.terminate()
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    for _ in range(600):
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("did not happen within 30 s")
 
 
 def test_a_name_that_is_no_text_is_refused_at_once(tmp_path: Path) -> None:

@@ -8,39 +8,27 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import psutil
 import pytest
-from command_parts import Retain, Said, exit_code
+from command_parts import Retain, exit_code
 from PIL import Image as Pil
+from reconstruct_parts import FAST, ROOM, frames, lines, poses, reconstruct
 from runtime_parts import Recorder
 from scene_parts import SMALL, room
+from waiting import until
 
 from retain.apps.reconstruct import outcome
 from retain.apps.reconstruct.run import ReconstructOptions, build_graph
 from retain.apps.reconstruct.show import read_path
-from retain.datasets.scene.base import Shot
-from retain.datasets.scene.room import Room
-from retain.datasets.scene.write import write_scene
 from retain.datasets.splats.formats import read_splats
 from retain.kernels.geometry import rigid
-from retain.models.scene.mapper import Mapper, read_map
+from retain.models.scene.mapper import read_map
 from retain.pipeline.errors import UsageError
-from retain.pipeline.results import Pose
 from retain.pipeline.run import start
-
-ROOM = "room://?seed=1&frames=150"
-FAST = ("--width", "96", "--limit", "14", "--refine", "1", "--finish", "3")
-
-
-def reconstruct(retain: Retain, *arguments: object, runner: str = "inline") -> Said:
-    return retain("reconstruct", "--no-page", "--runner", runner, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +39,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ("reconstruct", "--no-page", "--runner", "inline", ROOM, *FAST, "--out", out)
         assert exit_code(patch, *words, "--export", "ply,splat,html") == 0
     return out
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-
-
-def poses(folder: Path) -> list[dict[str, Any]]:
-    """Of each frame, without the times."""
-    said = [line["results"]["pose"] for line in lines(folder)]
-    return [{name: value for name, value in pose.items() if name != "parts_ms"} for pose in said]
 
 
 def test_everything_is_there_and_nothing_else(done: Path) -> None:
@@ -169,7 +147,7 @@ def test_a_run_goes_on_from_a_snapshot(retain: Retain, tmp_path: Path, done: Pat
     graph, told = build_graph(options, live=False, page=False), Recorder()
     state = tmp_path / "snapshot"
     with start(graph, runner="inline", sinks={"results": told}) as run:
-        wait_for(lambda: len(told.seqs) > 2)
+        until(lambda: len(told.seqs) > 2)
         run.snapshot(state)
         run.stop(drain=False)
     said = reconstruct(retain, ROOM, *FAST, "--out", "rest", "--resume", state)
@@ -193,7 +171,7 @@ def test_ctrl_c_while_it_streams_keeps_what_there_is(tmp_path: Path, runner: str
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        wait_for(lambda: any(p.stat().st_size for p in tmp_path.glob(".out.*/results.jsonl")))
+        until(lambda: any(p.stat().st_size for p in tmp_path.glob(".out.*/results.jsonl")), 110)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=200)
     assert running.returncode == 130, err
@@ -204,13 +182,6 @@ def test_ctrl_c_while_it_streams_keeps_what_there_is(tmp_path: Path, runner: str
     assert 0 < summary["frames"] < 150
     assert "It was stopped by hand." in (tmp_path / "out/report.html").read_text()
     assert len(read_map(str(tmp_path / "out/map.safetensors"))[0])
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_ctrl_c_while_it_refines_ends_the_refining_only(
@@ -235,120 +206,6 @@ def test_ctrl_c_while_it_refines_ends_the_refining_only(
     assert Path("out/report.html").is_file()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--poses", "guessed"], "guessed"),
-        (["--export", "ply,usd"], "There is no export 'usd'"),
-        (["--memory", "1"], "--memory"),
-        (["--holdout", "-1"], "--holdout"),
-        (["--camera", "1,2,3"], "camera"),
-        (["--width", "-5"], "--width"),
-    ],
-)
-def test_options_that_cannot_be_leave_no_folder(
-    retain: Retain, arguments: list[str], told: str
-) -> None:
-    said = reconstruct(retain, ROOM, "--limit", "2", "--width", "96", *arguments)
-    assert said.code == 2, said.err
-    assert told in said.err
-    assert "Traceback" not in said.err
-    assert not list(Path().iterdir())
-
-
-def plain_folder(count: int = 4, grey: int | None = None) -> Path:
-    folder = Path("pictures")
-    folder.mkdir()
-    for shot in room(count, SMALL):
-        image = shot.image if grey is None else np.full_like(shot.image, grey)
-        Pil.fromarray(image).save(folder / f"{shot.seq:03d}.png")
-    return folder
-
-
-def test_sources_without_anything_to_map_are_one_error_each(retain: Retain) -> None:
-    empty = Path("empty")
-    empty.mkdir()
-    blank = plain_folder(grey=128)
-    before = sorted(Path().iterdir())
-    for source, told in (
-        (empty, "no scene of a known format"),
-        ("missing.mp4", "missing.mp4"),
-        (blank, "could not be tracked in any of 4 frames"),
-        ("room://?frames=0", "0"),
-        ("room://?colour=red", "colour"),
-    ):
-        said = reconstruct(retain, source)
-        assert said.code in (1, 2), said
-        assert told in said.err, said.err
-        assert said.out == ""
-        assert "Traceback" not in said.err
-    assert sorted(Path().iterdir()) in (before, sorted([*before, Path("retain-out")]))
-    assert not any(Path("retain-out").glob("*")) if Path("retain-out").exists() else True
-
-
-def test_given_poses_with_too_little_to_see_depth_by_say_what_to_do(retain: Retain) -> None:
-    write_scene(Room(1, 6, *SMALL), Path("scene"), "nerfstudio")
-    for picture in Path("scene").rglob("*depth*"):
-        if picture.is_file():
-            picture.unlink()
-    document = json.loads(Path("scene/transforms.json").read_text())
-    for frame in document["frames"]:
-        frame.pop("depth_file_path", None)
-    Path("scene/transforms.json").write_text(json.dumps(document))
-    said = reconstruct(retain, "scene", "--width", "96", "--poses", "given", "--out", "out")
-    assert said.code == 1
-    assert "could not be tracked in any of 6 frames" in said.err
-    assert "--poses estimated" in said.err
-    assert not Path("out").exists()
-
-
-def test_a_run_that_fails_keeps_what_was_mapped_until_then(
-    retain: Retain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    look = Mapper.look
-
-    def fails(mapper: Mapper, shot: Shot, **how: Any) -> Pose:
-        if shot.seq == 9:
-            raise ZeroDivisionError("by a bug")
-        return look(mapper, shot, **how)
-
-    monkeypatch.setattr(Mapper, "look", fails)
-    said = reconstruct(retain, ROOM, *FAST, "--export", "ply", "--out", "out")
-    assert said.code == 1
-    assert "by a bug" in said.err
-    assert "mapped" in said.out
-    assert len(lines(Path("out"))) == 9
-    assert Path("out/scene.ply").stat().st_size > 10_000
-    summary = json.loads(Path("out/summary.json").read_text())
-    assert "by a bug" in str(summary["errors"])
-    assert "by a bug" in Path("out/report.html").read_text()
-
-
-@pytest.mark.parametrize("layout", ["tum", "replica", "nerfstudio", "rgbd"])
-def test_every_layout_makes_a_map(retain: Retain, layout: str) -> None:
-    write_scene(Room(1, 5, *SMALL), Path("scene"), layout)
-    fast = ("--refine", "0", "--finish", "0", "--export", "ply")
-    said = reconstruct(retain, "scene", *fast, "--width", "96", "--out", "out")
-    assert said.code == 0, said.err
-    summary = json.loads(Path("out/summary.json").read_text())
-    assert summary["states"] == {"tracked": summary["frames"]}
-    assert summary["poses"] == "given"
-    assert summary["gaussians"] > 500
-
-
-def test_pictures_that_cannot_be_read_are_reported_and_the_rest_is_mapped(retain: Retain) -> None:
-    write_scene(Room(1, 8, *SMALL), Path("scene"), "rgbd")
-    pictures = sorted(Path("scene/rgb").iterdir())
-    pictures[3].write_bytes(b"no picture")
-    fast = ("--refine", "0", "--finish", "0", "--export", "ply")
-    said = reconstruct(retain, "scene", *fast, "--width", "96", "--out", "out")
-    assert said.code == 1
-    assert "1 of 8 shots" in said.err
-    summary = json.loads(Path("out/summary.json").read_text())
-    assert summary["frames"] == 7
-    assert not summary["complete"]
-
-
 def test_nothing_is_ever_written_over(retain: Retain, done: Path) -> None:
     Path("out").mkdir()
     said = reconstruct(retain, ROOM, *FAST, "--out", "out")
@@ -359,11 +216,6 @@ def test_nothing_is_ever_written_over(retain: Retain, done: Path) -> None:
     assert said.code == 2
     assert "is there already" in said.err
     assert Path("tour.mp4").read_bytes() == b"mine"
-
-
-def frames(path: Path | str) -> list[np.ndarray]:
-    with av.open(str(path)) as video:
-        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
 
 
 def test_a_map_is_shown_along_the_cameras_path(retain: Retain, done: Path) -> None:

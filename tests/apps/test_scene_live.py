@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_parts import WALL, delta, pose, walk, wall
 from numpy.typing import NDArray
+from waiting import until
 
 from retain.apps.page.server import Page
 from retain.apps.reconstruct import live
@@ -176,13 +176,6 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene()
     monkeypatch.setattr(live_scene, "LiveScene", lambda title, port: made)
     return made
-
-
-def until(true: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "never true"
-        time.sleep(0.005)
 
 
 def test_nothing_is_drawn_while_nobody_looks_and_everything_when_somebody_comes(

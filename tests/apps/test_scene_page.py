@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from browser_parts import SIZES, Watched, until
+from browser_parts import SIZES, Watched, launched, until
 from live_parts import WALL, walk
 from page_feed import FakeRun
 
@@ -103,20 +101,7 @@ def test_the_view_never_asks_for_a_public_address(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """As tests/browser_parts.py starts one, but with WebGL on the CPU."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail("REQUIRE_BROWSER is set, but there is no chromium")
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader",
-                 "--use-gl=angle", "--use-angle=swiftshader"]  # fmt: skip
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield started
-        started.close()
+    yield from launched(webgl=True)
 
 
 def own(problems: list[str]) -> list[str]:

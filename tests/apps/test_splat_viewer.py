@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser_parts import SIZES, Watched, until
+from browser_parts import SIZES, Watched, launched, until
 from numpy.typing import NDArray
 from PIL import Image
 from splat_parts import picture_of, psnr, some
@@ -44,20 +42,7 @@ VIEWS = [(c2w, CAMERA) for c2w in POSES]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """As tests/browser_parts.py starts one, but with WebGL on the CPU."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail("REQUIRE_BROWSER is set, but there is no chromium")
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader",
-                 "--use-gl=angle", "--use-angle=swiftshader"]  # fmt: skip
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield started
-        started.close()
+    yield from launched(webgl=True)
 
 
 KEEP = """

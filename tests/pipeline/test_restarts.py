@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from runtime_parts import Recorder
+from waiting import until
 
 from retain.apps.demo import find_clip
 from retain.apps.watch import WatchOptions, build_graph
@@ -162,13 +161,6 @@ def test_a_live_graph_goes_on_after_a_gap(how: str, tmp_path: Path) -> None:
     # Of the frames: the packet that the new process marked may be dropped later, its mark is not.
     assert len(out.gaps) == 1, "one frame says that there was a gap"
     assert out.gaps[0] > 20
-
-
-def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        threading.Event().wait(0.01)
 
 
 def process_of(node: str, among: Run) -> psutil.Process:

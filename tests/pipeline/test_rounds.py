@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 from rounds_parts import hoards
 from runtime_parts import Recorder
+from waiting import until
 
 from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph
@@ -187,10 +186,3 @@ def test_who_dies_in_a_round_leaves_a_live_graph_within_its_budget(
 
 def restarts(running: Run) -> int:
     return sum(node.restarts for node in running.stats().nodes)
-
-
-def until(true: Any, timeout_s: float = 40.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        threading.Event().wait(0.005)

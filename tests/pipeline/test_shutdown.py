@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import psutil
 import pytest
 from runtime_parts import Recorder
+from waiting import until
 
 from retain.pipeline.graph import Graph
 from retain.pipeline.packet import Packet
@@ -57,7 +58,7 @@ def nothing_is_left(
         monkeypatch.setattr(tempfile, "tempdir", folder)
         before = children()
         yield Path(folder)
-        wait_until(lambda: children() <= before)
+        until(lambda: children() <= before)
         assert list(Path(folder).glob("retain-run-*")) == []
 
 
@@ -87,7 +88,7 @@ def test_a_killed_stage_ends_the_run_and_is_named() -> None:
 
 def test_a_stage_that_hangs_is_killed_when_the_run_is_cut_short() -> None:
     run, out = start_chain("hang", at=3)
-    wait_until(lambda: len(out.packets) == 3)
+    until(lambda: len(out.packets) == 3)
     run.stop(drain=False)
     report = run.wait(30)
     assert report.stopped == "aborted"
@@ -106,7 +107,7 @@ def test_a_sink_of_the_caller_that_hangs_is_left_behind(monkeypatch: pytest.Monk
     graph.sink("out")
     graph.connect("cam", "out")
     run = start(graph, sinks={"out": Hangs()})
-    wait_until(lambda: run.stats().node("out").received > 0)
+    until(lambda: run.stats().node("out").received > 0)
     run.stop(drain=False)
     assert run.wait(30).stopped == "aborted"
     hang.set()
@@ -119,7 +120,7 @@ def test_a_run_started_in_a_thread_outlives_it() -> None:
     thread.start()
     thread.join()
     run, out = runs[0]
-    wait_until(lambda: len(out.packets) > 20)
+    until(lambda: len(out.packets) > 20)
     run.stop()
     assert run.wait(30).ok
 
@@ -168,7 +169,7 @@ def test_the_first_signal_drains(tmp_path: Path, number: int) -> None:
 def test_the_second_signal_cuts_short(tmp_path: Path) -> None:
     parent = Parent(tmp_path, "hang")
     parent.signal(signal.SIGINT)
-    wait_until(lambda: parent.workers[0].is_running())
+    until(lambda: parent.workers[0].is_running())
     assert parent.process.poll() is None
     threading.Event().wait(0.5)
     parent.signal(signal.SIGINT)
@@ -228,12 +229,3 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path: Path, nothing_is_left
     assert len(list(nothing_is_left.glob("retain-run-*"))) == 1
     run.stop(drain=False)
     run.wait(30)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    waiter = threading.Event()
-    for _ in range(2000):
-        if true():
-            return
-        waiter.wait(0.01)
-    raise AssertionError("did not happen within 20 s")

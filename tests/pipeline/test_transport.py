@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zmq
 from runtime_parts import frame
+from waiting import until
 
 from retain.pipeline.errors import WireError
 from retain.pipeline.metrics import EdgeStats
@@ -239,7 +240,7 @@ def test_every_slot_comes_home(ipc: IpcEdge) -> None:
     gc.collect()
     ring = ipc.stores[0]._ring
     assert ring is not None
-    wait_until(lambda: ring.idle)
+    until(lambda: ring.idle)
     assert [store.held for store in ipc.stores] == [0, 0]
 
 
@@ -257,7 +258,7 @@ def test_a_larger_picture_gets_a_larger_ring(ipc: IpcEdge) -> None:
     assert all((p.frame.image == n).all() for n, p in enumerate(held) if isinstance(p, Packet))
     assert len(ipc.stores[0]._retired) == 2
     held.clear()
-    wait_until(lambda: not ipc.stores[0]._retired)
+    until(lambda: not ipc.stores[0]._retired)
 
 
 def test_forwarding_copies_nothing(ipc: IpcEdge) -> None:
@@ -273,7 +274,7 @@ def test_forwarding_copies_nothing(ipc: IpcEdge) -> None:
     assert all((image == 3).all() for image in images)
     assert not ipc.stores[0]._ring.idle  # type: ignore[union-attr]
     images.clear()
-    wait_until(lambda: ipc.stores[0]._ring.idle)  # type: ignore[union-attr]
+    until(lambda: ipc.stores[0]._ring.idle)  # type: ignore[union-attr]
 
 
 def test_a_share_split_too_often_is_copied_instead(ipc: IpcEdge) -> None:
@@ -330,15 +331,6 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    waiter = threading.Event()
-    for _ in range(2000):
-        if true():
-            return
-        waiter.wait(0.01)
-    raise AssertionError("did not happen within 20 s")
 
 
 def test_a_socket_forgotten_by_another_s_handler_is_no_error() -> None:

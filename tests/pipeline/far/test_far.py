@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import gc
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-import zmq
-from runtime_parts import frame
+from far_parts import balanced, far, in_thread, packet, raw_peer
+from waiting import until
 
 from retain.pipeline import wire
-from retain.pipeline.errors import SourceError, SourceFault, UsageError, WireError
+from retain.pipeline.errors import SourceError, SourceFault, UsageError
 from retain.pipeline.far import line as line_module
 from retain.pipeline.far import sender as sender_module
 from retain.pipeline.far.receiver import FarSource
 from retain.pipeline.far.sender import FarSink
 from retain.pipeline.far.wire import Beat, Leave, Picture, Want
 from retain.pipeline.graph import Graph
-from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
 from retain.pipeline.run import start
-
-HERE = "tcp://127.0.0.1:*"
-
-
-@pytest.fixture
-def made() -> Iterator[list[Any]]:
-    """Whatever is put in is closed at the end."""
-    ends: list[Any] = []
-    yield ends
-    for end in ends:
-        end.close()
-    gc.collect()
-
-
-@pytest.fixture
-def sink(made: list[Any]) -> Callable[..., FarSink]:
-    def make(policy: str = "block", address: str = HERE, codec: Any = "png", **kw: Any) -> FarSink:
-        made.append(FarSink(address, policy=policy, codec=codec, **kw))
-        return made[-1]
-
-    return make
-
-
-@pytest.fixture
-def source(made: list[Any]) -> Callable[..., FarSource]:
-    def make(sink: FarSink, **kw: Any) -> FarSource:
-        made.append(FarSource(far(sink), timeout=10.0, **kw))
-        made[-1].open()
-        return made[-1]
-
-    return make
-
-
-def far(sink: FarSink) -> str:
-    return sink.address.replace("tcp://", "far://")
-
-
-def packet(seq: int, **kw: Any) -> Packet:
-    return Packet(frame(seq, **kw))
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < until, "waited 20 s"
-        time.sleep(0.005)
-
-
-def in_thread(job: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=job, daemon=True)
-    thread.start()
-    return thread
-
-
-def balanced(sink: FarSink) -> bool:
-    stats = dict(sink.stats())
-    dropped = sum(int(n) for name, n in stats.items() if name.startswith("dropped_"))
-    return stats["captured"] == int(stats["delivered"]) + dropped + int(stats["waiting"])
 
 
 def test_block_loses_nothing_keeps_order_pixels_results_and_the_end(
@@ -121,7 +57,7 @@ def test_who_is_lost_is_decided_by_the_policy_at_the_sender(
     into = source(out, credit=2)
     for seq in range(2):  # these use up the credit: nobody takes them
         out.process(packet(seq))
-        wait_until(lambda seq=seq: into.stats()["waiting"] == seq + 1)
+        until(lambda seq=seq: into.stats()["waiting"] == seq + 1)
     for seq in range(2, 20):
         out.process(packet(seq))
     assert balanced(out)
@@ -181,9 +117,9 @@ def test_a_silent_receiver_is_dropped_and_what_it_missed_is_gone(
     assert peer.poll(10_000)
     for seq in range(5):
         out.process(packet(seq))
-    wait_until(lambda: out.stats()["waiting"] == 3)
+    until(lambda: out.stats()["waiting"] == 3)
     monkeypatch.setattr(sender_module, "SILENCE_S", 0.0)
-    wait_until(lambda: out.stats()["receivers"] == 0)
+    until(lambda: out.stats()["receivers"] == 0)
     stats = out.stats()
     assert (stats["captured"], stats["delivered"], stats["receivers_lost"]) == (5, 0, 1)
     assert stats["dropped_gone"] == 5, "three waited; two were sent and never confirmed"
@@ -199,7 +135,7 @@ def test_who_comes_back_says_what_had_come(sink: Callable[..., FarSink], made: l
     peer.recv()
     for seq in range(5):
         out.process(packet(seq))
-    wait_until(lambda: out.stats()["waiting"] == 2)
+    until(lambda: out.stats()["waiting"] == 2)
     assert peer.poll(10_000)
     first = wire.unpacker(Picture)(peer.recv_multipart()[0])
     again = raw_peer(out, made)
@@ -221,12 +157,12 @@ def test_a_line_that_breaks_loses_nothing_that_had_come(
     into = source(out, credit=8)
     for seq in range(8):
         out.process(packet(seq))
-    wait_until(lambda: into.stats()["waiting"] == 8)
+    until(lambda: into.stats()["waiting"] == 8)
     line, io = into._line, into._io
     assert line
     assert io
     io.call(lambda: line._again("lost"))
-    wait_until(lambda: into.stats()["connections"] == 2)
+    until(lambda: into.stats()["connections"] == 2)
     stats = out.stats()
     assert (stats["captured"], stats["delivered"]) == (8, 8)
     assert not stats.get("dropped_gone")
@@ -239,9 +175,9 @@ def test_who_leaves_says_what_had_come(sink: Callable[..., FarSink], made: list[
     assert peer.poll(10_000)
     for seq in range(2):
         out.process(packet(seq))
-    wait_until(lambda: not out.stats()["waiting"])
+    until(lambda: not out.stats()["waiting"])
     peer.send(wire.pack(Leave(1)))
-    wait_until(lambda: out.stats()["receivers"] == 0)
+    until(lambda: out.stats()["receivers"] == 0)
     stats = out.stats()
     assert (stats["delivered"], stats["dropped_gone"], stats["receivers_lost"]) == (1, 1, 0)
 
@@ -320,7 +256,7 @@ def test_cut_short_is_not_the_end(
     out = sink("block")
     into = source(out)
     out.process(packet(0))
-    wait_until(lambda: into.stats()["waiting"] == 1)
+    until(lambda: into.stats()["waiting"] == 1)
     out.close()
     with pytest.raises(SourceError, match="was stopped") as caught:
         list(into.frames())
@@ -354,126 +290,11 @@ def test_closing_wakes_whoever_waits(
     into.close()
     waiting.join(20)
     blocked = in_thread(lambda: [out.process(packet(seq)) for seq in range(9)])
-    wait_until(lambda: out.stats()["receivers"] == 0)
+    until(lambda: out.stats()["receivers"] == 0)
     out.close()
     blocked.join(20)
     assert not waiting.is_alive()
     assert not blocked.is_alive()
-
-
-def raw_peer(out: FarSink, made: list[Any]) -> zmq.Socket[bytes]:
-    context = zmq.Context()
-    peer = context.socket(zmq.DEALER)
-    peer.connect(out.address)
-    made.append(SimpleNamespace(close=lambda: (peer.close(0), context.term())))
-    return peer
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        [b""],
-        [b"\xc1"],
-        [b"x" * 100],
-        [wire.pack(Beat(1, 1))],
-        [wire.pack(Want(7, 1000, 0, 1, (0, 0)))],
-        [wire.pack(Want(7, 0, 5, 1, (0, 0))), b"more"],
-        [msgspec.msgpack.encode(["far-want/1", 7, 1, 0, 1])],
-        [msgspec.msgpack.encode(["far-want/2", 7, 1, 0, 1, [0, 0], 1])],
-        [msgspec.msgpack.encode(["far-want/2", 7, -1, 0, 1, [0, 0]])],
-    ],
-)
-def test_a_malformed_request_is_refused_counted_and_the_line_kept(
-    sink: Callable[..., FarSink], made: list[Any], bad: list[bytes]
-) -> None:
-    out = sink("block")
-    peer = raw_peer(out, made)
-    peer.send_multipart(bad)
-    peer.send(wire.pack(Want(7, 1, 0, 5, (0, 0))))
-    assert peer.poll(10_000)
-    assert wire.unpacker(Beat)(peer.recv()).asked_ns == 5
-    assert out.stats()["refused"] == 1
-    out.process(packet(3))
-    assert peer.poll(10_000)
-    assert len(peer.recv_multipart()) == 2
-
-
-class Liar:
-    """A sender that answers properly, and sends what it is told."""
-
-    def __init__(self, made: list[Any]) -> None:
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.ROUTER)
-        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
-        self.address = f"far://127.0.0.1:{port}"
-        self.send: list[list[bytes]] = []
-        self._stop = False
-        self._thread = in_thread(self._run)
-        made.append(self)
-
-    def _run(self) -> None:
-        want = wire.unpacker(Want)
-        while not self._stop:
-            if not self.socket.poll(20):
-                continue
-            route, data = self.socket.recv_multipart()
-            with suppress(WireError):
-                asked = want(data).asked_ns
-                if asked:
-                    self.socket.send_multipart([route, wire.pack(Beat(asked, 1))])
-            while self.send:
-                self.socket.send_multipart([route, *self.send.pop(0)])
-
-    def close(self) -> None:
-        self._stop = True
-        self._thread.join()
-        self.context.destroy(0)
-
-
-def picture(seq: int, data: bytes, **changes: Any) -> list[bytes]:
-    good = Picture.of(packet(seq), 9, "raw", *packet(seq).frame.image.shape[:2], len(data))
-    return [wire.pack(msgspec.structs.replace(good, **changes)), data]
-
-
-RAW = bytes(8 * 16 * 3)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        [b"\xc1"],
-        [b"\xc1", b"pixels"],
-        picture(1, RAW)[:1],
-        [*picture(1, RAW), b"more"],
-        picture(1, RAW, nbytes=5),
-        picture(1, RAW, height=9),
-        picture(1, RAW, codec="png"),
-        picture(1, RAW, codec="jpeg"),
-        picture(1, RAW, height=30_000, width=30_000),
-    ],
-)
-def test_a_malformed_picture_is_refused_counted_and_the_line_kept(
-    made: list[Any], bad: list[bytes]
-) -> None:
-    liar = Liar(made)
-    liar.send += [bad, picture(5, RAW)]
-    into = FarSource(liar.address, timeout=10.0)
-    made.append(into)
-    into.open()
-    got = next(into.packets())
-    assert got.frame.seq == 5
-    stats = into.stats()
-    assert (stats["refused"], stats["connections"]) == (1, 1)
-
-
-def test_pictures_nobody_asked_for_are_refused(made: list[Any]) -> None:
-    liar = Liar(made)
-    liar.send += [picture(seq, RAW) for seq in range(50)]
-    into = FarSource(liar.address, timeout=10.0, credit=2)
-    made.append(into)
-    into.open()
-    wait_until(lambda: into.stats()["refused"] == 48)
-    assert into.stats()["waiting"] == 2
 
 
 def test_times_of_the_other_host_are_told_by_our_clock() -> None:

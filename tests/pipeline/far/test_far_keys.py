@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import zmq.auth
 from runtime_parts import frame
+from waiting import free_port
 
 from retain.apps.cli import app
 from retain.pipeline.errors import SourceError, SourceFault, UsageError, WireError
@@ -28,7 +29,7 @@ from retain.pipeline.far.sender import FarSink
 from retain.pipeline.packet import Packet
 from retain.pipeline.sources.any import AnySource, describe
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -291,14 +292,6 @@ def across(folder: Path, address: str, codec: str, inside: Any, runner: str) -> 
             process.communicate()
     seen: list[list[float]] = json.loads(said)
     return seen
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(("codec", "off", "runner"), [("png", 0, "local"), ("jpeg", 2, "inline")])
