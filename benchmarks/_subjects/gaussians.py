@@ -39,7 +39,8 @@ SIZE = 128, 96
 HOLDOUT = 4
 STEPS = 60
 """Of the last refinement."""
-LEAST_MB, FACTOR = 4.0, 2
+LEAST_MB, FACTOR = 2.2, 2
+"""Most of the least is room for the tracker and the pictures."""
 NOISE, DEPTH_NOISE = 2.0, 0.002
 """Standard deviations: grey levels, share of the depth."""
 
