@@ -39,10 +39,9 @@ from retain.apps.cli_options import (
     TokenOption,
     runs_a_stream,
 )
+from retain.apps.console import INTERRUPTED
 from retain.pipeline import logs, tracing
 from retain.pipeline.errors import RetainError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,

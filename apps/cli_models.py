@@ -84,7 +84,7 @@ def gdkvm(
     ] = None,
 ) -> None:
     """Train the echo network on phantoms. Ctrl-C saves; the same command goes on."""
-    from retain.apps import training as job
+    from retain.apps import training_gdkvm as job
 
     options = job.TrainOptions(
         out=out,
@@ -167,7 +167,7 @@ def echo(
     json: Annotated[Path | None, typer.Option(help="Also write the rows here.")] = None,
 ) -> None:
     """Judge the echo network on phantoms it has not seen: clean, damaged, long and gappy."""
-    from retain.apps import evaluation as job
+    from retain.apps import evaluation_echo as job
 
     options = job.EvalOptions(
         weights=weights,

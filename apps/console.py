@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retain")
 
+PARTIAL, INTERRUPTED = 3, 130
+"""Exit codes: some items failed; a person ended it."""
+
 _quiet = False
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from retain.apps import console
 from retain.apps.catalogs import CATALOGS
+from retain.apps.console import INTERRUPTED
 from retain.models.budget import divided, outside, shares
 from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.graph import Graph
@@ -23,7 +24,6 @@ from retain.pipeline.run import Runner, RunReport, run_until_done, start
 if TYPE_CHECKING:
     from retain.apps.page.server import Page
 
-INTERRUPTED = 130
 PAGE = "page"
 
 

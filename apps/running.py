@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from retain.apps import console
+from retain.apps.console import INTERRUPTED
 from retain.apps.folder import building, free_place, stream_name
 from retain.apps.progress import progress
 from retain.pipeline.errors import RetainError, SourceError, SourceFault, UsageError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from retain.apps.page.state import View
 
 RESULTS, REPORT, SUMMARY = "results.jsonl", "report.html", "summary.json"
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from retain.apps import console
+from retain.apps.console import INTERRUPTED
 from retain.apps.journal import line_of
 from retain.pipeline.errors import RetainError, UsageError
 from retain.pipeline.graph import Graph
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from retain.pipeline.stage import Sink
 
 MEMORIES = "memories"
-INTERRUPTED = 130
 TOLD_S = 1.0
 """How long the console stays at the end, so that who has it open is told."""
 

@@ -1,6 +1,6 @@
-"""`retain train gdkvm`: phantoms in, weights and curves; goes on where it stopped.
+"""What the commands that train share: their processes, their end, a bar, a curve.
 
-Also what the training commands share. Under torchrun only the first process writes and talks.
+Under torchrun only the first process writes and talks.
 """
 
 from __future__ import annotations
@@ -11,58 +11,17 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retain.apps import console
 from retain.pipeline.errors import RetainError
 
 if TYPE_CHECKING:
-    from retain.models.gdkvm.train import Recipe
     from retain.models.training import Progress
 
 CURVE, WEIGHTS = "curve.csv", "weights.safetensors"
-INTERRUPTED = 130
 _SMOOTH = 0.98
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What `retain train gdkvm` was asked. ``None``: the recipe's own."""
-
-    out: Path
-    size: str = "mini"
-    structures: str = "cavity"
-    """``cavity`` or ``all``."""
-    layer: str | None = None
-    """What remembers; see docs/layers.md."""
-    steps: int | None = None
-    clips: int | None = None
-    seed: int = 0
-    rate: float | None = None
-    labels: str | None = None
-    device: str = "auto"
-    threads: int = 0
-    """Of torch; 0: all cores. Runs are the same bits for the same number only."""
-    init: Path | None = None
-    cache: Path | None = None
-
-    def recipe(self) -> Recipe:
-        from retain.datasets.echo.clip import LABELS
-        from retain.models.gdkvm.train import Recipe, base_recipe
-
-        recipe = base_recipe() if self.size == "base" else Recipe()
-        objects = LABELS if self.structures == "all" else LABELS[:1]
-        model = replace(recipe.model, objects=objects)
-        if self.layer is not None:
-            model = replace(model, layer=self.layer)  # type: ignore[arg-type]  # checked there
-        recipe = replace(recipe, model=model)
-        given = {
-            "steps": self.steps, "clips": self.clips, "labels": self.labels, "lr": self.rate,
-        }  # fmt: skip
-        changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
-        return replace(recipe, seed=self.seed, **changes)
 
 
 @contextmanager
@@ -84,49 +43,25 @@ def launched(device: str, threads: int) -> Iterator[tuple[str, bool]]:
             console.quiet(False)
 
 
-def train(options: TrainOptions) -> int:
-    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
-    with launched(options.device, options.threads) as (device, first):
-        return _train(options, device, first)
+class Stopped(RetainError):
+    """A person ended a training, which has saved."""
+
+    exit_code = console.INTERRUPTED
 
 
-def _train(options: TrainOptions, device: str, first: bool) -> int:
-    import platformdirs
-
-    from retain.models.gdkvm.train import run
-
-    recipe = options.recipe()
-    cache = options.cache or Path(platformdirs.user_cache_dir("retain")) / "phantoms"
-    say = console.messages().print
-    say(f"training {recipe.model.size} for {recipe.steps} steps on {device} into {options.out}")
+@contextmanager
+def into(out: Path) -> Iterator[Bar]:
+    """A bar while a run is trained into ``out``. Raises Stopped after Ctrl-C, RetainError where
+    nothing can be written."""
     try:
-        with shown() as bar, Curve(options.out / CURVE, first) as curve:
-
-            def tell(progress: Progress) -> None:
-                curve.add(progress)
-                text = f"training, loss {curve.loss:.3f}"
-                bar.show(text, progress.step, progress.steps)
-
-            run(
-                recipe,
-                options.out,
-                cache,
-                device=device,
-                drawn=lambda done, of: bar.show("drawing phantoms", done, of),
-                tell=tell,
-                init=options.init,
-            )
+        with shown() as bar:
+            yield bar
     except KeyboardInterrupt:
-        say(f"stopped and saved in {options.out}; the same command goes on from there")
-        return INTERRUPTED
+        raise Stopped(f"Stopped and saved in {out}; the same command goes on from there.") from None
     except OSError as error:
         raise RetainError(
-            f"The run could not be written to {str(options.out)!r}: {error.strerror}."
+            f"The run could not be written to {str(out)!r}: {error.strerror}."
         ) from error
-    if first:
-        plot(options.out / CURVE, options.out / "curve.svg")
-    console.output().print(str(options.out / WEIGHTS))
-    return 0
 
 
 class Curve:
@@ -158,7 +93,7 @@ class Curve:
         self._file.close()
 
 
-class _Bar:
+class Bar:
     """A progress bar that changes its subject; a line now and then where no terminal is."""
 
     def __init__(self) -> None:
@@ -188,8 +123,8 @@ class _Bar:
 
 
 @contextmanager
-def shown() -> Iterator[_Bar]:
-    bar = _Bar()
+def shown() -> Iterator[Bar]:
+    bar = Bar()
     if not bar._live:
         yield bar
         return

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
-from retain.apps.training import CURVE, INTERRUPTED, Curve, launched, plot, shown
-from retain.pipeline.errors import RetainError
+from retain.apps.training import CURVE, Curve, into, launched, plot
 
 if TYPE_CHECKING:
     from retain.models.mamba.small.train import Recipe
@@ -42,7 +41,7 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> int:
-    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    """Train to the end; the exit code. Raises Stopped after Ctrl-C; the same command goes on."""
     with launched(options.device, options.threads) as (device, first):
         return _train(options, device, first)
 
@@ -54,28 +53,20 @@ def _train(options: TrainOptions, device: str, first: bool) -> int:
     recipe = options.recipe()
     say = console.messages().print
     say(f"training the small detector for {recipe.steps} steps on {device} into {options.out}")
-    try:
-        with shown() as bar, Curve(options.out / CURVE, first) as curve:
+    with into(options.out) as bar, Curve(options.out / CURVE, first) as curve:
 
-            def tell(progress: Progress) -> None:
-                curve.add(progress)
-                bar.show(f"training, loss {curve.loss:.3f}", progress.step, progress.steps)
+        def tell(progress: Progress) -> None:
+            curve.add(progress)
+            bar.show(f"training, loss {curve.loss:.3f}", progress.step, progress.steps)
 
-            path = run(
-                recipe,
-                options.out,
-                device=device,
-                tell=tell,
-                init=options.init,
-                made={"version": __version__},
-            )
-    except KeyboardInterrupt:
-        say(f"stopped and saved in {options.out}; the same command goes on from there")
-        return INTERRUPTED
-    except OSError as error:
-        raise RetainError(
-            f"The run could not be written to {str(options.out)!r}: {error.strerror}."
-        ) from error
+        path = run(
+            recipe,
+            options.out,
+            device=device,
+            tell=tell,
+            init=options.init,
+            made={"version": __version__},
+        )
     if not first:
         return 0
     plot(options.out / CURVE, options.out / "curve.svg")

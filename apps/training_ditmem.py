@@ -12,7 +12,7 @@ import numpy as np
 
 from retain.apps import console
 from retain.apps.bench import Row
-from retain.apps.training import INTERRUPTED, WEIGHTS, launched, shown
+from retain.apps.training import WEIGHTS, into, launched
 from retain.pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,12 +76,8 @@ def _train(options: TrainOptions, device: str, first: bool) -> int:
     steps = options.memory_steps or study.MEMORY_STEPS
     say = console.messages().print
     say(f"training a backbone on worlds of the kind {base.kind}, then its memory, in {options.out}")
-    try:
-        with shown() as bar:
-            net = study.guided(NAMES[options.mode], base, options.out, device, _telling(bar), steps)
-    except KeyboardInterrupt:
-        say(f"stopped and saved in {options.out}; the same command goes on from there")
-        return INTERRUPTED
+    with into(options.out) as bar:
+        net = study.guided(NAMES[options.mode], base, options.out, device, _telling(bar), steps)
     path = options.out / WEIGHTS
     if first:
         weights.save(path, net, scale=spread(base), head={"recipe": asdict(base), "memory": steps})
@@ -98,21 +94,16 @@ def evaluate(options: EvalOptions) -> int:
     rows = options.rows or study.DEFAULT
     base = _recipe(options.kind, options.size, options.steps, 0)
     options.out.mkdir(parents=True, exist_ok=True)
-    say = console.messages().print
-    try:
-        with shown() as bar:
-            results = study.run(
-                rows,
-                range(options.seeds),
-                options.out,
-                _telling(bar),
-                base=base,
-                steps=options.memory_steps or study.MEMORY_STEPS,
-                device=device,
-            )
-    except KeyboardInterrupt:
-        say(f"stopped and saved in {options.out}; the same command goes on from there")
-        return INTERRUPTED
+    with into(options.out) as bar:
+        results = study.run(
+            rows,
+            range(options.seeds),
+            options.out,
+            _telling(bar),
+            base=base,
+            steps=options.memory_steps or study.MEMORY_STEPS,
+            device=device,
+        )
     reference = levels(base)
     show(results, reference)
     found = bars(results, reference)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
-from retain.apps.training import INTERRUPTED, launched, shown
-from retain.pipeline.errors import RetainError
+from retain.apps.training import into, launched
 
 if TYPE_CHECKING:
     from retain.models.mamba.train import Kind, Recipe, Told
@@ -41,7 +40,7 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> int:
-    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    """Train to the end; the exit code. Raises Stopped after Ctrl-C; the same command goes on."""
     with launched(options.device, options.threads) as (device, _):
         return _train(options, device)
 
@@ -61,28 +60,20 @@ def _train(options: TrainOptions, device: str) -> int:
     say = console.messages().print
     what = f"{len(options.videos)} videos" if options.videos else "procedural clips"
     say(f"training a memory for {options.host} on {what} into {options.out}")
-    try:
-        with shown() as bar:
+    with into(options.out) as bar:
 
-            def tell(t: Told) -> None:
-                text = f"{t.kind}, loss {t.loss:.2f}, held out {t.held_out:.2f}"
-                bar.show(text, t.round, t.rounds)
+        def tell(t: Told) -> None:
+            text = f"{t.kind}, loss {t.loss:.2f}, held out {t.held_out:.2f}"
+            bar.show(text, t.round, t.rounds)
 
-            path = run(
-                options.recipes(),
-                host,
-                material,
-                options.out,
-                cache,
-                drawn=lambda done, of: bar.show("describing episodes", done, of),
-                tell=tell,
-            )
-    except KeyboardInterrupt:
-        say(f"stopped and saved in {options.out}; the same command goes on from there")
-        return INTERRUPTED
-    except OSError as error:
-        raise RetainError(
-            f"The run could not be written to {str(options.out)!r}: {error.strerror}."
-        ) from error
+        path = run(
+            options.recipes(),
+            host,
+            material,
+            options.out,
+            cache,
+            drawn=lambda done, of: bar.show("describing episodes", done, of),
+            tell=tell,
+        )
     console.output().print(str(path))
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from retain.apps import console
 from retain.apps.bench import Row
-from retain.apps.training import INTERRUPTED, WEIGHTS, shown
+from retain.apps.training import WEIGHTS, into
 from retain.datasets.bootstrap import of_mean
 
 if TYPE_CHECKING:
@@ -47,22 +47,19 @@ class Options:
 
 
 def train(options: Options) -> int:
-    """Train to the end, or until Ctrl-C; the same command goes on. Returns the exit code."""
+    """Train to the end; the exit code. Raises Stopped after Ctrl-C; the same command goes on."""
     from retain.models.onlinex import study, weights
 
     (row,) = options.rows
     base = _base(options)
     study.model(row, base.model)  # raises for unknown ones
     device, cache = _ready(options)
-    try:
-        with told(options.out) as tell:
-            if options.init is not None:
-                study.init(options.out, options.init)
-            base = study.lasting(base, options.out, options.minutes, cache, device, tell)
-            scenes = study.pool(base.scenes, cache, tell)
-            net = study.network(row, base, scenes, options.out, device, tell)
-    except KeyboardInterrupt:
-        return _stopped(options)
+    with told(options.out) as tell:
+        if options.init is not None:
+            study.init(options.out, options.init)
+        base = study.lasting(base, options.out, options.minutes, cache, device, tell)
+        scenes = study.pool(base.scenes, cache, tell)
+        net = study.network(row, base, scenes, options.out, device, tell)
     path = options.out / WEIGHTS
     own = replace(base, model=study.model(row, base.model))
     weights.save(path, net, {"recipe": asdict(own)})
@@ -79,13 +76,10 @@ def evaluate(options: Options) -> int:
     for row in options.rows:
         study.model(row, base.model)
     device, cache = _ready(options)
-    try:
-        with told(options.out) as tell:
-            base = study.lasting(base, options.out, options.minutes, cache, device, tell)
-            found = study.judged(options.rows, base, options.out, cache, device, tell)
-            rows = bars(found) + _cost(options, base, cache, tell)
-    except KeyboardInterrupt:
-        return _stopped(options)
+    with told(options.out) as tell:
+        base = study.lasting(base, options.out, options.minutes, cache, device, tell)
+        found = study.judged(options.rows, base, options.out, cache, device, tell)
+        rows = bars(found) + _cost(options, base, cache, tell)
     for name, unit, digits in MEASURED:
         show(found, name, unit, digits)
     bench.show("bars", rows)
@@ -204,7 +198,7 @@ def told(out: Path) -> Iterator[Tell]:
 
     curves: dict[str, Curve] = {}
     try:
-        with shown() as bar:
+        with into(out) as bar:
 
             def tell(what: str, done: int, of: int, progress: Progress | None) -> None:
                 text = what
@@ -244,10 +238,3 @@ def _ready(options: Options) -> tuple[str, Path]:
     options.out.mkdir(parents=True, exist_ok=True)
     cache = options.cache or Path(platformdirs.user_cache_dir("retain")) / "rooms"
     return choose_device(options.device), cache
-
-
-def _stopped(options: Options) -> int:
-    console.messages().print(
-        f"stopped and saved in {options.out}; the same command goes on from there"
-    )
-    return INTERRUPTED

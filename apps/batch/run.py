@@ -31,6 +31,7 @@ from retain.apps.batch.manifest import BAD, Manifest
 from retain.apps.batch.progress import Progress, shown
 from retain.apps.batch.results import write_tables
 from retain.apps.batch.tasks import TARGET, check
+from retain.apps.console import INTERRUPTED, PARTIAL
 from retain.apps.folder import stream_name
 from retain.pipeline.errors import RetainError, UsageError, no_space
 from retain.pipeline.redact import redact
@@ -38,7 +39,6 @@ from retain.pipeline.redact import redact
 MANIFEST, ITEMS, LOGS, WORK, LOCK, REPORT = (
     "manifest.sqlite", "items", "logs", ".work", ".lock", "report.html",
 )  # fmt: skip
-PARTIAL, INTERRUPTED = 3, 130
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from retain.apps.console import INTERRUPTED
 from retain.apps.evaluate_sets.base import Kept, SetOptions, Table, Tell, limited, partly
 from retain.apps.reconstruct import run as job
-from retain.apps.running import INTERRUPTED
 from retain.datasets.scene.open import recognise
 from retain.pipeline.errors import RetainError, UsageError
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retain.apps import console
+from retain.apps.console import INTERRUPTED
 from retain.apps.drawing import clock, number, size
 from retain.apps.running import (
-    INTERRUPTED,
     SUMMARY,
     Finished,
     StreamOptions,

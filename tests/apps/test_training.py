@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from retain.apps import evaluation, training
+from retain.apps import evaluation_echo as evaluation
+from retain.apps import training
+from retain.apps import training_gdkvm as gdkvm
 from retain.apps.numbers import records
 from retain.models.gdkvm import ablation, weights
 from retain.models.gdkvm.config import GdkvmConfig
@@ -22,10 +24,10 @@ def _one_thread() -> None:
 
 
 def test_a_run_is_continued_and_leaves_weights_and_curves(tmp_path: Path) -> None:
-    options = training.TrainOptions(
+    options = gdkvm.TrainOptions(
         out=tmp_path / "run", steps=2, clips=2, cache=tmp_path / "cache", threads=1
     )
-    assert training.train(options) == 0
+    assert gdkvm.train(options) == 0
     made = weights.load(tmp_path / "run" / training.WEIGHTS).config
     assert made == GdkvmConfig(objects=("cavity",))
     rows = (tmp_path / "run" / training.CURVE).read_text().splitlines()
@@ -33,24 +35,24 @@ def test_a_run_is_continued_and_leaves_weights_and_curves(tmp_path: Path) -> Non
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
     assert "<polyline" in (tmp_path / "run" / "curve.svg").read_text()
     before = (tmp_path / "run" / training.WEIGHTS).read_bytes()
-    assert training.train(options) == 0  # nothing is left to do
+    assert gdkvm.train(options) == 0  # nothing is left to do
     assert (tmp_path / "run" / training.WEIGHTS).read_bytes() == before
     with pytest.raises(StateError, match="another recipe"):
-        training.train(
-            training.TrainOptions(
+        gdkvm.train(
+            gdkvm.TrainOptions(
                 out=tmp_path / "run", steps=2, clips=2, seed=5, cache=tmp_path / "cache"
             )
         )
 
 
 def test_options_change_the_recipe_they_name() -> None:
-    base = training.TrainOptions(out=Path(), size="base", steps=7, labels="all").recipe()
+    base = gdkvm.TrainOptions(out=Path(), size="base", steps=7, labels="all").recipe()
     assert (base.steps, base.labels, base.model.size) == (7, "all", "base")
     assert base.clips == 2000
     assert base.model.layer == "gated_delta"
-    assert training.TrainOptions(out=Path(), layer="kalman").recipe().model.layer == "kalman"
+    assert gdkvm.TrainOptions(out=Path(), layer="kalman").recipe().model.layer == "kalman"
     with pytest.raises(UsageError, match="Unknown layer"):
-        training.TrainOptions(out=Path(), layer="kalmann").recipe()
+        gdkvm.TrainOptions(out=Path(), layer="kalmann").recipe()
 
 
 def test_the_table_has_a_row_per_claim(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.apps import training_detector
-from retain.apps.training import CURVE
+from retain.apps.training import CURVE, Stopped
 from retain.datasets.detect.base import CROWD, IGNORE, OCCLUDED, Sample, truth_of
 from retain.datasets.detect.objects_kinds import NAMES
 from retain.models import tensors
@@ -235,7 +235,9 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return real(step, **options)
 
         patch.setattr(data, "batch", press)
-        assert training_detector.train(options) == 130
+        with pytest.raises(Stopped, match="the same command goes on") as stopped:
+            training_detector.train(options)
+        assert stopped.value.exit_code == 130
         assert not (out / WEIGHTS).exists()
         assert training_detector.train(options) == 0
     return out
