@@ -31,8 +31,8 @@ from retain.pipeline.results import Boxes
 SEED = 2_100_000
 """Neither the detector nor the memory was trained on clips from here on."""
 RATE = 25
-ROWS = (64, 128, 256, 600)
-"""Of the bank, at the budgets that are tried: the fewest it works with, to the most it takes."""
+ROWS = (4, 16, 64, 128, 256, 600)
+"""Of the bank, at the budgets that are tried. `detect` takes no budget for fewer than 64."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class FeatureBank:
         name = shipped_for(self._host)
         assert name is not None
         self._readout = load_readout(name, self._host)
+        hub = self._memory(MemoryOptions()).hub
+        self._row: int = hub["bank"].row_bytes  # type: ignore[attr-defined]
+        self._fixed = sum(hub[name].min_bytes for name in hub if name != "bank")
 
     def streams(self, quick: bool) -> Sequence[Stream]:
         return [self._stream(seed) for seed in range(1 if quick else 6)]
@@ -70,10 +73,7 @@ class FeatureBank:
         return Stream(frames[0].stream, frames, routed(frames), clip)
 
     def budgets(self, quick: bool) -> Sequence[int]:
-        hub = self._memory(MemoryOptions()).hub
-        fixed = sum(hub[name].min_bytes for name in hub if name != "bank")
-        rows = ROWS[::3] if quick else ROWS
-        return [fixed + count * hub["bank"].row_bytes for count in rows]  # type: ignore[attr-defined]
+        return [self._fixed + count * self._row for count in (ROWS[1::3] if quick else ROWS)]
 
     def _memory(self, options: MemoryOptions) -> Memory:
         return Memory(self._host, self._readout, options, "stream")
@@ -81,8 +81,11 @@ class FeatureBank:
     def run(self, stream: Stream, rule: WriteRule, budget_bytes: int | None = None) -> Outcome:
         """The bank without the carry, which hides a part of what it does; with it beside. What the
         host alone does to a picture is not timed."""
-        budget = {} if budget_bytes is None else {"budget_bytes": budget_bytes}
-        memory, clip = self._memory(MemoryOptions(**budget)), stream.truth
+        options = MemoryOptions()
+        if budget_bytes is not None:
+            rows = (budget_bytes - self._fixed) // self._row
+            options = MemoryOptions(capacity=rows, budget_bytes=budget_bytes)
+        memory, clip = self._memory(options), stream.truth
         found: list[Seen] = []
         written = []
         began = time.thread_time()

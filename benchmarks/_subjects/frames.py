@@ -43,7 +43,7 @@ class Frames:
 
     def budgets(self, quick: bool) -> Sequence[int]:
         fixed = FrameMemory(FrameMemoryConfig()).min_bytes
-        return [fixed + (LEAST << k) for k in range(0, 8, 3 if quick else 1)]
+        return [fixed + (LEAST << k) for k in range(0, 7, 3 if quick else 1)]
 
     def run(self, stream: Stream, rule: WriteRule, budget_bytes: int | None = None) -> Outcome:
         """The stage `remember` as it is by default, but for its byte budget; ``rule`` is the
