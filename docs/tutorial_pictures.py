@@ -15,6 +15,8 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 from doc_pages import TUTORIALS, fences, steps  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
@@ -56,12 +58,25 @@ def shoot(report: Path, top: int, height: int, target: Path) -> None:
         browser.close()
 
 
+def beside(videos: list[Path], target: Path) -> None:
+    """The third frame of each, large."""
+    frames = []
+    for path in videos:
+        video = cv2.VideoCapture(str(path))
+        frames += [[video.read()[1] for _ in range(3)][-1]]
+    row = cv2.cvtColor(np.hstack(frames), cv2.COLOR_BGR2RGB)
+    Image.fromarray(row).resize((4 * row.shape[1], 4 * row.shape[0])).save(target, quality=80)
+
+
 if __name__ == "__main__":
     for page in TUTORIALS:
-        if page.stem in REPORTS and page.stem in (sys.argv[1:] or REPORTS):
-            out, top, height = REPORTS[page.stem]
+        if page.stem in (sys.argv[1:] or (*REPORTS, "words")):
+            target = DOCS / "pictures" / f"tutorial-{page.stem}.webp"
             with tempfile.TemporaryDirectory() as folder:
                 do(page, Path(folder))
-                target = DOCS / "pictures" / f"tutorial-{page.stem}.webp"
-                shoot(Path(folder, out, "report.html"), top, height, target)
+                if page.stem == "words":
+                    beside([Path(folder, f"{name}.mp4") for name in ("lamp", "window")], target)
+                else:
+                    out, top, height = REPORTS[page.stem]
+                    shoot(Path(folder, out, "report.html"), top, height, target)
                 print(target)
