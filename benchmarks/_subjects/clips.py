@@ -84,7 +84,7 @@ class Judge(Imaginer):
 
 
 class ReferenceClips:
-    name = f"reference clips ({ROWS} of them)"
+    name = "reference clips"
     unit = "AUC of novelty"
     gated = True
 
