@@ -23,8 +23,8 @@ AREA = "kernels"
 SIZES = {"mini, 14x14": (32, 64, 4, 14), "base, 16x16": (64, 256, 8, 16)}
 """Key channels, value channels, heads, side."""
 BAR = 4.0
-"""What was aimed at. Three matrix products nobody can leave out are 9/10 of our time at base size, so more than 3 is
-out of reach there."""
+"""What was aimed at. Three matrix products nobody can leave out are 9/10 of our time at base size,
+so more than 3 is out of reach there."""
 
 
 def published(state: Tensor, key: Tensor, value: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
