@@ -47,11 +47,12 @@ def messages() -> Console:
 
 
 def name_files(folder: Path, *names: str) -> None:
-    """Where the results are: the files of ``folder`` called ``names``, as far as they are there;
-    all of them where none is named."""
-    chosen = [folder / name for name in names] if names else sorted(folder.iterdir())
+    """Where the results are: what in ``folder`` is called ``names``, a folder of masks too, as far
+    as it is there; all its files where none is named."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    chosen = [folder / name for name in names] if names else files
     for path in chosen:
-        if path.is_file():
+        if path.exists():
             output().print(f"  {path}")
 
 
