@@ -51,15 +51,20 @@ def test_a_held_frame_is_its_own_example(source: Path) -> None:
         assert all(other["score"] <= best["score"] for other in others)
         assert told["encoder"] == "pixels"
         newest = httpx.get(f"{page.url}api/state").json()["held"]["entries"][-1]["seq"]
-        assert asked(page, seq=newest, k=1).json()["moments"][0]["seq"] == newest
+        assert newest in exact(asked(page, seq=newest, k=3).json())
         assert page.asker._encoder is None
         refused(asked(page, seq=2**62), 400, "is not held")
         assert asked(page, seq=2**62, if_held=True).json() == {"held": False}
-        told = asked(page, seq=newest, if_held=True, k=1).json()
-        assert told.get("held") is False or told["moments"][0]["seq"] == newest
+        told = asked(page, seq=newest, if_held=True, k=3).json()
+        assert told.get("held") is False or newest in exact(told)
         refused(asked(page, seq=first["seq"], text="a dog"), 400, "an example alone")
         for wrong in (-1, 2**63, 1.5, "x"):
             refused(asked(page, seq=wrong), 400, "no question")
+
+
+def exact(told: dict[str, Any]) -> set[int]:
+    """Moments that are the example itself: two when the film, which repeats, has gone on so far."""
+    return {moment["seq"] for moment in told["moments"] if round(moment["score"], 6) == 1}
 
 
 def test_a_range_alone_gives_its_moments_in_order(page: Page) -> None:
