@@ -10,8 +10,8 @@ import numpy as np
 from _subjects import Outcome, Subject
 from PIL import Image, ImageDraw, ImageFont
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, FOOT = 470, 300, 62, 24, 62, 44
-COLUMNS = 2
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, FOOT = 420, 300, 62, 24, 62, 44
+COLUMNS = 3
 INK, PALE, FAINT, LINE = "#222222", "#c9ced6", "#6b7280", "#2266aa"
 
 

@@ -31,18 +31,23 @@ def curve(subject: Subject, quick: bool) -> Curve:
 
 
 def told(subject: Subject, curve: Curve) -> list[Row]:
-    most = quality(curve[-1])
-    return [
-        Row(
-            name=f"{subject.name}, {held(outcomes) / 1e3:,.0f} kB held{_more(outcomes)}",
-            value=quality(outcomes),
-            unit=subject.unit,
-            peer="with the most bytes" if len(curve) > 1 else "",
-            peer_value=most if len(curve) > 1 else None,
-            ratio=quality(outcomes) / most if len(curve) > 1 and most else None,
+    most, rows = quality(curve[-1]), list[Row]()
+    for outcomes in curve:
+        name = f"{subject.name}, {held(outcomes) / 1e3:,.0f} kB held"
+        rows.append(
+            Row(
+                name=name,
+                value=quality(outcomes),
+                unit=subject.unit,
+                peer="with the most bytes" if len(curve) > 1 else "",
+                peer_value=most if len(curve) > 1 else None,
+                ratio=quality(outcomes) / most if len(curve) > 1 and most else None,
+            )
         )
-        for outcomes in curve
-    ]
+        for key in outcomes[0].more:
+            mean = float(np.mean([one.more[key] for one in outcomes]))
+            rows.append(Row(name=f"{name}: {key}", value=mean, unit=""))
+    return rows
 
 
 def quality(outcomes: list[Outcome]) -> float:
@@ -51,11 +56,6 @@ def quality(outcomes: list[Outcome]) -> float:
 
 def held(outcomes: list[Outcome]) -> float:
     return float(np.mean([one.nbytes for one in outcomes]))
-
-
-def _more(outcomes: list[Outcome]) -> str:
-    names = outcomes[0].more
-    return "".join(f", {n}: {np.mean([o.more[n] for o in outcomes]):.3g}" for n in names)
 
 
 def main() -> None:

@@ -32,8 +32,7 @@ def table(subject: Subject, quick: bool) -> list[Row]:
         return [subject.run(stream, rule(stream)) for stream in streams]
 
     every = over(lambda stream: WriteRule())
-    rows = [_row(subject, "every", every)]
-    known = {"every": every}
+    rows, known = _told(subject, "every", every), {"every": every}
     for text in RULES[:1] if quick else RULES:
         ours = over(lambda stream, text=text: WriteRule.parse(text))  # type: ignore[misc]
         shares = {s.name: o.writes for s, o in zip(streams, ours, strict=True)}
@@ -41,38 +40,44 @@ def table(subject: Subject, quick: bool) -> list[Row]:
         kth = each(float(np.mean(list(shares.values()))))
         if str(kth) not in known:
             known[str(kth)] = over(lambda stream, kth=kth: kth)  # type: ignore[misc]
-            rows.append(_row(subject, str(kth), known[str(kth)], "every", every))
-        rows.append(_row(subject, f"random, as many as {text}", drawn, "every", every))
-        rows.append(_row(subject, text, ours, "random", drawn))
-        rows += [
-            _difference(subject, text, name, ours, other)
-            for name, other in (("random", drawn), (str(kth), known[str(kth)]), ("every", every))
-        ]
+            rows += _told(subject, str(kth), known[str(kth)], "every", every)
+        rows += _told(subject, f"random, as many as {text}", drawn, "every", every)
+        rows += _told(subject, text, ours, "random", drawn)
+        others = {"random": drawn, str(kth): known[str(kth)], "every": every}
+        for name, other in others.items():
+            rows += _difference(subject, f"{text} - {name}", ours, other)
     return rows
 
 
-def _row(subject: Subject, rule: str, ours: Outcomes, peer: str = "", theirs: Outcomes = ()) -> Row:
-    told = [f"{100 * _mean(ours, 'writes'):.0f} % written", f"{_mean(ours, 'ms'):.2f} ms"]
-    for name in ours[0].more:
-        told.append(f"{name}: {np.mean([o.more[name] for o in ours]):.3f}")
-    value = _mean(ours, "quality")
+def _told(
+    subject: Subject, rule: str, ours: Outcomes, peer: str = "", theirs: Outcomes = ()
+) -> list[Row]:
+    """Quality beside the peer's, what it took, and the subject's further measures."""
+    name, value = f"{subject.name}, {rule}", _mean(ours, "quality")
     other = _mean(theirs, "quality") if theirs else None
-    return Row(
-        name=f"{subject.name}, {rule} ({', '.join(told)})",
-        value=value,
-        unit=subject.unit,
-        peer=peer,
-        peer_value=other,
-        ratio=value / other if other else None,
-    )
+    further = {key: float(np.mean([one.more[key] for one in ours])) for key in ours[0].more}
+    return [
+        Row(
+            name=name,
+            value=value,
+            unit=subject.unit,
+            peer=peer,
+            peer_value=other,
+            ratio=value / other if other else None,
+        ),
+        Row(name=f"{name}: written", value=100 * _mean(ours, "writes"), unit="%"),
+        Row(name=f"{name}: CPU time of a frame", value=_mean(ours, "ms"), unit="ms"),
+        *(Row(name=f"{name}: {key}", value=mean, unit="") for key, mean in further.items()),
+    ]
 
 
-def _difference(subject: Subject, rule: str, name: str, ours: Outcomes, theirs: Outcomes) -> Row:
-    found = paired(ours, theirs)
-    told = f"… {subject.name}, {rule} - {name}, 95 % of {len(ours)} streams"
-    return Row(
-        name=f"{told}: {found.low:+.3f} to {found.high:+.3f}", value=found.value, unit=subject.unit
-    )
+def _difference(subject: Subject, what: str, ours: Outcomes, theirs: Outcomes) -> list[Row]:
+    """With its 95 % interval, streams being resampled."""
+    found, name = paired(ours, theirs), f"{subject.name}, {what}"
+    return [
+        Row(name=f"{name}{end}", value=value, unit=subject.unit)
+        for end, value in (("", found.value), (", from", found.low), (", to", found.high))
+    ]
 
 
 def paired(ours: Outcomes, theirs: Outcomes) -> Interval:
