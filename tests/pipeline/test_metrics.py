@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from retain.pipeline.mailbox import Mailbox
@@ -75,7 +76,9 @@ def test_an_edge_reads_its_mailbox() -> None:
 def test_prometheus_reads_the_same_numbers() -> None:
     samples = {
         (s.name, s.labels.get("dst") or s.labels.get("node"), s.labels.get("cause")): s.value
-        for family in text_string_to_metric_families(prometheus_text(graph_stats()))
+        for family in text_string_to_metric_families(
+            prometheus_text(replace(graph_stats(), limits={"a": 9}))
+        )
         for s in family.samples
         if s.labels.get("src") != "b"
     }
@@ -83,3 +86,4 @@ def test_prometheus_reads_the_same_numbers() -> None:
     assert samples["retain_waiting_packets", "a", None] == 1
     assert samples["retain_uptime_seconds", None, None] == 2
     assert samples["retain_restarts_total", "a", None] == 0
+    assert samples["retain_limit_bytes", "a", None] == 9
