@@ -30,8 +30,10 @@ def write_whole(path: str | Path, data: bytes | bytearray | memoryview, mode: in
             os.fsync(directory)  # or the name may be lost with the power
         finally:
             os.close(directory)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write that finds no room names no file
         raise
 
 

@@ -63,8 +63,11 @@ class Fault(_Message, frozen=True, tag="fault/1"):
         if isinstance(error, RetainError):
             kind = "usage" if isinstance(error, UsageError) else "error"
             return cls(node, "no_space" if no_space(error) else kind, str(error))
-        said = f"{node!r} raised {type(error).__name__}: {error}"
-        return cls(node, "no_space" if no_space(error) else "defect", said)
+        if no_space(error):
+            what = getattr(error, "filename", None) or "what it had to keep"
+            said = f"The disk is full: {node!r} could not write {what}. Make room and run it again."
+            return cls(node, "no_space", said)
+        return cls(node, "defect", f"{node!r} raised {type(error).__name__}: {error}")
 
 
 class PixelRef(_Message, frozen=True, tag="pixels/1"):

@@ -146,7 +146,9 @@ def test_faults_say_what_happened() -> None:
     assert Fault.of("a", UsageError("No.")).code == "usage"
     assert Fault.of("a", KeyError("x")).message == "'a' raised KeyError: 'x'"
     assert Fault.of("a", KeyError("x")).code == "defect"
-    assert Fault.of("a", OSError(errno.ENOSPC, "full")).code == "no_space"
+    no_room = Fault.of("a", OSError(errno.ENOSPC, "No space left on device", "out/memory"))
+    assert no_room.code == "no_space"
+    assert no_room.message.startswith("The disk is full: 'a' could not write out/memory.")
     full = RetainError("The file could not be written.")
     full.__cause__ = OSError(errno.EDQUOT, "full")
     assert Fault.of("a", full).code == "no_space"
