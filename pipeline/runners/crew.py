@@ -54,12 +54,10 @@ class Crew:
         Ledger.prepare(spec.ledger, len(spec.inputs), len(spec.outputs))
         self.children[node.name] = Child(spec, environment(self._stages))
         self.away.discard(node.name)
-        if self.rounds and node.name == self.rounds.source:
-            self.send_round()
 
     def send_round(self) -> None:
-        """Give the source its next round."""
-        if self.rounds and self.rounds.source not in self.away:
+        """Give the source its next round, unless somebody is away: he could not let it pass."""
+        if self.rounds and not self.away:
             self.send(self.rounds.source, Due(self.rounds.due(self._number())))
 
     def end_rounds(self) -> None:

@@ -360,6 +360,7 @@ class LocalRun(Run):
             self._crew.done.update(n.name for n in self._order if n.name not in self._crew.children)
             self._gone(Fault.of(self.graph.name, error))
             return
+        self._crew.send_round()
         for name, station in self._crew.stations.items():
             threading.Thread(
                 target=self._run_station, args=(name, station), name=f"retain-{name}", daemon=True

@@ -108,7 +108,8 @@ class Successors:
     # Live: one process.
 
     def _part(self, name: str) -> None:
-        """It is counted off; its neighbours are told where its successor will be."""
+        """It is counted off; its neighbours are told where its successor will be, and all others
+        that the barrier on its way may be lost: where edges join, they would wait for it."""
         self._lay_down(name)
         self._crew.away.add(name)
         inputs, outputs = self._wiring.inputs(name), self._wiring.outputs(name)
@@ -121,12 +122,12 @@ class Successors:
             if other in self._crew.away:
                 for pair in (*above, *below):  # nobody has any of it
                     self._accounts.settle(pair, 0)
-            elif above or below:
+            else:
                 self._rewire(other, above, below, void)
 
     def _rewire(self, other: str, above: list[Pair], below: list[Pair], void: int) -> None:
         """Tell ``other`` of the new addresses of its edges; it is ``above`` or ``below`` the dead
-        one."""
+        one, or neither."""
         rewire = Rewire(
             {pair[0]: self._wiring.address(pair) for pair in below},
             {pair[1]: (self._wiring.address(pair), self._accounts.owed(pair)) for pair in above},
@@ -159,8 +160,7 @@ class Successors:
         if self._crew.rounds:
             self._crew.rounds.lose()
         self._crew.spawn(self._graph.nodes[name], past)
-        if not source:
-            self._crew.send_round()
+        self._crew.send_round()
 
     def _state_of(self, name: str) -> str | None:
         """The file with its last state: of this run, or of the one that this run goes on from."""
@@ -221,6 +221,7 @@ class Successors:
                 stopped=source and draining,
             )
             self._crew.spawn(node, past)
+        self._crew.send_round()
 
     def _sinks_remember(self) -> bool:
         """Whether what sinks in processes of their own have written is part of the last state."""

@@ -184,5 +184,20 @@ def test_who_dies_in_a_round_leaves_a_live_graph_within_its_budget(
     assert report.ok, report.errors
 
 
+def test_who_dies_in_a_round_holds_up_nobody_where_edges_join(tmp_path: Path) -> None:
+    """Two nodes below the dead one the round has come by one edge, and never comes by the other:
+    the source, which has to wait for room, would not get to the next."""
+    once = tmp_path / "once"
+    stages = {**STAGES, "small": {**STAGES["small"], "dies": "less", "once": str(once)}}
+    graph = hoards(stages, BUDGET, 10**9, every=32, pause_s=0.003)
+    graph.promise = "live"
+    graph.connect("cam", "late")
+    out = Recorder()
+    with start(graph, sinks={"out": out}) as running:
+        until(once.exists)
+        until(lambda: restarts(running) == 1)
+        until(lambda: running.stats().limits["large"] > BUDGET // 3)
+
+
 def restarts(running: Run) -> int:
     return sum(node.restarts for node in running.stats().nodes)
