@@ -39,8 +39,8 @@ SIZE = 128, 96
 HOLDOUT = 4
 STEPS = 60
 """Of the last refinement."""
-LEAST_MB, FACTOR = 2.2, 2
-"""Most of the least is room for the tracker and the pictures."""
+DEFAULT_MB, LEAST_MB, FACTOR = 128.0, 2.2, 2
+"""Of the stage, and where the curve begins: there most is room for the tracker and pictures."""
 NOISE, DEPTH_NOISE = 2.0, 0.002
 """Standard deviations: grey levels, share of the depth."""
 
@@ -81,10 +81,10 @@ class GaussianMap:
     def run(self, stream: Stream, rule: WriteRule, budget_bytes: int | None = None) -> Outcome:
         """CPU time without tracking and without the last refinement. Beside the PSNR: the path's
         error, and how many Gaussians there are."""
-        budget = {} if budget_bytes is None else {"budget_mb": budget_bytes / 1e6}
+        budget_mb = DEFAULT_MB if budget_bytes is None else budget_bytes / 1e6
         walk: Walk = stream.truth
         stage = Reconstruct(
-            poses="estimated", holdout=HOLDOUT, threads=1, write=str(rule), **budget
+            poses="estimated", holdout=HOLDOUT, threads=1, write=str(rule), budget_mb=budget_mb
         )
         mapper = Mapper(stream.name, walk.kind, stage.options)
         mapper.tracker, stage.mapper = Retold(walk.tracked), mapper  # type: ignore[assignment]
@@ -98,11 +98,11 @@ class GaussianMap:
         nbytes = mapper.nbytes
         with torch_threads(1):
             finish(mapper, STEPS, 0, lambda done: None)
-        view = mapper.map.read(mapper.stream)
+        made = mapper.map.read(mapper.stream).gaussians
         poses = mapper.map.poses(mapper.stream)
         psnr = [
             metrics.psnr(
-                render(view.gaussians, mapper.kind.camera, corrected(pose, poses)).color,
+                render(made, mapper.kind.camera, corrected(pose, poses)).color,
                 frame.image,
             )
             for frame, pose in zip(stream.frames, said, strict=True)
@@ -114,7 +114,7 @@ class GaussianMap:
         more = {
             "path error, cm": 100 * ate.rmse,
             "keyframes in the map": float(len(poses)),
-            "thousand Gaussians": len(view.gaussians) / 1000,
+            "thousand Gaussians": len(made) / 1000,
         }
         written = float(np.mean([gate > 0 for gate in stream.gates(rule)]))
         return Outcome(float(np.mean(psnr)), written, ms, nbytes, more)
@@ -162,7 +162,7 @@ def _stream(seed: int, leg: int) -> Stream:
 
 def _seen(shot: Shot, rng: np.random.Generator, blur: float, covered: bool) -> Shot:
     """``shot`` as a camera gives it that is shaken by ``blur`` pixels, or covered."""
-    image = shot.image.astype(np.float32)
+    image: np.ndarray = shot.image.astype(np.float32)
     if blur:
         image = cv2.GaussianBlur(image, (0, 0), blur)
     if covered:
