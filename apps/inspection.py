@@ -14,10 +14,12 @@ from rich.table import Table
 
 from retain.apps import console
 from retain.memory import migrate, snapshot
-from retain.models.curvestream_many import memories_in
+from retain.models.curvestream_many import SCHEMA, VERSION, memories_in
 from retain.pipeline import states
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.files import similar
+
+MANY = f"{SCHEMA}/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def _part(folder: Path, node: states.NodeState) -> Part:
     nbytes = node.state.nbytes if node.state else 0
     try:
         path = states.state_file(folder, node)
-        own = _streams(path)[1] if path else []
+        own = [_stream(name, *found) for name, found in _files(path).items()] if path else []
     except StateError as error:
         return Part(node.name, node.target, node.sent, nbytes, damage=str(error))
     frame = max((part.frame for part in own), default=-1)
@@ -109,31 +111,31 @@ def _part(folder: Path, node: states.NodeState) -> Part:
 
 
 def _file(path: Path) -> Found:
-    schema, parts = _streams(path)
-    by = ""
-    if schema.startswith(migrate.SCHEMA):
-        by = snapshot.load(path).by
-    newest = f"{migrate.SCHEMA}/{migrate.FILE_VERSION}"
+    files = _files(path)
+    schema, newest = MANY, MANY
+    if "" in files:
+        schema, newest = files[""][0].schema, f"{migrate.SCHEMA}/{migrate.FILE_VERSION}"
+    by = ", ".join(sorted({file.by for file, _ in files.values() if file.by}))
+    parts = tuple(_stream(name, *found) for name, found in files.items())
     what = "memories of " + (", ".join(repr(part.name) for part in parts) or "no stream")
-    return Found(str(path), what, schema, newest, by, "", path.stat().st_size, tuple(parts))
+    return Found(str(path), what, schema, newest, by, "", path.stat().st_size, parts)
 
 
-def _streams(path: Path) -> tuple[str, list[Part]]:
-    """The schema of a state's file, and its streams. Raises StateError."""
+def _files(path: Path) -> dict[str, tuple[snapshot.MemoryFile, int]]:
+    """The memory files in ``path`` and their bytes, by stream; under no name if it is one itself.
+    Raises StateError."""
     many = memories_in(path)
     if many is None:
-        file = snapshot.load(path)
-        return file.schema, [_stream(file, path.stat().st_size)]
-    parts = []
+        return {"": (snapshot.load(path), path.stat().st_size)}
+    found = {}
     with TemporaryDirectory(prefix="retain-inspect-") as spare:
         for name, data in sorted(many.items()):
             (Path(spare) / "state").write_bytes(data)
-            file = snapshot.load(Path(spare) / "state")
-            parts.append(_stream(file, len(data), name))
-    return "retain-memories/1", parts
+            found[name] = snapshot.load(Path(spare) / "state"), len(data)
+    return found
 
 
-def _stream(file: snapshot.MemoryFile, nbytes: int, name: str = "") -> Part:
+def _stream(name: str, file: snapshot.MemoryFile, nbytes: int) -> Part:
     held = []
     for memory, (config, state) in file.memories.items():
         kind = str(config.get("kind", ""))

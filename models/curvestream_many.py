@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -95,17 +97,18 @@ def memories_in(path: str | Path) -> dict[str, bytes] | None:
     kind. Raises StateError."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise StateError(f"{path} is too large for a file of memories.")
-        many = msgspec.msgpack.decode(path.read_bytes(), type=_Many)
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_FILE:  # a pipe never ends
+            raise StateError(f"{path} is no file, or too large for one of memories.")
+        told = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Any])
+        if not (version := version_of(told.get("schema"), SCHEMA)):
+            return None
+        refuse_newer(f"{path} is a file of memories", version, VERSION)
+        return msgspec.convert(told, _Many).streams
     except OSError as error:
         raise StateError(f"The memories {path} cannot be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    if not (version := version_of(many.schema, SCHEMA)):
-        return None
-    refuse_newer(f"{path} is a file of memories", version, VERSION)
-    return many.streams
 
 
 class RememberMany:

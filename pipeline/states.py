@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -100,8 +101,9 @@ def manifest(folder: Path) -> Manifest:
     the one it was written in. Raises StateError."""
     path = folder / NAME
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise StateError(f"{path} is too long to be a snapshot's.")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:  # a pipe never ends
+            raise StateError(f"{path} is no file, or too long to be a snapshot's.")
         told = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         schema = told.get("schema")
         if not (version := version_of(schema, SCHEMA)):

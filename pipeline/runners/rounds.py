@@ -124,6 +124,7 @@ def checked(holdings: Holdings) -> Holdings:
     """Raises StateError for one that no run could have written."""
     names, budget = set(holdings.limits), holdings.budget
     known = names == set(budget.shares) and names >= {*holdings.orders, *holdings.peaks}
-    if not known or sum(holdings.limits.values()) > budget.nbytes:
+    now, then = holdings.limits, {**holdings.limits, **holdings.orders}
+    if not known or max(sum(now.values()), sum(then.values())) > budget.nbytes:
         raise StateError("The snapshot's limits are not those of a graph with a budget.")
     return holdings

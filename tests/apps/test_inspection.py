@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
+import msgspec
+import numpy as np
 import pytest
-from runtime_parts import Recorder
+from runtime_parts import Recorder, frame
 
 import retain
 from retain.apps.inspection import inspect
@@ -20,6 +23,8 @@ from retain.memory.snapshot import MemoryFile, save
 from retain.models.curvestream_many import RememberMany
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.graph import Graph
+from retain.pipeline.packet import Packet
+from retain.pipeline.results import Embedding
 from retain.pipeline.run import start
 
 STATES = Path(__file__).parents[1] / "data" / "states"
@@ -83,8 +88,17 @@ def test_a_file_and_a_file_of_many_streams(
     (part,) = found["parts"]  # type: ignore[misc]
     assert (part["name"], part["frame"]) == ("cam", 41)
     assert part["memories"][0]["config"] == {"kind": "thing", "n": 3}
-    RememberMany(str(tmp_path)).save(str(tmp_path / "many"))
-    assert told(tmp_path / "many", capsys)["schema"] == "retain-memories/1"
+    many, features = RememberMany(str(tmp_path)), np.eye(16, dtype=np.float32)
+    for stream in ("left", "right"):
+        for seq in range(3):
+            seen = Packet(frame(seq, stream=stream))
+            many.process(seen.plus(embedding=Embedding(features[seq], "e")))
+    many.save(str(tmp_path / "many"))
+    found = told(tmp_path / "many", capsys)
+    assert found["schema"] == found["newest"] == "retain-memories/1"
+    assert found["by"] == retain.__version__
+    parts = [(part["name"], part["frame"]) for part in found["parts"]]  # type: ignore[attr-defined]
+    assert parts == [("left", 2), ("right", 2)]
 
 
 def test_what_is_no_state(tmp_path: Path) -> None:
@@ -95,6 +109,18 @@ def test_what_is_no_state(tmp_path: Path) -> None:
         inspect(tmp_path / "text")
     with pytest.raises(StateError, match="is no snapshot: it has no graph.json"):
         inspect(tmp_path)
+    later = {"schema": "retain-memories/2", "streams": {}, "by": "0.9.0"}
+    (tmp_path / "later").write_bytes(msgspec.msgpack.encode(later))
+    with pytest.raises(StateError, match="is a file of memories of version 2; retain"):
+        inspect(tmp_path / "later")
+
+
+def test_pipes_are_no_states(tmp_path: Path) -> None:
+    """Whoever opens one waits for ever."""
+    os.mkfifo(tmp_path / "graph.json")
+    for place in (tmp_path, tmp_path / "graph.json"):
+        with pytest.raises(StateError, match="graph.json is no file, or too l"):
+            inspect(place)
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_limits_that_no_run_had_are_refused() -> None:
         {"limits": {**budget.shares, "small": BUDGET}},
         {"limits": {"small": 1}},
         {"orders": {"nobody": 1}},
+        {"orders": {"small": BUDGET}},
         {"peaks": {"nobody": 1}},
     ):
         with pytest.raises(StateError, match="limits are not those of a graph with a budget"):
