@@ -175,7 +175,8 @@ class TorchEncoder:
 
         number, height, width, _ = pictures.shape
         # Row by row: over the three channels of a pixel torch's loops would be three steps long.
-        rows = torch.from_numpy(pictures).to(self._device).float().view(number, height, -1)
+        given = torch.from_numpy(pictures).to(self._device).float()
+        rows = given.reshape(number, height, 3 * width)
         rows.sub_(self._mean.repeat(width)).mul_(self._scale.repeat(width))
         # A view: NHWC is what channels_last is.
         return rows.view(number, height, width, 3).permute(0, 3, 1, 2)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from retain.models.catalog import ENCODERS
 from retain.models.encoders import base, mobile
-from retain.models.encoders.base import Encoder, create, squares, unit
+from retain.models.encoders.base import Encoder, TorchEncoder, create, squares, unit
 from retain.pipeline.errors import MissingExtra, UsageError
 from retain.pipeline.frame import Image
 from retain.pipeline.installed import find_file
@@ -178,6 +179,23 @@ def test_squares_keep_the_whole_picture() -> None:
     (square,) = squares([image], 32)
     assert (square[:, :15] == 200).all()
     assert (square[:, 17:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 9, 3), (1, 1, 1, 3), (3, 1, 5, 3), (0, 8, 8, 3)])
+def test_pictures_are_normalised_however_they_lie_in_memory(shape: tuple[int, ...]) -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    mean, std = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+    encoder = TorchEncoder("x", network, dim=3, side=8, mean=mean, std=std, device="cpu")
+    rows = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    planes = np.ascontiguousarray(rows.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    scale = np.float32(1) / np.float32(std)
+    wanted = ((rows.astype(np.float32) - np.float32(mean)) * scale).transpose(0, 3, 1, 2)
+    for given in (rows, planes, np.repeat(rows, 2, axis=2)[:, :, ::2]):
+        before = given.copy()
+        np.testing.assert_array_equal(encoder.normalise(given).numpy(), wanted)
+        np.testing.assert_array_equal(given, before)
 
 
 def test_unit_knows_rows_without_direction() -> None:
