@@ -80,8 +80,7 @@ def write_page() -> int:
     """docs/numbers.md and its picture, as the records give them."""
     root = bench.folder().parent
     every = records.read_all(records.place())
-    text = page.text(every)
-    (root / page.FILE).write_text(text)
     picture.draw(every, root / picture.FILE)
+    (root / page.FILE).write_text(page.text(every))
     run.say(f"{page.FILE} and {picture.FILE} are what {len(every)} records give")
     return 0

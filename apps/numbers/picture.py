@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,8 @@ def draw(every: Sequence[Record], path: Path) -> None:
     font, small = (ImageFont.load_default(size) for size in (14, 11))
     times = [p.at for panel in panels.values() for line in panel.values() for p in line]
     first, last = min(times, default=0.0), max(times, default=1.0)
-    span = f"{datetime.fromtimestamp(first):%d %b %Y} to {datetime.fromtimestamp(last):%d %b %Y}"
+    days = (f"{datetime.fromtimestamp(at, UTC):%d %b %Y}" for at in (first, last))
+    span = " to ".join(days)
     pen.text((12, 8), f"times better than the peer of the same run, {span}", _INK, font)
     pen.text((12, 30), LEGEND, _FAINT, small)
     for k, (command, panel) in enumerate(panels.items()):
@@ -73,7 +74,7 @@ def draw(every: Sequence[Record], path: Path) -> None:
         pen.text((x0 + _CELL_W - 42, y0 + 3), _newest(panel), _FAINT, small, "ra")
         _panel(pen, small, (x0 + 38, y0 + 24, x0 + _CELL_W - 30, y0 + _CELL_H - 18), panel,
                (first, max(last, first + 1)))  # fmt: skip
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, quality=85, method=6)
 
 

@@ -208,10 +208,11 @@ def keep(rows: Iterable[Row], command: str, area: str, path: Path) -> None:
     """What a single command found, as a record of its own. Where it is kept is no part of what
     was measured, and not of ``command`` either."""
     words = shlex.split(command)
-    if "--json" in words:
-        at = words.index("--json")
-        del words[at : at + 2]
-        command = shlex.join(words)
+    for at, word in enumerate(words):
+        if word == "--json" or word.startswith("--json="):
+            del words[at : at + 1 + ("=" not in word)]
+            command = shlex.join(words)
+            break
     measured = Measured(area=area, at=now(), rows=tuple(rows), load=(load(), load()))
     write(msgspec.structs.replace(new(), measured={command: measured}), path)
 

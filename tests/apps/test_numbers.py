@@ -50,7 +50,6 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with benchmarks of our own, which processes that are started see too."""
     place = tmp_path / "repository" / "benchmarks"
     place.mkdir(parents=True)
-    (place.parent / "docs" / "pictures").mkdir(parents=True)
     (place / "good.py").write_text(GOOD)
     for name, text in BAD.items():
         (place / f"{name}.py").write_text(text)
@@ -84,11 +83,11 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_command_is_named_without_where_it_keeps_its_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["--json {}", "--json={}", "--json '{} y'", "'--json={} y'"])
+def test_a_command_is_named_without_where_it_keeps_its_rows(tmp_path: Path, given: str) -> None:
     path = tmp_path / "x.json"
-    records.keep(
-        [row()], f"retain eval detect 'objects://?a=1&b=2' --json {path} --seeds 3", "models", path
-    )
+    words = f"retain eval detect 'objects://?a=1&b=2' {given.format(path)} --seeds 3"
+    records.keep([row()], words, "models", path)
     ((command, one),) = records.read(path).measured.items()
     assert command == "retain eval detect 'objects://?a=1&b=2' --seeds 3"
     assert one.rows == (row(),)
