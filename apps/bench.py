@@ -127,4 +127,4 @@ def script(measure: Callable[..., list[Row]], title: str) -> None:
         from retain.apps.numbers import records
 
         name = Path(sys.argv[0]).stem
-        records.keep(rows, f"retain bench {name}", area(name), given.json)
+        records.keep(rows, f"retain bench {name}", area(name), given.json, quick=given.quick)

@@ -74,7 +74,7 @@ def main() -> None:
 
         draw(curves, given.picture)
     if given.json:
-        records.keep(rows, "retain bench bytes", AREA, given.json)
+        records.keep(rows, "retain bench bytes", AREA, given.json, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def main() -> None:
     if given["picture"]:
         draw(costs, plan, given["picture"])
     if given["json"]:
-        records.keep(rows, "retain bench scale", AREA, given["json"])
+        records.keep(rows, "retain bench scale", AREA, given["json"], quick=given["quick"])
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def read_all(where: Path) -> list[Record]:
     )
 
 
-def keep(rows: Iterable[Row], command: str, area: str, path: Path) -> None:
+def keep(rows: Iterable[Row], command: str, area: str, path: Path, *, quick: bool = False) -> None:
     """What a single command found, as a record of its own. Where it is kept is no part of what
     was measured, and not of ``command`` either."""
     words = shlex.split(command)
@@ -213,7 +213,7 @@ def keep(rows: Iterable[Row], command: str, area: str, path: Path) -> None:
             del words[at : at + 1 + ("=" not in word)]
             command = shlex.join(words)
             break
-    measured = Measured(area=area, at=now(), rows=tuple(rows), load=(load(), load()))
+    measured = Measured(area=area, at=now(), rows=tuple(rows), load=(load(), load()), quick=quick)
     write(msgspec.structs.replace(new(), measured={command: measured}), path)
 
 

@@ -93,6 +93,18 @@ def test_a_command_is_named_without_where_it_keeps_its_rows(tmp_path: Path, give
     assert one.rows == (row(),)
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_benchmark_run_by_itself_says_whether_it_was_quick(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    kept = repository / "kept.json"
+    words = ["good.py", "--json", str(kept), *(["--quick"] if quick else [])]
+    monkeypatch.setattr(sys, "argv", words)
+    bench.script(lambda quick: [row()], "good")
+    assert records.read(kept).measured["retain bench good"].quick == quick
+    assert len(page.latest([records.read(kept)])) == (not quick)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
