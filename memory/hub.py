@@ -145,5 +145,6 @@ class Hub:
         except BaseException:
             for name, state in before.items():
                 self[name].restore(self.stream, state)
+                self[name].shrink_to(self.stream, self._limits[name])
             raise
         return file.seq

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retain.memory.base import Elastic
+from retain.memory.base import Elastic, State
 from retain.memory.hub import Hub
-from retain.pipeline.errors import UsageError
+from retain.memory.snapshot import MemoryFile, save
+from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.shares import Use, apportion
 
 
@@ -136,6 +137,23 @@ def test_what_a_memory_needs_is_enough(kind: str) -> None:
             other.restore("s", memory.snapshot("s"))
             assert isinstance(other, Elastic)
             assert other.need("s") == memory.need("s"), "and a state needs what it needed"
+
+
+def test_what_cannot_be_restored_leaves_memories_their_room(tmp_path: Path) -> None:
+    """Also where that is more than the configuration of a memory says."""
+    memory = CASES["gaussians"].make()
+    hub = Hub(2 * CASES["gaussians"].budget, "s")
+    hub.add("map", memory)
+    for item in CASES["gaussians"].items(4, 0):
+        memory.write("s", item)
+    before, room = _kept(memory), memory.stats("s")["room"]
+    held = memory.snapshot("s")
+    damaged = State({n: a for n, a in held.tensors.items() if n != "rows.means"}, held.header)
+    save(tmp_path / "state", MemoryFile("s", 4, {"map": (memory.config, damaged)}))
+    with pytest.raises(StateError, match=r"no array 'rows\.means'"):
+        hub.restore(tmp_path / "state")
+    assert memory.stats("s")["room"] == room
+    assert _kept(memory) == before
 
 
 def _kept(memory: Any) -> dict[str, bytes]:
