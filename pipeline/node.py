@@ -329,7 +329,6 @@ class NodeLoop:
     def _work(self) -> None:
         self.work.create()
         if self._inbox is None:
-            self._let_go()
             self._send(self.work.frames())
             return
         while not isinstance(item := self._inbox.recv(), End):
