@@ -41,7 +41,7 @@ def measure(options: Options) -> int:
     missed = [row for one in record.measured.values() for row in one.rows if row.met is False]
     failed = [name for name, one in record.measured.items() if one.failed]
     run.say(f"{len(missed)} bars missed; not run: {', '.join(failed) or 'none'}")
-    if path:
+    if path and path.exists():
         run.say(f"Kept in {path}")
     if options.record:
         write_page()
@@ -55,7 +55,6 @@ def _file(options: Options) -> Path | None:
     if options.quick:
         raise UsageError("A quick run is no record.", hint="Keep it with --json FILE.")
     here = records.new()
-    records.place().mkdir(exist_ok=True)
     begun = sorted(records.place().glob(f"*-{here.commit}-{here.machine.slug}.json"))
     return begun[-1] if options.resume and begun else records.place() / here.file
 

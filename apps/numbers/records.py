@@ -159,8 +159,10 @@ def _text(path: str | Path) -> str:
 
 
 def write(document: Record | Measured, path: Path) -> None:
-    """Whole or not at all. Infinite values (a peer that never came back) are kept as text."""
+    """Whole or not at all, in a folder that is made if need be. Infinite values (a peer that never
+    came back) are kept as text."""
     data = msgspec.json.encode(_spelt(msgspec.to_builtins(document)))
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
     temporary.replace(path)

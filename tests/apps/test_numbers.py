@@ -248,6 +248,24 @@ def test_a_quick_run_is_no_record_and_resuming_needs_one(repository: Path) -> No
         command.measure(command.Options(names=("good",), resume=True))
 
 
+def test_a_folder_that_is_not_there_costs_no_measurement(repository: Path) -> None:
+    path = repository / "no" / "folder" / "x.json"
+    assert command.measure(command.Options(names=("good",), json=path)) == 0
+    assert records.read(path).measured["retain bench good"].rows
+
+
+def test_what_was_left_out_is_not_said_to_be_kept(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = repository / "x.json"
+    assert command.measure(command.Options(names=("good",), json=path, minutes=0)) == 0
+    said = capsys.readouterr().err
+    assert "Left out, for want of time: good" in said
+    assert "Kept in" not in said
+    command.measure(command.Options(names=("good",), json=path))
+    assert f"Kept in {path}" in capsys.readouterr().err
+
+
 def test_a_recorded_run_writes_its_file_and_the_page(repository: Path) -> None:
     assert command.measure(command.Options(names=("good",), record=True)) == 0
     (path,) = (repository / "benchmarks" / "records").iterdir()
