@@ -122,8 +122,8 @@ class Bounded(Protocol):
         ...
 
     def use(self) -> Use:
-        """What it may hold and what it needs, as its state alone says it: the same after
-        ``load``."""
+        """What it may hold and what it needs, as its state alone says it: the same after ``load``,
+        or, until the next packet, that it cannot say."""
         ...
 
 

@@ -87,6 +87,36 @@ class Hoard:
     def close(self) -> None: ...
 
 
+class Lazy(Hoard):
+    """Opens its state with the next packet, as most models do."""
+
+    waiting = ""
+
+    def process(self, packet: Packet) -> Packet:
+        if self.waiting:
+            super().load(self.waiting)
+            self.waiting = ""
+        return super().process(packet)
+
+    def use(self) -> Use:
+        return Use(self.limit, 0) if self.waiting else super().use()
+
+    def load(self, path: str) -> None:
+        self.waiting = path
+
+
+class Thin:
+    """Lets every ``nth`` frame pass."""
+
+    def __init__(self, nth: int) -> None:
+        self.nth = nth
+
+    def process(self, packet: Packet) -> Packet | None:
+        return None if packet.frame.seq % self.nth else packet
+
+    def close(self) -> None: ...
+
+
 def hoards(
     stages: dict[str, dict[str, Any]],
     nbytes: int,
@@ -94,6 +124,7 @@ def hoards(
     promise: Promise = "finite",
     every: int = 8,
     board: Path | None = None,
+    kind: str = "Hoard",
     **source: Any,
 ) -> Graph:
     """cam -> the stages -> out."""
@@ -103,7 +134,7 @@ def hoards(
     graph.source("cam", "runtime_parts:Clip", frames=frames, **source)
     for name, options in stages.items():
         told = {"board": str(board), "budget": nbytes} if board else {}
-        graph.stage(name, PARTS + "Hoard", **{"name": name, **told, **options})
+        graph.stage(name, PARTS + kind, **{"name": name, **told, **options})
     graph.sink("out")
     policy = "block" if promise == "finite" else "drop_oldest(4)"
     graph.connect("cam", *stages, "out", policy=policy)

@@ -116,6 +116,8 @@ class Passed(_Control, frozen=True, tag="passed/1"):
     """Counts of this process so far; the edges are those that lead out."""
     error: str = ""
     """Why its state could not be saved: there will be no snapshot."""
+    use: Use = Use(0, 0)
+    """What a stage says of its bytes."""
 
 
 class Turned(_Control, frozen=True, tag="turned/1"):

@@ -133,7 +133,8 @@ class InlineRun(Run):
         with tempfile.TemporaryDirectory(prefix="retain-snapshot-") as spare:
             paths = {name: f"{spare}/{place}" for place, name in enumerate(self._works)}
             states = {name: p for name, p in paths.items() if self._works[name].save_to(p)}
-            holdings = self._rounds.holdings if self._rounds else None
+            uses = {name: work.turn({}) for name, work in self._works.items()}
+            holdings = self._rounds.holdings.as_of(uses) if self._rounds else None
             write(folder, self.graph, self._sent, states, holdings)
 
     def _main(self) -> None:

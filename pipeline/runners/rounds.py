@@ -35,6 +35,8 @@ class Holdings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits that the next round changes."""
     peaks: Bytes = {}
     """The most that each stage needed in any round."""
+    needs: Bytes = {}
+    """What each stage needed when it last could say: after ``load`` that may be a frame later."""
     moves: Count = 0
     """Limits that were changed so far."""
 
@@ -42,7 +44,8 @@ class Holdings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """When a round has passed all."""
         budget = self.budget
         limits = {name: uses[name].limit or held for name, held in self.limits.items()}
-        now = {name: Use(limit, uses[name].need) for name, limit in limits.items()}
+        needs = self._needs(uses)
+        now = {name: Use(limit, needs[name]) for name, limit in limits.items()}
         peaks = {name: max(use.need, self.peaks.get(name, 0)) for name, use in now.items()}
         orders = moved(budget.nbytes, budget.shares, budget.least, budget.weights, now, peaks)
         return replace(
@@ -51,8 +54,16 @@ class Holdings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             limits=limits,
             orders=orders,
             peaks=peaks,
+            needs=needs,
             moves=self.moves + sum(limits[name] != held for name, held in self.limits.items()),
         )
+
+    def as_of(self, uses: Mapping[str, Use]) -> Holdings:
+        """The same as part of a state, at the moment of these ``uses``."""
+        return replace(self, needs=self._needs(uses))
+
+    def _needs(self, uses: Mapping[str, Use]) -> Bytes:
+        return {name: uses[name].need or self.needs.get(name, 0) for name in self.limits}
 
 
 class Rounds:
@@ -123,7 +134,8 @@ class Rounds:
 def checked(holdings: Holdings) -> Holdings:
     """Raises StateError for one that no run could have written."""
     names, budget = set(holdings.limits), holdings.budget
-    known = names == set(budget.shares) and names >= {*holdings.orders, *holdings.peaks}
+    told = {*holdings.orders, *holdings.peaks, *holdings.needs}
+    known = names == set(budget.shares) and names >= told
     now, then = holdings.limits, {**holdings.limits, **holdings.orders}
     if not known or max(sum(now.values()), sum(then.values())) > budget.nbytes:
         raise StateError("The snapshot's limits are not those of a graph with a budget.")

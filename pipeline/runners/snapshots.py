@@ -87,7 +87,8 @@ class Snapshots:
             made.came[name] = dict(came)
         if len(made.passed) == len(self._index):
             # Of every round before it all have told, and of none after it the last one to pass.
-            made.holdings = self._rounds.holdings if self._rounds else None
+            uses = {name: told.use for name, told in made.passed.items()}
+            made.holdings = self._rounds.holdings.as_of(uses) if self._rounds else None
             before, self.last, self._making = self.last, made, None
             self._answer(made)
             self._remove(before)

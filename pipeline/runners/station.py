@@ -135,7 +135,8 @@ class Station:
             error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
         edges = [sender.stats() for sender in self._senders]
-        told = Passed(barrier.number, saved, sent, self._meter.stats(), edges, error)
+        use = self.work.turn({})
+        told = Passed(barrier.number, saved, sent, self._meter.stats(), edges, error, use)
         self._on_barrier(told)
 
     def rewire(self, message: Rewire) -> list[Rewired]:

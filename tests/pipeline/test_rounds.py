@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from waiting import until
 
 from retain.pipeline.errors import StateError
 from retain.pipeline.graph import Graph
+from retain.pipeline.packet import Packet
 from retain.pipeline.results import Embedding
 from retain.pipeline.run import Run, Runner, Supervision, start
 from retain.pipeline.runners.rounds import Holdings, checked
@@ -105,10 +107,47 @@ def interrupted(runner: Runner, at: int, folder: Path) -> int:
     with start(hoards(STAGES, BUDGET, FRAMES), runner=runner, sinks={"out": out}) as running:
         until(lambda: len(out.packets) >= at)
         running.snapshot(folder)
-    sent = json.loads((folder / "graph.json").read_bytes())["nodes"][0]["sent"]
+    told = json.loads((folder / "graph.json").read_bytes())
+    sent, needs = told["nodes"][0]["sent"], told["holdings"]["needs"]
+    assert all(needs[name] for name in STAGES)
     assert isinstance(sent, int)
     assert at <= sent < FRAMES
     return sent
+
+
+class Pausing(Recorder):
+    """Waits at its packet ``at`` until the state was asked for."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at, self.here, self.go = at, threading.Event(), threading.Event()
+
+    def process(self, packet: Packet) -> None:
+        super().process(packet)
+        if len(self.packets) == self._at:
+            self.here.set()
+            self.go.wait(0.3)
+
+
+def test_a_state_goes_on_the_same_where_no_frame_comes_before_the_next_round(
+    tmp_path: Path,
+) -> None:
+    """A stage that opens its state with the next frame cannot say until then what it needs."""
+
+    def graph() -> Graph:
+        stages = {"small": {"each": 400, "most": 9_000}, "large": {"each": 1_200}}
+        made = hoards(stages, BUDGET, 800, kind="Lazy")
+        made.stage("thin", "rounds_parts:Thin", nth=20)
+        made.edges = []
+        made.connect("cam", "thin", *stages, "out")
+        return made
+
+    whole, out = run(graph(), "inline"), Pausing(12)
+    with start(graph(), runner="inline", sinks={"out": out}) as running:
+        assert out.here.wait(30)
+        running.snapshot(tmp_path / "state")
+    told = run(graph(), "inline", tmp_path / "state")
+    assert told == (whole[0][12:], *whole[1:])
 
 
 def test_a_state_goes_on_in_another_budget(tmp_path: Path) -> None:
@@ -132,6 +171,7 @@ def test_limits_that_no_run_had_are_refused() -> None:
         {"orders": {"nobody": 1}},
         {"orders": {"small": BUDGET}},
         {"peaks": {"nobody": 1}},
+        {"needs": {"nobody": 1}},
     ):
         with pytest.raises(StateError, match="limits are not those of a graph with a budget"):
             checked(replace(good, **wrong))
