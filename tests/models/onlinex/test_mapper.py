@@ -21,7 +21,7 @@ from retain.models.scene.stage import Reconstruct
 from retain.pipeline.errors import StateError, UsageError
 from retain.pipeline.frame import Frame
 from retain.pipeline.packet import Packet
-from retain.pipeline.results import Pose, SplatDelta
+from retain.pipeline.results import Pose, Route, SplatDelta
 
 CONFIG = OnlineXConfig(
     side=32, dim=32, heads=2, encoder_depth=1, decoder_dim=32, decoder_heads=2, decoder_depth=1,
@@ -175,3 +175,17 @@ def test_what_is_kept_out_moves_the_network_and_leaves_the_map(
     again = Packet(replace(packets[-1].frame, seq=25), packets[-1].results)
     some.process(again)
     assert some.mapper.map.read("room").gaussians.means.tobytes() == before
+
+
+def test_between_0_and_1_what_is_fused_is_believed_less(file: str, packets: list[Packet]) -> None:
+    told = []
+    for score in (0.2, 0.3, 0.4):
+        run = stage(file, holdout=0, write="scaled")
+        for packet in packets[:2]:
+            route = Route("blurred", "score", 0.0, 0.0, score, 0.2, 0.4, 0.0, 0.2, 0.4)
+            run.process(packet.plus(route=route))
+        assert run.mapper is not None
+        told.append(run.mapper._fused.read("room")["weight"].sum(dtype=np.float64))  # type: ignore[union-attr]
+    nothing, half, all_of_it = told
+    assert half - nothing == pytest.approx(0.5 * (all_of_it - nothing), rel=1e-4)
+    assert all_of_it > 1.5 * nothing
