@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from retain.kernels.rasterize import cpu
 
@@ -54,8 +55,14 @@ def pixels(*given: Any) -> tuple[Tensor, ...]:
 
 
 def _eager(tensor: Tensor) -> bool:
-    """Whether there is a CPU tensor and nobody traces."""
-    return type(tensor) is Tensor and tensor.is_cpu and not torch.compiler.is_compiling()
+    """Whether there is a CPU tensor, and nobody traces or watches what is done to it: they would
+    see numbers that come from nowhere."""
+    return (
+        type(tensor) is Tensor
+        and tensor.is_cpu
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+    )
 
 
 def _projected(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterize_scenes import cast, cloud, gradients, leaves, with_covars
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from retain.kernels import rasterization as module
 from retain.kernels.geometry import rigid
@@ -160,6 +161,20 @@ def test_traces_to_one_graph() -> None:
     plain = gradients(rasterization, scene, weights)
     traced = torch.compile(rasterization, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(gradients(traced, scene, weights), plain)
+
+
+def test_whoever_traces_without_compiling_gets_the_operators() -> None:
+    """Not the numbers of the input that was there then."""
+    scene, other = cloud(20, 1, size=(20, 18)), cloud(20, 1, size=(20, 18))
+    other["means"] += 0.05
+
+    def draw(means: torch.Tensor) -> torch.Tensor:
+        return rasterization(**scene | {"means": means})[0]
+
+    traced = make_fx(draw)(scene["means"])
+    drawn = draw(other["means"])
+    assert not torch.equal(drawn, draw(scene["means"]))
+    assert torch.equal(traced(other["means"]), drawn)
 
 
 def test_shapes_without_data() -> None:
