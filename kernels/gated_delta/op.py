@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from retain.kernels.gated_delta import cpu, cpu_gradient, gradient
 from retain.kernels.gated_delta.reference import Gates, Mode, Rule
@@ -80,8 +81,13 @@ def _as(gates: Gates, state: Tensor) -> Gates:
 
 
 def _eager_cpu(state: Tensor) -> bool:
-    """Whether there is a CPU tensor and nobody traces."""
-    return type(state) is Tensor and state.is_cpu and not torch.compiler.is_compiling()
+    """Whether there is a CPU tensor, and nobody traces or watches what is done to it."""
+    return (
+        type(state) is Tensor
+        and state.is_cpu
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+    )
 
 
 class _Frame(torch.autograd.Function):

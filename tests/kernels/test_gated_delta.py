@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from retain.kernels.gated_delta import op
 from retain.kernels.gated_delta.reference import Gates, Mode, Rule, read, start, step
@@ -357,3 +358,14 @@ def test_frame_compiles_into_one_graph() -> None:
         torch.testing.assert_close(
             compiled(state, key, value, gates), op.frame(state, key, value, gates)
         )
+
+
+def test_whoever_traces_without_compiling_gets_the_operators() -> None:
+    """Not the numbers of the input that was there then."""
+    state, key, value, gates = inputs(dtype=torch.float32)
+
+    def read_after(state: Tensor) -> Tensor:
+        return op.frame(state, key, value, gates)[1]
+
+    traced = make_fx(read_after)(state)
+    torch.testing.assert_close(traced(state + 1), read_after(state + 1))
