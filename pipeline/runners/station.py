@@ -22,6 +22,7 @@ from retain.pipeline.runners.control import (
     Turned,
     state_file,
 )
+from retain.pipeline.shares import Use
 from retain.pipeline.stage import SourceInfo
 from retain.pipeline.tracing import tracer
 from retain.pipeline.transport.io import IoThread
@@ -123,9 +124,9 @@ class Station:
             self._on_barrier(Turned(barrier.number, self.work.turn(barrier.limits)))
             return
         path = state_file(self._spec.directory, barrier.number, self._spec.index)
-        saved, error = False, ""
+        saved, error, use = False, "", Use(0, 0)
         try:
-            saved = self.work.save_to(path)
+            saved, use = self.work.save_to(path), self.work.turn({})
         except Exception as failed:  # whatever it is, the stage itself is well
             # A stage that cannot say just now what it holds says StateError, and a snapshot that
             # was given up has no folder any more; others are defects.
@@ -135,7 +136,6 @@ class Station:
             error = f"{self._spec.name!r} could not save its state: {failed}"
         sent = self._spec.past.sent + self._loop.sent
         edges = [sender.stats() for sender in self._senders]
-        use = self.work.turn({})
         told = Passed(barrier.number, saved, sent, self._meter.stats(), edges, error, use)
         self._on_barrier(told)
 
