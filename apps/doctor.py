@@ -143,9 +143,12 @@ def _torchvision(fix: str) -> Check:
     if spec is None or not spec.submodule_search_locations:
         return Check("torchvision", "broken", "not installed", fix, essential=False)
     parts = sorted(Path(spec.submodule_search_locations[0]).glob("_C*"))
+    if not parts:
+        found = "its compiled part is not there"
+        return Check("torchvision", "broken", found, fix, essential=False)
     try:
         torch.ops.load_library(str(parts[0]))  # type: ignore[no-untyped-call]
-    except (IndexError, OSError) as error:
+    except OSError as error:
         found = f"does not fit torch {torch.__version__}: {error}"
         return Check("torchvision", "broken", found, fix, essential=False)
     return Check("torchvision", "ok", importlib.metadata.version("torchvision"), essential=False)

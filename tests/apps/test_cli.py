@@ -320,6 +320,9 @@ def test_the_doctor_sees_that_torchvision_does_not_fit(monkeypatch: pytest.Monke
     found = doctor._torchvision("reinstall")
     assert (found.state, found.fix) == ("broken", "reinstall")
     assert "undefined symbol" in found.found
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(()))
+    found = doctor._torchvision("reinstall")
+    assert (found.state, found.found) == ("broken", "its compiled part is not there")
 
 
 @pytest.mark.timeout(300)  # seconds on a free machine, minutes on a crowded one
