@@ -11,7 +11,7 @@ from retain.pipeline.errors import UsageError, nearest
 
 Director = Literal["anchor", "single", "none"]
 Transform = Literal["implicit", "explicit"]
-Implicit = Literal["residual", "published"]
+Implicit = Literal["corrected", "published"]
 Centre = Literal["ray", "xyz"]
 GlobalPose = Literal["chained", "free"]
 _WORDS = {
@@ -63,8 +63,9 @@ class OnlineXConfig:
     """How far the state follows what the director proposes."""
     transform: Transform = "implicit"
     """Global maps from a head, or local ones moved by the global pose."""
-    implicit: Implicit = "residual"
-    """``residual``: the head's centres and turns are relative to the explicit transform."""
+    implicit: Implicit = "corrected"
+    """``corrected``: the head corrects the explicit transform, all numbers of a Gaussian.
+    ``published``: it says global Gaussians anew."""
     global_pose: GlobalPose = "chained"
     """``chained``: the director corrects the chain of relative poses. ``free``: it says poses."""
     fusion: bool = True

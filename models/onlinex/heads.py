@@ -83,9 +83,10 @@ class Raw:
 
 class MapHead(nn.Module):
     """Tokens to a map of Gaussians: light convolutions over unfolded tokens and the picture itself,
-    whose edges a token of 8 x 8 pixels has lost."""
+    whose edges a token of 8 x 8 pixels has lost. One that ``corrects`` another's says nothing
+    before training."""
 
-    def __init__(self, config: OnlineXConfig, width: int) -> None:
+    def __init__(self, config: OnlineXConfig, width: int, *, corrects: bool = False) -> None:
         super().__init__()
         c = self.config = config
         fold = c.patch // c.head_stride
@@ -96,8 +97,9 @@ class MapHead(nn.Module):
         self.again = nn.Conv2d(c.head_dim, c.head_dim, 3, 1, 1)
         self.out = nn.Linear(c.head_dim, 15 + c.language)
         _quiet(self.out, _SMALL)
-        with torch.no_grad():  # a code of length zero has no direction to be trained in
-            self.out.bias[15:] = torch.randn(c.language)
+        if not corrects:
+            with torch.no_grad():  # a code of length zero has no direction to be trained in
+                self.out.bias[15:] = torch.randn(c.language)
 
     def forward(self, tokens: Tensor, image: Tensor) -> Raw:
         """``tokens`` [B, N, width] and the picture [B, 3, S, S]."""

@@ -47,7 +47,7 @@ class OnlineX(nn.Module):
             self.global_pose = PoseHead(c)
             if c.transform == "implicit":
                 self.readout = Readout(c)
-                self.global_maps = MapHead(c, c.decoder_dim)
+                self.global_maps = MapHead(c, c.decoder_dim, corrects=c.implicit == "corrected")
         self.fusion = Fusion(c) if c.fusion else None
 
     def begin(self, batch: int = 1) -> State:
@@ -91,9 +91,10 @@ class OnlineX(nn.Module):
         global_, features = maps.moved(here), raw.features
         if self.readout is not None and self.global_maps is not None:
             said = self.global_maps(self.readout(dense, words), image)
-            features = said.features
+            if c.implicit == "published":
+                features = said.features
             if not first:  # the first camera's maps are where they belong
-                global_ = self._implicit(said, local, here, size, colours)
+                global_ = self._implicit(said, raw, local, here, size, colours)
         out = Out(maps.moved(step), global_, step, here, features, local[..., 2], size)
         return out, State(anchors, weight, tokens, image, here, state.step + 1)
 
@@ -141,12 +142,13 @@ class OnlineX(nn.Module):
         return here, anchors, weight, words, dense
 
     def _implicit(
-        self, said: Raw, local: Tensor, here: Tensor, size: Tensor, colours: Tensor
+        self, said: Raw, raw: Raw, local: Tensor, here: Tensor, size: Tensor, colours: Tensor
     ) -> Maps:
-        """Global maps as the head says them, or as it corrects the explicit ones."""
+        """Global maps as the head says them, or the explicit ones as it corrects them."""
         if self.config.implicit == "published":
             return said.maps(point(said.place), size, colours)
         depth = local[..., 2:].detach()
-        maps = said.maps(transform(here, local) + depth * said.place, size, colours)
+        both = replace(raw, rest=raw.rest + said.rest)
+        maps = both.maps(transform(here, local) + depth * said.place, size, colours)
         turn = quaternion(here[:, :3, :3])[:, None]
         return replace(maps, quats=multiply(turn, maps.quats))

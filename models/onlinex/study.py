@@ -40,7 +40,7 @@ CUT3R's. ``damped``: the state goes half of the way. ``explicit``: global Gaussi
 moved by the global pose."""
 LEVELS = ("still, frame copied", "true poses")
 """What needs no training of its own: ``evaluate.constant_pose`` and ``true_poses``."""
-ROOMS = 12
+ROOMS = 48
 """Unseen ones."""
 RECIPE = "recipe.json"
 INIT = "init"

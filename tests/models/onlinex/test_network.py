@@ -178,7 +178,7 @@ def test_explicit_global_maps_are_local_ones_moved_rigidly(changes: dict[str, ob
         assert torch.equal(out.global_.scales, out.relative.scales)
 
 
-@pytest.mark.parametrize("implicit", ["residual", "published"])
+@pytest.mark.parametrize("implicit", ["corrected", "published"])
 def test_the_first_pictures_maps_are_in_place_already(implicit: str) -> None:
     outs, _ = play(network(implicit=implicit), pictures(2))
     for name in ("centres", "scales", "opacities", "colours", "codes", "confidence"):
@@ -240,3 +240,19 @@ def test_configuration_travels_as_json() -> None:
 def test_a_network_that_cannot_be_built_is_refused(changes: dict[str, object], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         OnlineXConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_global_maps_begin_as_the_explicit_ones_whatever_the_relative_part_has_learned() -> None:
+    """So that a director begins where it costs nothing; also of attributes, not of places alone."""
+    torch.manual_seed(0)
+    model = OnlineX(OnlineXConfig(**SMALL)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for part in model.relative_maps.modules():
+            if isinstance(part, torch.nn.Linear):
+                part.weight.mul_(1.5)
+                part.bias.add_(0.3 * torch.randn(part.bias.shape))
+    out = play(model, pictures(3))[0][-1]
+    moved = out.relative.moved(inverse(out.relative_pose)).moved(out.pose)
+    for name in ("centres", "scales", "opacities", "colours", "codes"):
+        here, there = (getattr(maps, name) for maps in (out.global_, moved))
+        assert (here - there).norm() < 0.1 * there.norm(), name
