@@ -152,8 +152,8 @@ class FrameMemory:
         if config.byte_budget < self.min_bytes:
             raise UsageError(
                 f"A frame memory of {config.max_entries} entries needs at least "
-                f"{self.min_bytes} bytes per stream, but byte_budget is {config.byte_budget}.",
-                hint="Raise byte_budget or lower max_entries.",
+                f"{self.min_bytes} bytes per stream, but its budget is {config.byte_budget}.",
+                hint="Raise it (--bytes, byte_budget) or keep fewer (--entries, max_entries).",
             )
 
     @property
