@@ -21,6 +21,7 @@ from retain.apps.reconstruct.cloud import BLOCK, Cloud, covariances
 from retain.apps.reconstruct.course import Course
 from retain.apps.reconstruct.live import POINTS, Newest, Numbers, SplatViewer
 from retain.kernels.geometry import rigid
+from retain.models.scene.told import Told
 from retain.pipeline.errors import MissingExtra
 from retain.pipeline.results import SplatDelta
 
@@ -267,7 +268,7 @@ class Growing:
     """Stands in for the mapper: with each question the map has one Gaussian more."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size, self.told = 0, Told()
 
     def delta(self, whole: bool = False) -> SplatDelta:
         self.size += 1
