@@ -32,7 +32,7 @@ def write_whole(path: str | Path, data: bytes | bytearray | memoryview, mode: in
             os.close(directory)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(path)  # a write that finds no room names no file
         raise
 
