@@ -114,14 +114,19 @@ def number(value: float | None) -> str:
 
 
 def script(measure: Callable[..., list[Row]], title: str) -> None:
-    """`python benchmarks/NAME.py [--json FILE] [--quick]`."""
+    """`python benchmarks/NAME.py [--json FILE] [--quick]`; `[--picture FILE]` too where ``measure``
+    takes the ``picture`` it is to draw."""
     import argparse
+    import inspect
 
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="smaller runs; for a first look")
+    draws = "picture" in inspect.signature(measure).parameters
+    if draws:
+        parser.add_argument("--picture", type=Path, help="draw it (.webp)")
     given = parser.parse_args()
-    rows = measure(quick=given.quick)
+    rows = measure(quick=given.quick, **({"picture": given.picture} if draws else {}))
     show(title, rows)
     if given.json:
         from retain.apps.numbers import records

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from _subjects import Outcome, Subject, found
 
-from retain.apps.bench import Row, show
-from retain.apps.numbers import records
+from retain.apps.bench import Row, script
 from retain.memory.gate import WriteRule
 
 AREA = "memory"
@@ -20,8 +19,13 @@ Curve = list[list[Outcome]]
 """By budget, then by stream."""
 
 
-def measure(quick: bool = False) -> list[Row]:
-    return [row for subject in found() for row in told(subject, curve(subject, quick))]
+def measure(quick: bool = False, picture: Path | None = None) -> list[Row]:
+    curves = [(subject, curve(subject, quick)) for subject in found()]
+    if picture:
+        from _bytes_picture import draw
+
+        draw(curves, picture)
+    return [row for subject, one in curves for row in told(subject, one)]
 
 
 def curve(subject: Subject, quick: bool) -> Curve:
@@ -58,24 +62,5 @@ def held(outcomes: list[Outcome]) -> float:
     return float(np.mean([one.nbytes for one in outcomes]))
 
 
-def main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the rows")
-    parser.add_argument("--quick", action="store_true", help="smaller runs; for a first look")
-    parser.add_argument("--picture", type=Path, help="draw the curves (.webp)")
-    given = parser.parse_args()
-    curves = [(subject, curve(subject, given.quick)) for subject in found()]
-    rows = [row for subject, one in curves for row in told(subject, one)]
-    show("bytes", rows)
-    if given.picture:
-        from _bytes_picture import draw
-
-        draw(curves, given.picture)
-    if given.json:
-        records.keep(rows, "retain bench bytes", AREA, given.json, quick=given.quick)
-
-
 if __name__ == "__main__":
-    main()
+    script(measure, "bytes")

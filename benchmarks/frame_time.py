@@ -238,10 +238,5 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parent))
     if sys.argv[1:2] == ["--one"]:
         print(json.dumps(watched(sys.argv[2], int(sys.argv[3]))))
-    elif "--picture" in sys.argv:
-        place = sys.argv.index("--picture")
-        path = Path(sys.argv[place + 1])
-        del sys.argv[place : place + 2]
-        script(lambda quick: measure(quick, path), "frame_time")
     else:
         script(measure, "frame_time")

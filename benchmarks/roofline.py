@@ -170,10 +170,4 @@ def table(found: Roofs, points: list[Point], where: str) -> list[Row]:
 
 
 if __name__ == "__main__":
-    if "--picture" in sys.argv:
-        place = sys.argv.index("--picture")
-        path = Path(sys.argv[place + 1])
-        del sys.argv[place : place + 2]
-        script(lambda quick: measure(quick, path), "roofline")
-    else:
-        script(measure, "roofline")
+    script(measure, "roofline")

@@ -105,6 +105,25 @@ def test_a_benchmark_run_by_itself_says_whether_it_was_quick(
     assert len(page.latest([records.read(kept)])) == (not quick)
 
 
+def test_only_what_draws_takes_a_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[Path | None] = []
+
+    def draws(quick: bool, picture: Path | None = None) -> list[bench.Row]:
+        drawn.append(picture)
+        return [row()]
+
+    for words in (["good.py", "--picture", "good.webp"], ["good.py"]):
+        monkeypatch.setattr(sys, "argv", words)
+        bench.script(draws, "good")
+    assert drawn == [Path("good.webp"), None]
+    monkeypatch.setattr(sys, "argv", ["good.py", "--picture", "good.webp"])
+    with pytest.raises(SystemExit, match="2"):
+        bench.script(lambda quick: [row()], "good")
+    assert "--picture" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "damage",
     [
